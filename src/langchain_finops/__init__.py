@@ -1,0 +1,1 @@
+"""Financial control of autonomous AI agents on LangChain and LangGraph."""

@@ -1,0 +1,143 @@
+"""Exact sums over calls and charges, the same ones for ledgers, handlers and reports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from langchain_finops.money import from_pico, to_pico
+from langchain_finops.records import CallRecord, ChargeRecord
+from langchain_finops.usage import METERS_AND_REASONING, TOKEN_METERS
+
+__all__ = ["DIMENSIONS", "Group", "Totals"]
+
+DIMENSIONS: Mapping[str, str] = {
+    "agent": "agent_id",
+    "customer": "customer_id",
+    "environment": "environment",
+    "model": "model",
+    "node": "node_path",
+    "project": "project",
+    "provider": "provider",
+    "release": "release",
+    "role": "role",
+    "run": "run_id",
+    "status": "cost_status",
+    "task": "task_id",
+    "task_type": "task_type",
+    "thread": "thread_id",
+    "user": "user_id",
+    "day": "day",
+}
+"""What sums can be grouped by, and the field it is read from. `day` is the UTC date on which a call began."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """Running sums of calls and charges. Amounts are integer picodollars, so adding never rounds."""
+
+    calls: int = 0
+    errors: int = 0
+    """Calls that ended in an error."""
+    estimated: int = 0
+    """Calls whose tokens or price had to be estimated."""
+    unpriced: int = 0
+    """Calls whose price is unknown: the amounts below are then lower bounds."""
+    meters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METERS_AND_REASONING, 0))
+    """Token meters of `Usage`, and `reasoning_tokens`, summed."""
+    cost_pico: int = 0
+    """List cost of the calls whose price is known."""
+    contracted_pico: int = 0
+    billed_pico: int = 0
+    charges: int = 0
+    charge_pico: int = 0
+    """Cost of charges whose price is known: tools, people's minutes, credits."""
+    charges_unpriced: int = 0
+
+    def add_call(self, call: CallRecord, sign: int = 1) -> None:
+        """Count a call; with sign -1 take back a version that was superseded."""
+        self.calls += sign
+        if call.error is not None:
+            self.errors += sign
+        if call.estimated:
+            self.estimated += sign
+        usage, meters = call.usage, self.meters
+        for meter in METERS_AND_REASONING:
+            count = getattr(usage, meter)
+            if count:
+                meters[meter] += sign * count
+        if call.cost_usd is None:
+            self.unpriced += sign
+            return
+        self.cost_pico += sign * to_pico(call.cost_usd)
+        self.contracted_pico += sign * to_pico(call.cost_usd if call.contracted_usd is None else call.contracted_usd)
+        self.billed_pico += sign * to_pico(call.cost_usd if call.billed_usd is None else call.billed_usd)
+
+    def add_charge(self, charge: ChargeRecord, sign: int = 1) -> None:
+        """Count a charge."""
+        self.charges += sign
+        if charge.cost_usd is None:
+            self.charges_unpriced += sign
+        else:
+            self.charge_pico += sign * to_pico(charge.cost_usd)
+
+    def merge(self, other: "Totals") -> None:
+        """Add another's sums to these."""
+        for name in ("calls", "errors", "estimated", "unpriced", "cost_pico", "contracted_pico", "billed_pico"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("charges", "charge_pico", "charges_unpriced"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for meter, count in other.meters.items():
+            self.meters[meter] += count
+
+    @property
+    def model_usd(self) -> Decimal:
+        """List cost of all calls whose price is known."""
+        return from_pico(self.cost_pico)
+
+    @property
+    def charge_usd(self) -> Decimal:
+        """Cost of all charges whose price is known."""
+        return from_pico(self.charge_pico)
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """List cost of calls and charges whose price is known; a lower bound while `unpriced` is not 0."""
+        return from_pico(self.cost_pico + self.charge_pico)
+
+    @property
+    def contracted_usd(self) -> Decimal:
+        """After the user's discounts."""
+        return from_pico(self.contracted_pico)
+
+    @property
+    def billed_usd(self) -> Decimal:
+        """What is really paid for calls: cache hits and replays are 0."""
+        return from_pico(self.billed_pico)
+
+    @property
+    def input_tokens(self) -> int:
+        """All input tokens, cached ones included."""
+        return sum(self.meters[meter] for meter in TOKEN_METERS) - self.output_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        """All output tokens, audio included."""
+        return self.meters["output_tokens"] + self.meters["audio_output_tokens"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """One row of `Ledger.totals`: the sums of everything that shares a key, and what became of its tasks."""
+
+    key: tuple[str | None, ...]
+    """One value for each dimension asked for, in that order; None where a record does not say."""
+    totals: Totals
+    runs: int = 0
+    """Distinct logical runs with a call or charge here."""
+    tasks: int = 0
+    """Distinct tasks with a call or charge here. Grouped by day: those whose first call is of that day."""
+    judged: int = 0
+    """Those of the tasks whose current outcome is a success or a failure."""
+    successes: int = 0
+    value_pico: int = 0
+    """Sum of the values of the tasks' current outcomes."""

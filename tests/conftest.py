@@ -1,0 +1,19 @@
+"""Settings that every test shares."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# Without it each run would try other examples, and a failure could not be repeated.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _a_clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the ledger, prices or traces of whoever runs it."""
+    for name in list(os.environ):
+        if name.startswith(("FINOPS_", "LANGSMITH_", "LANGCHAIN_", "OPENAI_", "ANTHROPIC_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data-home")))
