@@ -56,7 +56,7 @@ class Ledger(Protocol):
     def totals(
         self, by: Sequence[str] = (), *, since: datetime | None = None, until: datetime | None = None, **filters: object
     ) -> list[Group]:
-        """Exact sums of the current versions, grouped by names of `DIMENSIONS`, dearest first. One group for `by=()`."""
+        """Exact sums of current versions, grouped by names of `DIMENSIONS`, dearest first; one group for `by=()`."""
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was written is durable; False if `timeout` seconds passed first."""
