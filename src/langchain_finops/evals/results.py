@@ -1,0 +1,346 @@
+"""What an evaluation leaves behind: attempts and verdicts as JSON lines, each on disk as soon as it is known.
+
+Answers (`attempts.jsonl`) are kept apart from verdicts (`scores.jsonl`), so that a new scorer buys no answers.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.records import CallError
+
+__all__ = [
+    "ATTEMPTS",
+    "RUN",
+    "SCORES",
+    "AttemptResult",
+    "AttemptStatus",
+    "JsonLines",
+    "Verdict",
+    "last_tries",
+    "read_attempts",
+    "read_run",
+    "read_verdicts",
+    "write_run",
+]
+
+ATTEMPTS, SCORES, RUN = "attempts.jsonl", "scores.jsonl", "run.json"
+
+AttemptStatus = Literal["completed", "stopped", "error"]
+"""`stopped`: a limit ended it, such as the time limit. `error`: the infrastructure failed, not the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptResult:
+    """A line of `attempts.jsonl`: one try at one slot, and what it cost.
+
+    The slot is (configuration, task, repeat). It has several lines only where an infrastructure error was tried
+    again: the last one decides, and the costs of all add up.
+    """
+
+    configuration: str
+    task: str
+    """The item's id in the dataset."""
+    repeat: int
+    """Counted from 0."""
+    try_number: int
+    """Counted from 1."""
+    status: AttemptStatus
+    stop_reason: str | None = None
+    """`time_limit`, `recursion_limit`, or the class of the error."""
+    answer: object = None
+    """What the target returned, as JSON; None unless it completed."""
+    trajectory: tuple[str, ...] = ()
+    """Node paths in the order in which the nodes began."""
+    cost_usd: Decimal | None
+    """List cost of all model calls and charges of the agent. None where a price is unknown: not the same as free."""
+    known_usd: Decimal
+    """The part of the list cost whose price is known; all of it where `cost_usd` is not None."""
+    contracted_usd: Decimal | None
+    """List cost after the user's discounts."""
+    billed_usd: Decimal | None
+    """What was really paid: 0 in a replay."""
+    charges_usd: Decimal | None = Decimal(0)
+    """The part of `cost_usd` that is no model call, such as tools."""
+    costs_by_card: Mapping[str, Decimal | None] = field(default_factory=dict)
+    """List cost by each card set of the suite; `cost_usd` is the one chosen for the run."""
+    overhead_usd: Decimal | None = Decimal(0)
+    """What judges and the harness cost, apart; None where a price is unknown."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """Token meters of the agent's calls, summed; meters that are 0 are left out."""
+    calls: int = 0
+    unpriced_calls: int = 0
+    """Calls and charges whose price is unknown."""
+    estimated_calls: int = 0
+    replayed_calls: int = 0
+    """Calls that a recording answered."""
+    latency_s: float
+    """Wall time of the try; from recorded times where calls were replayed."""
+    started_at: datetime
+    ended_at: datetime
+    error: CallError | None = None
+    """How it failed: class, HTTP status and code."""
+    task_id: str
+    """The try's task in the ledger: unique per run, configuration, item and repeat."""
+    fingerprint: str
+    """Of the target that answered."""
+    item_hash: str = ""
+    """Of the item's inputs and outputs: a changed item is answered again."""
+    configuration_hash: str = ""
+    """Of the configuration's parameters."""
+
+    @property
+    def slot(self) -> tuple[str, str, int]:
+        """What was tried: configuration, task, repeat."""
+        return self.configuration, self.task, self.repeat
+
+    def to_json(self) -> dict[str, object]:
+        """The line as plain data; amounts are exact decimal strings."""
+        plain: dict[str, object] = {name: _plain(getattr(self, name)) for name in ATTEMPT_FIELDS}
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Self:
+        """Read a line back. Raises KeyError, TypeError or ValueError for what is no attempt."""
+        values = {name: READ.get(name, _same)(data[name]) for name in ATTEMPT_FIELDS if name in data}
+        if values.get("status") not in ("completed", "stopped", "error"):
+            raise ValueError(f"status is {values.get('status')!r}: completed, stopped or error is expected")
+        return cls(**values)  # type: ignore[arg-type]  # Checked field by field by READ; missing ones raise TypeError.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A line of `scores.jsonl`: what one scorer says of one try's answer."""
+
+    configuration: str
+    task: str
+    repeat: int
+    try_number: int
+    scorer: str
+    """The scorer's name in the suite."""
+    success: bool | None
+    """None where it could not be told, which is not the same as wrong."""
+    score: float | None = None
+    """Between 0 and 1."""
+    reason: str | None = None
+    scorer_hash: str = ""
+    """Of the scorer's definition: a changed scorer judges the stored answers again."""
+    answer_hash: str = ""
+    """Of what was judged, the answer and the item: an answer given again is judged again."""
+
+    @property
+    def slot(self) -> tuple[str, str, int]:
+        """Whose answer was judged: configuration, task, repeat."""
+        return self.configuration, self.task, self.repeat
+
+    def to_json(self) -> dict[str, object]:
+        """The line as plain data."""
+        return {name: getattr(self, name) for name in VERDICT_FIELDS}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Self:
+        """Read a line back. Raises TypeError or ValueError for what is no verdict."""
+        values = {name: VERDICT_READ.get(name, _same)(data[name]) for name in VERDICT_FIELDS if name in data}
+        return cls(**values)  # type: ignore[arg-type]  # Checked by VERDICT_READ; missing ones raise TypeError.
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _plain(value: object) -> object:
+    """A field as JSON holds it."""
+    match value:
+        case Decimal():
+            return format(value, "f")
+        case datetime():
+            return value.astimezone(UTC).isoformat()
+        case CallError():
+            return {"error_class": value.error_class, "http_status": value.http_status, "code": value.code}
+        case tuple():
+            return list(value)
+        case Mapping():
+            return {str(key): _plain(entry) for key, entry in value.items()}
+        case _:
+            return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
+def _amount(value: object) -> Decimal | None:
+    if value is None:
+        return None
+    try:
+        amount = Decimal(_text(value))
+    except InvalidOperation as error:
+        raise ValueError(f"{value!r} is not an exact amount") from error
+    if not amount.is_finite():
+        raise ValueError(f"{value!r} is not a finite amount")
+    return amount
+
+
+def _moment(value: object) -> datetime:
+    moment = datetime.fromisoformat(_text(value))
+    if moment.tzinfo is None:
+        raise ValueError(f"{value!r} has no time zone")
+    return moment
+
+
+def _mapping(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is not a mapping")
+    return value
+
+
+def _error(value: object) -> CallError | None:
+    if value is None:
+        return None
+    fields_ = _mapping(value)
+    status, code = fields_.get("http_status"), fields_.get("code")
+    return CallError(
+        error_class=_text(fields_.get("error_class")),
+        http_status=None if status is None else _whole(status),
+        code=None if code is None else _text(code),
+    )
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a number of seconds")
+    return float(value)
+
+
+def _verdict_success(value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"success is {value!r}: true, false or null is expected")
+    return value
+
+
+ATTEMPT_FIELDS = tuple(AttemptResult.__dataclass_fields__)
+VERDICT_FIELDS = tuple(Verdict.__dataclass_fields__)
+READ: Mapping[str, Callable[[object], object]] = {
+    **dict.fromkeys(("configuration", "task", "task_id", "fingerprint", "item_hash", "configuration_hash"), _text),
+    **dict.fromkeys(("repeat", "try_number", "calls", "unpriced_calls", "estimated_calls", "replayed_calls"), _whole),
+    **dict.fromkeys(("cost_usd", "known_usd", "contracted_usd", "billed_usd", "charges_usd", "overhead_usd"), _amount),
+    "costs_by_card": lambda value: {name: _amount(amount) for name, amount in _mapping(value).items()},
+    "usage": lambda value: {name: _whole(count) for name, count in _mapping(value).items()},
+    "trajectory": lambda value: tuple(_text(node) for node in value) if isinstance(value, list) else _mapping(value),
+    "started_at": _moment,
+    "ended_at": _moment,
+    "latency_s": _seconds,
+    "error": _error,
+}
+VERDICT_READ: Mapping[str, Callable[[object], object]] = {
+    **dict.fromkeys(("configuration", "task", "scorer", "scorer_hash", "answer_hash"), _text),
+    **dict.fromkeys(("repeat", "try_number"), _whole),
+    "success": _verdict_success,
+    "score": lambda value: None if value is None else _seconds(value),
+}
+
+Line = TypeVar("Line", AttemptResult, Verdict)
+
+
+class JsonLines:
+    """Appends lines to a file; each is on disk when `append` returns. Not for several threads at once.
+
+    A last line torn by a crash is cut off first: what follows it would otherwise be glued to its rest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        _cut_torn_line(path)
+
+    def append(self, *rows: AttemptResult | Verdict) -> None:
+        """Write rows, a line each, and wait until the disk has them."""
+        text = "".join(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
+        self._file.write(text.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Let go of the file. Closing twice is fine."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _cut_torn_line(path: Path) -> None:
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def read_attempts(folder: Path) -> tuple[list[AttemptResult], list[Fault]]:
+    """Read all tries of a results folder, oldest first, and what was torn by a crash. Raises BadData otherwise."""
+    return _read(folder / ATTEMPTS, AttemptResult)
+
+
+def read_verdicts(folder: Path) -> tuple[list[Verdict], list[Fault]]:
+    """Read all verdicts of a results folder, oldest first, and what was torn by a crash. Raises BadData otherwise."""
+    return _read(folder / SCORES, Verdict)
+
+
+def _read(path: Path, line_type: type[Line]) -> tuple[list[Line], list[Fault]]:
+    if not path.exists():
+        return [], []
+    *whole, rest = path.read_bytes().split(b"\n")
+    lines: list[Line] = []
+    faults: list[Fault] = []
+    for number, text in enumerate(whole, start=1):
+        try:
+            lines.append(line_type.from_json(_mapping(json.loads(text))))
+        except (KeyError, TypeError, ValueError) as error:
+            faults.append(Fault(where=f"{path}:{number}", what=f"not a line of {path.name}: {error}"))
+    if faults:
+        raise BadData(faults)
+    torn = [Fault(where=f"{path}:{len(whole) + 1}", what="the last line is torn by a crash and is left out")]
+    return lines, torn if rest else []
+
+
+def last_tries(attempts: Iterable[AttemptResult]) -> dict[tuple[str, str, int], AttemptResult]:
+    """The try that decides each slot: the last one written."""
+    return {attempt.slot: attempt for attempt in attempts}
+
+
+def read_run(folder: Path) -> dict[str, object]:
+    """Read `run.json`. Raises EvalError where there is none, or it cannot be read."""
+    path = folder / RUN
+    try:
+        return _mapping(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise EvalError(f"{folder} is no results folder: it has no {RUN}") from None
+    except (OSError, TypeError, ValueError) as error:
+        raise EvalError(f"{path} cannot be read: {error}") from error
+
+
+def write_run(folder: Path, run: Mapping[str, object]) -> None:
+    """Write `run.json` in one piece: a crash leaves the old one or the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    new = folder / f".{RUN}.new"
+    with new.open("w", encoding="utf-8") as file:
+        json.dump(run, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(folder / RUN)
