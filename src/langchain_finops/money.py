@@ -1,8 +1,8 @@
 """Exact dollars: Decimal in the API, integer picodollars in storage. Floats never touch an amount."""
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
-__all__ = ["PICO_PER_USD", "from_pico", "sum_usd", "to_pico", "usd"]
+__all__ = ["PICO_PER_USD", "from_pico", "show_usd", "sum_usd", "to_pico", "usd"]
 
 PICO_PER_USD = 10**12
 """Picodollars in a dollar. $1 per million tokens is 1,000,000 pico a token."""
@@ -46,3 +46,17 @@ def sum_usd(amounts: "list[Decimal] | tuple[Decimal, ...]") -> Decimal:
     for amount in amounts:
         total = EXACT.add(total, amount)
     return total
+
+
+def show_usd(amount: Decimal, *, bound: bool = False) -> str:
+    """Return dollars for a reader: cents from $10 up, four decimals below, two digits of what is tiny.
+
+    What is not zero is never shown as zero. A `bound` is rounded down, so that "at least" stays true.
+    """
+    size = abs(amount)
+    decimals = 2 if size >= 10 else 4
+    if 0 < size < Decimal("0.001"):
+        decimals = 1 - size.adjusted()
+    step = Decimal(1).scaleb(-decimals)
+    rounded = amount.quantize(step, ROUND_FLOOR if bound else ROUND_HALF_EVEN, EXACT) if amount else Decimal(0)
+    return f"-${-rounded:,f}" if rounded < 0 else f"${rounded:,f}"

@@ -1,0 +1,222 @@
+"""Sums as rows: what a handler saw or a ledger holds, with own and subtree cost for node paths."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+from unicodedata import category, east_asian_width
+
+from langchain_finops.errors import MissingExtra
+from langchain_finops.ledger.totals import Group, Totals
+from langchain_finops.money import from_pico, show_usd
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["UNATTRIBUTED", "Summary", "known_usd", "printable"]
+
+UNATTRIBUTED = "unattributed"
+"""How a table calls what no record names: calls outside a graph, without an agent, a user or a task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Rows of sums, one for each key, dearest first; with `node` among the keys one for each prefix as well."""
+
+    by: tuple[str, ...]
+    groups: list[Group]
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return flat rows with stable field names. Amounts are exact Decimals, None where nothing is priced."""
+        if "node" not in self.by:
+            return [_flat(self.by, group) for group in self.groups]
+        return list(_tree_rows(self.by, self.groups))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return `rows()` as a frame; amounts stay Decimals, so that sums of them stay exact."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtra("Summary.to_pandas()", "eval") from error
+        return pd.DataFrame(self.rows(), columns=list(self._fields()))
+
+    def total(self) -> Totals:
+        """Return the sums over all groups."""
+        return merged(group.totals for group in self.groups)
+
+    def _fields(self) -> list[str]:
+        """Column names, which an empty summary has as well."""
+        rows = self.rows()
+        if rows:
+            return list(rows[0])
+        nothing = Group(key=(None,) * len(self.by), totals=Totals())
+        subtree = {"subtree": Totals()} if "node" in self.by else {}
+        return list(_flat(self.by, nothing, **subtree))
+
+    def __str__(self) -> str:
+        return _plain_table(self)
+
+
+def known_usd(amount: Decimal, *, known: int, unknown: int) -> Decimal | None:
+    """Return the amount, or None where all that it sums is unpriced: that is not the same as free."""
+    return None if unknown and not known else amount
+
+
+def merged(totals: Iterator[Totals]) -> Totals:
+    """Return the sum of many sums."""
+    result = Totals()
+    for each in totals:
+        result.merge(each)
+    return result
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters: a name must not move the reader's cursor or break a row."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(char) in _UNPRINTABLE else char for char in text)
+
+
+_UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _flat(by: Sequence[str], group: Group, *, subtree: Totals | None = None) -> dict[str, object]:
+    """One row: keys, counts, meters, amounts, tasks."""
+    totals = group.totals
+    priced, charged = totals.calls - totals.unpriced, totals.charges - totals.charges_unpriced
+    row: dict[str, object] = dict(zip(by, group.key, strict=True))
+    row |= {"calls": totals.calls, "errors": totals.errors, "estimated": totals.estimated, "unpriced": totals.unpriced}
+    row |= totals.meters
+    row |= {"total_input_tokens": totals.input_tokens, "total_output_tokens": totals.output_tokens}
+    for name, amount in (
+        ("model_usd", totals.model_usd),
+        ("contracted_usd", totals.contracted_usd),
+        ("billed_usd", totals.billed_usd),
+    ):
+        row[name] = known_usd(amount, known=priced, unknown=totals.unpriced)
+    row |= {"charges": totals.charges, "charges_unpriced": totals.charges_unpriced}
+    row["charge_usd"] = known_usd(totals.charge_usd, known=charged, unknown=totals.charges_unpriced)
+    row["cost_usd"] = _cost_usd(totals)
+    if subtree is not None:
+        row |= {"subtree_calls": subtree.calls, "subtree_unpriced": _unknown(subtree)}
+        row["subtree_cost_usd"] = _cost_usd(subtree)
+    row |= {"runs": group.runs, "tasks": group.tasks, "judged": group.judged, "successes": group.successes}
+    row["value_usd"] = from_pico(group.value_pico)
+    return row
+
+
+def _unknown(totals: Totals) -> int:
+    """How many calls and charges have no known price."""
+    return totals.unpriced + totals.charges_unpriced
+
+
+def _cost_usd(totals: Totals) -> Decimal | None:
+    unknown = _unknown(totals)
+    return known_usd(totals.cost_usd, known=totals.calls + totals.charges - unknown, unknown=unknown)
+
+
+Key = tuple[str | None, ...]
+
+
+def _prefixes(key: Key, place: int) -> list[Key]:
+    """The key of each node path on the way from the root to this one, itself included."""
+    path = key[place]
+    if path is None:
+        return [key]
+    parts = path.split("/")
+    return [(*key[:place], "/".join(parts[: end + 1]), *key[place + 1 :]) for end in range(len(parts))]
+
+
+def _tree_rows(by: tuple[str, ...], groups: list[Group]) -> Iterator[dict[str, object]]:
+    """Parents before children, dearest subtree first. A prefix without own calls has a row, its own cost is 0."""
+    place = by.index("node")
+    own = {group.key: group for group in groups}
+    subtrees: dict[Key, Totals] = {}
+    elsewhere: dict[Key, int] = {}
+    for group in groups:
+        rest = (*group.key[:place], *group.key[place + 1 :])
+        elsewhere[rest] = elsewhere.get(rest, 0) + _pico(group.totals)
+        for prefix in _prefixes(group.key, place):
+            subtrees.setdefault(prefix, Totals()).merge(group.totals)
+
+    def order(key: Key) -> tuple[object, ...]:
+        rest = (*key[:place], *key[place + 1 :])
+        branch = [(-_pico(subtrees[prefix]), prefix[place] or "") for prefix in _prefixes(key, place)]
+        return -elsewhere[rest], [part or "" for part in rest], branch
+
+    for key in sorted(subtrees, key=order):
+        group = own.get(key) or Group(key=key, totals=Totals())
+        yield _flat(by, group, subtree=subtrees[key])
+
+
+def _pico(totals: Totals) -> int:
+    return totals.cost_pico + totals.charge_pico
+
+
+# --- the plain table ---------------------------------------------------------------------------------------------
+
+WIDTH = 80
+
+
+def _plain_table(summary: Summary) -> str:
+    """At most 80 columns, for a log or a prompt; `finops report` shows more."""
+    if not summary.groups:
+        return "No calls yet."
+    tree = "node" in summary.by
+    head = [*summary.by, "calls", "input", "cached", "output", "cost", *(["subtree"] if tree else [])]
+    body = [_plain_row(summary.by, row) for row in summary.rows()]
+    total = summary.total()
+    nothing: Key = (None,) * len(summary.by)
+    total_row = _plain_row(summary.by, _flat(summary.by, Group(key=nothing, totals=total)))
+    if summary.by:
+        total_row[: len(summary.by)] = ["total", *[""] * (len(summary.by) - 1)]
+        body.append(total_row + [""] * tree)
+    keys = len(summary.by)
+    lines = _aligned([head, *body], keys)
+    return "\n".join([*lines, *_notes(total)])
+
+
+def _plain_row(by: tuple[str, ...], row: dict[str, object]) -> list[str]:
+    cells = [UNATTRIBUTED if row[name] is None else printable(str(row[name])) for name in by]
+    cells += [f"{row[name]:,}" for name in ("calls", "total_input_tokens", "cache_read_tokens", "total_output_tokens")]
+    cells.append(_plain_usd(row["cost_usd"], bool(row["unpriced"] or row["charges_unpriced"])))
+    if "subtree_cost_usd" in row:
+        cells.append(_plain_usd(row["subtree_cost_usd"], bool(row["subtree_unpriced"])))
+    return cells
+
+
+def _plain_usd(amount: object, lower_bound: bool) -> str:
+    if not isinstance(amount, Decimal):
+        return "unpriced"
+    return f">= {show_usd(amount, bound=True)}" if lower_bound else show_usd(amount)
+
+
+def _notes(total: Totals) -> Iterator[str]:
+    unknown = _unknown(total)
+    if unknown:
+        every = total.calls + total.charges
+        yield f">=: at least; {unknown:,} of {every:,} calls and charges are unpriced."
+    if total.estimated:
+        yield f"estimated: {total.estimated:,} of {total.calls:,} calls."
+
+
+def _aligned(table: list[list[str]], keys: int) -> list[str]:
+    """Lines of equal columns: names to the left, cut where the line would be too long, figures to the right."""
+    widths = [max(_cells(row[column]) for row in table) for column in range(len(table[0]))]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and keys and max(widths[:keys]) > 8:
+        widths[widths.index(max(widths[:keys]))] -= 1
+    lines = []
+    for row in table:
+        names = [_left(cell, width) for cell, width in zip(row[:keys], widths[:keys], strict=True)]
+        figures = [" " * (width - _cells(cell)) + cell for cell, width in zip(row[keys:], widths[keys:], strict=True)]
+        lines.append("  ".join([*names, *figures]).rstrip())
+    return lines
+
+
+def _cells(text: str) -> int:
+    """Columns on a terminal: letters of Chinese, Japanese and Korean take two."""
+    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _left(text: str, width: int) -> str:
+    while _cells(text) > width:  # The end of a path or an id tells more than its beginning.
+        text = "\N{HORIZONTAL ELLIPSIS}" + text[2:]
+    return text + " " * (width - _cells(text))
