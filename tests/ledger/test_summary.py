@@ -4,9 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from langchain_finops.ledger.summary import Summary
+from langchain_finops.ledger.summary import Summary, show_usd
 from langchain_finops.ledger.totals import Group, Totals
-from langchain_finops.money import show_usd, to_pico
+from langchain_finops.money import to_pico
 
 
 def group(*key: str | None, usd: str = "0", calls: int = 1, unpriced: int = 0, **more: int) -> Group:

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING
 from unicodedata import category, east_asian_width
 
 from langchain_finops.errors import MissingExtra
 from langchain_finops.ledger.totals import Group, Totals
-from langchain_finops.money import from_pico, show_usd
+from langchain_finops.money import EXACT, from_pico
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["UNATTRIBUTED", "Summary", "known_usd", "printable"]
+__all__ = ["UNATTRIBUTED", "Summary", "cell_width", "fit", "known_usd", "merged", "printable", "show_usd"]
 
 UNATTRIBUTED = "unattributed"
 """How a table calls what no record names: calls outside a graph, without an agent, a user or a task."""
@@ -68,6 +68,20 @@ def merged(totals: Iterator[Totals]) -> Totals:
     for each in totals:
         result.merge(each)
     return result
+
+
+def show_usd(amount: Decimal, *, bound: bool = False) -> str:
+    """Return dollars for a reader: cents from $10 up, four decimals below, two digits of what is tiny.
+
+    What is not zero is never shown as zero. A `bound` is rounded down, so that "at least" stays true.
+    """
+    size = abs(amount)
+    decimals = 2 if size >= 10 else 4
+    if 0 < size < Decimal("0.001"):
+        decimals = 1 - size.adjusted()
+    step = Decimal(1).scaleb(-decimals)
+    rounded = amount.quantize(step, ROUND_FLOOR if bound else ROUND_HALF_EVEN, EXACT) if amount else Decimal(0)
+    return f"-${-rounded:,f}" if rounded < 0 else f"${rounded:,f}"
 
 
 def printable(text: str) -> str:
@@ -200,23 +214,31 @@ def _notes(total: Totals) -> Iterator[str]:
 
 def _aligned(table: list[list[str]], keys: int) -> list[str]:
     """Lines of equal columns: names to the left, cut where the line would be too long, figures to the right."""
-    widths = [max(_cells(row[column]) for row in table) for column in range(len(table[0]))]
+    widths = [max(cell_width(row[column]) for row in table) for column in range(len(table[0]))]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH and keys and max(widths[:keys]) > 8:
         widths[widths.index(max(widths[:keys]))] -= 1
     lines = []
     for row in table:
-        names = [_left(cell, width) for cell, width in zip(row[:keys], widths[:keys], strict=True)]
-        figures = [" " * (width - _cells(cell)) + cell for cell, width in zip(row[keys:], widths[keys:], strict=True)]
+        names = [fit(cell, width) for cell, width in zip(row[:keys], widths[:keys], strict=True)]
+        figures = [
+            " " * (width - cell_width(cell)) + cell for cell, width in zip(row[keys:], widths[keys:], strict=True)
+        ]
         lines.append("  ".join([*names, *figures]).rstrip())
     return lines
 
 
-def _cells(text: str) -> int:
-    """Columns on a terminal: letters of Chinese, Japanese and Korean take two."""
+def cell_width(text: str) -> int:
+    """Return the columns it takes on a terminal: letters of Chinese, Japanese and Korean take two."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
-def _left(text: str, width: int) -> str:
-    while _cells(text) > width:  # The end of a path or an id tells more than its beginning.
-        text = "\N{HORIZONTAL ELLIPSIS}" + text[2:]
-    return text + " " * (width - _cells(text))
+def fit(text: str, width: int) -> str:
+    """Return the name in exactly `width` columns, cut at its beginning: the end of a path or an id tells more."""
+    if cell_width(text) > width:
+        text = _CUT + text[1 - width :]
+    while cell_width(text) > width:
+        text = _CUT + text[2:]
+    return text + " " * (width - cell_width(text))
+
+
+_CUT = "\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,61 @@
+"""What a success costs: every attempt's cost over the number of successes, or what can be said instead."""
+
+import math
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Context, Decimal
+from typing import Literal
+
+from langchain_finops.ledger.summary import show_usd
+
+__all__ = ["Statement", "SuccessCost", "success_cost"]
+
+Statement = Literal["known", "at_least", "no_success", "not_judged", "no_task", "unpriced"]
+
+# A quotient has no exact decimal: 28 digits are more than any reader or program needs.
+QUOTIENT = Context(prec=28)
+BOUND = Context(prec=6, rounding=ROUND_FLOOR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessCost:
+    """Cost per success of one group, and how far it is known."""
+
+    statement: Statement
+    """`at_least`: some calls are unpriced; `unpriced`: all are; `no_success`: see `above_usd`."""
+    usd: Decimal | None = None
+    """All cost, failed and unjudged tasks included, over the successes; None where that is no number."""
+    above_usd: Decimal | None = None
+    """Without a success: it costs more than this, at 95% confidence; None where that cannot be said either."""
+    unknown: int = 0
+    """Calls and charges without a price, which the figure leaves out."""
+
+    def __str__(self) -> str:
+        unknown = f" ({self.unknown:,} unknown)" if self.unknown else ""
+        if self.usd is not None:
+            return f">= {show_usd(self.usd, bound=True)}{unknown}" if unknown else show_usd(self.usd)
+        if self.above_usd is not None:
+            return f"> {show_usd(self.above_usd, bound=True)}{unknown}"
+        return "unpriced" if self.statement == "unpriced" else "-"
+
+
+def success_cost(cost_usd: Decimal | None, *, unknown: int, tasks: int, judged: int, successes: int) -> SuccessCost:
+    """Return what a success costs. Never 0 or infinity for want of a success, a verdict or a price.
+
+    `cost_usd` sums what is priced, None if nothing is; `unknown` counts what is not.
+    """
+    if not judged:
+        return SuccessCost(statement="not_judged" if tasks else "no_task", unknown=unknown)
+    if cost_usd is None:
+        return SuccessCost(statement="unpriced", unknown=unknown)
+    if successes:
+        usd = QUOTIENT.divide(cost_usd, Decimal(successes))
+        return SuccessCost(statement="at_least" if unknown else "known", usd=usd, unknown=unknown)
+    # A task that is not judged may have succeeded: with any of them no bound holds.
+    above = _above(cost_usd, judged) if judged == tasks and cost_usd > 0 else None
+    return SuccessCost(statement="no_success", above_usd=above, unknown=unknown)
+
+
+def _above(cost_usd: Decimal, tasks: int) -> Decimal:
+    """Mean cost of a task over the highest success rate that none in `tasks` leaves credible, 1 - 0.05^(1/tasks)."""
+    highest_rate = -math.expm1(math.log(0.05) / tasks)
+    return BOUND.divide(QUOTIENT.divide(cost_usd, Decimal(tasks)), Decimal(repr(highest_rate)))

@@ -1,0 +1,229 @@
+"""One way out for every table: for people as a table or markdown, for programs as JSON or CSV."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, Literal, TextIO, get_args
+
+from langchain_finops.errors import BadArguments
+from langchain_finops.ledger.summary import cell_width, fit, printable
+
+__all__ = ["FORMATS", "Column", "Format", "Row", "Table", "exact", "render"]
+
+Format = Literal["table", "json", "csv", "markdown"]
+FORMATS: tuple[str, ...] = get_args(Format)
+# Any, because a row mixes names, counts and amounts, and each column knows what it reads.
+Row = Mapping[str, Any]
+
+GAP = 2
+NAME_WIDTH = 12
+"""Names are cut to no less than this before a column has to leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column for people. Programs get every field of the rows instead."""
+
+    title: str
+    text: Callable[[Row], str]
+    """What a row shows in it."""
+    name: bool = False
+    """Names stand to the left and may be cut at their beginning; figures stand to the right and never are."""
+    rank: int = 0
+    """Where the terminal is narrow the highest ranks leave first; 0 never does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """What one command shows, in any format."""
+
+    rows: Sequence[Row]
+    fields: Sequence[str]
+    """Names and order of the fields of every row: what JSON and CSV hold."""
+    columns: Sequence[Column]
+    total: Row | None = None
+    """For people only: a program that sums a column must not count it twice."""
+    caption: str | None = None
+    notes: Sequence[str] = ()
+    """For people: how to read the figures, one sentence a line."""
+
+
+def render(table: Table, output_format: str, file: TextIO) -> None:
+    """Write the table to `file`: JSON as exactly one array, unrounded; nothing but the table in any format."""
+    if output_format == "json":
+        _write_json(table, file)
+    elif output_format == "csv":
+        _write_csv(table, file)
+    elif output_format == "markdown":
+        _write_markdown(table, file)
+    elif output_format == "table":
+        _write_text(table, file)
+    else:
+        raise BadArguments(f"--format is {output_format!r}: choose one of {', '.join(FORMATS)}")
+
+
+def exact(value: object) -> object:
+    """Return a value as JSON holds it: amounts are strings of exact decimals, times ISO 8601."""
+    if isinstance(value, Decimal):
+        text = f"{value:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return list(value)
+    return value
+
+
+# --- for programs ------------------------------------------------------------------------------------------------
+
+
+def _write_json(table: Table, file: TextIO) -> None:
+    rows = iter(table.rows)
+    first = next(rows, None)
+    if first is None:
+        file.write("[]\n")
+        return
+    # Row by row: a report by task may have a million of them.
+    file.write("[\n" + _json_object(first, table.fields))
+    file.writelines(",\n" + _json_object(row, table.fields) for row in rows)
+    file.write("\n]\n")
+
+
+def _json_object(row: Row, fields: Sequence[str]) -> str:
+    return json.dumps({name: exact(row[name]) for name in fields}, allow_nan=False)
+
+
+def _write_csv(table: Table, file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(table.fields)
+    writer.writerows([_csv_cell(row[name]) for name in table.fields] for row in table.rows)
+
+
+def _csv_cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # A spreadsheet would run a name such as =HYPERLINK(...) as a formula.
+        return f"'{value}" if value.startswith(_FORMULA) else value
+    known = exact(value)
+    return json.dumps(known) if isinstance(known, list | dict) else str(known)
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+# --- for people --------------------------------------------------------------------------------------------------
+
+
+def _write_markdown(table: Table, file: TextIO) -> None:
+    if table.caption:
+        file.write(f"{_markdown(table.caption)}\n\n")
+    file.write(_bar(_markdown(column.title) for column in table.columns))
+    file.write(_bar(":---" if column.name else "---:" for column in table.columns))
+    file.writelines(
+        _bar(_markdown(column.text(row)) for column in table.columns)
+        for row in [*table.rows, *([table.total] if table.total else [])]
+    )
+    file.writelines(f"\n{_markdown(note)}\n" for note in table.notes)
+
+
+def _bar(cells: Iterator[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _markdown(text: str) -> str:
+    """Nothing in a name acts as markup: no bold `__start__`, no cell border, no link, no HTML."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text)).replace("<", "&lt;")
+
+
+_MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
+
+
+def _write_text(table: Table, file: TextIO) -> None:
+    """A terminal's width decides which columns show; output that is piped has them all, however wide."""
+    width = _width(file)
+    head, body, total = _layout(table, width)
+    rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * max(map(cell_width, [head, *total, "-"]))
+    prose = _wrapped(table.notes, width)
+    caption = _wrapped([table.caption] if table.caption else [], width)
+    if not file.isatty():
+        lines = [*caption, head, rule, *body, *([rule, *total] if total else []), *prose]
+        file.writelines(f"{line}\n" for line in lines)
+        return
+    _write_styled(file, [(caption, "dim"), ([head], "bold"), ([rule], "dim"), (body, "")])
+    _write_styled(file, [([rule], "dim"), (total, "bold")] if total else [])
+    _write_styled(file, [(prose, "dim")])
+
+
+def _write_styled(file: TextIO, parts: Sequence[tuple[Sequence[str], str]]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=file, highlight=False)
+    for lines, style in parts:
+        for line in lines:  # As Text, so that no name is read as rich's markup.
+            console.print(Text(line, style=style, no_wrap=True, overflow="ignore"), crop=False, soft_wrap=True)
+
+
+def _width(file: TextIO) -> int | None:
+    """Columns there are; None where there is no terminal, so that a pipe sees the same on every machine."""
+    if file.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return max(shutil.get_terminal_size().columns, 40)
+    return None
+
+
+def _layout(table: Table, width: int | None) -> tuple[str, list[str], list[str]]:
+    """Return the head line, the rows' lines, and the total's line if there is one."""
+    columns = list(table.columns)
+    rows = [*table.rows, *([table.total] if table.total else [])]
+    texts = [[printable(column.text(row)) for row in rows] for column in columns]
+    natural = [max(map(cell_width, [column.title, *cells])) for column, cells in zip(columns, texts, strict=True)]
+    shown, widths = _chosen(columns, natural, width)
+    lines = [_line(columns, shown, widths, [column.title for column in columns])]
+    lines += [_line(columns, shown, widths, [cells[number] for cells in texts]) for number in range(len(rows))]
+    body_end = 1 + len(table.rows)
+    return lines[0], lines[1:body_end], lines[body_end:]
+
+
+def _chosen(columns: list[Column], natural: list[int], width: int | None) -> tuple[list[int], dict[int, int]]:
+    """Which columns show, and how wide each is."""
+    widths = dict(enumerate(natural))
+    if width is None:
+        return list(widths), widths
+    least = {place: min(size, NAME_WIDTH) if columns[place].name else size for place, size in widths.items()}
+    shown: list[int] = []
+    used = -GAP
+    for place in sorted(widths, key=lambda place: columns[place].rank):
+        if columns[place].rank == 0 or used + GAP + least[place] <= width:
+            shown.append(place)
+            used += GAP + least[place]
+    names = [place for place in shown if columns[place].name]
+    spare = max(width - used, 0)
+    for place in names:
+        grown = min(widths[place] - least[place], spare)
+        widths[place], spare = least[place] + grown, spare - grown
+    return sorted(shown), widths
+
+
+def _line(columns: list[Column], shown: list[int], widths: dict[int, int], cells: list[str]) -> str:
+    parts = []
+    for place in shown:
+        cell, width = cells[place], widths[place]
+        parts.append(fit(cell, width) if columns[place].name else " " * (width - cell_width(cell)) + cell)
+    return (" " * GAP).join(parts).rstrip()
+
+
+def _wrapped(sentences: Sequence[str], width: int | None) -> list[str]:
+    lines: list[str] = []
+    for sentence in sentences:
+        lines += textwrap.wrap(printable(sentence), width or 100, subsequent_indent="  ", break_on_hyphens=False)
+    return lines

@@ -1,0 +1,261 @@
+"""Who spent what, on which node, for which outcome: the rows of `finops report`."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+from langchain_finops.errors import BadArguments
+from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.summary import UNATTRIBUTED, Summary, merged, show_usd
+from langchain_finops.ledger.totals import DIMENSIONS, Group, Totals
+from langchain_finops.reports.economics import success_cost
+from langchain_finops.reports.render import Column, Table
+
+__all__ = ["Report", "report"]
+
+# Any, because a row mixes names, counts and amounts: which field holds which is told by Summary and below.
+ReportRow = dict[str, Any]
+"""Fields of `Summary.rows()`, and `share`, `success_rate`, `cost_per_success_usd` with what qualifies it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Sums of calls and charges by key, with shares and what became of the tasks."""
+
+    by: tuple[str, ...]
+    fields: tuple[str, ...]
+    rows: list[ReportRow]
+    """One for each key, and by node one for each prefix. Own costs add up to the total's."""
+    total: ReportRow
+    """The same fields over everything. Distinct runs and tasks are counted, not summed over the rows."""
+
+    def table(self, caption: str | None = None) -> Table:
+        """Return it ready to render: with the columns that say something, and how to read them."""
+        names: ReportRow = dict(zip(self.by, ["total", *[""] * len(self.by)], strict=False))
+        return Table(
+            rows=self.rows,
+            fields=self.fields,
+            columns=tuple(_columns(self.by, self.total)),
+            total={**self.total, **names} if self.by and self.rows else None,
+            caption=caption,
+            notes=tuple(_notes(self.by, self.rows, self.total)) if self.rows else (),
+        )
+
+
+def report(
+    ledger: Ledger,
+    by: Sequence[str] = ("agent",),
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    filters: Mapping[str, str] | None = None,
+) -> Report:
+    """Return the sums by these dimensions, dearest first, days in order; no dimension gives one row of everything.
+
+    `since` is inclusive, `until` is not. `filters` name dimensions and the value to keep. Raises BadArguments for
+    names that are no dimension.
+    """
+    keys = tuple(dict.fromkeys(by))
+    wanted = {DIMENSIONS[_dimension(name)]: value for name, value in (filters or {}).items()}
+    groups = ledger.totals(tuple(map(_dimension, keys)), since=since, until=until, **wanted)
+    groups = [group for group in groups if group.totals.calls or group.totals.charges]
+    if "day" in keys:
+        groups.sort(key=lambda group: group.key[keys.index("day")] or "")
+    everything = _everything(groups, ledger.totals((), since=since, until=until, **wanted) if keys else groups)
+    rows = [_enriched(row, everything.totals.cost_usd) for row in Summary(keys, groups).rows()]
+    (total,) = Summary((), [everything]).rows()
+    blank: ReportRow = dict.fromkeys(keys)
+    if "node" in keys:
+        total |= {"subtree_calls": total["calls"], "subtree_unpriced": _unknown(total)}
+        total["subtree_cost_usd"] = total["cost_usd"]
+    total = _enriched(blank | total, everything.totals.cost_usd)
+    return Report(by=keys, fields=_fields(keys), rows=rows, total=total)
+
+
+def _dimension(name: str) -> str:
+    if name in DIMENSIONS:
+        return name
+    near = get_close_matches(name, DIMENSIONS, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    raise BadArguments(f"{name!r} is nothing to report by: {guess}Choose from {', '.join(DIMENSIONS)}")
+
+
+def _everything(groups: Iterable[Group], counted: Sequence[Group]) -> Group:
+    """The total: sums over the groups, so that it agrees with them even while calls are being written; and the
+    ledger's count of distinct runs and tasks, which no sum over groups gives."""
+    counts = counted[0] if counted else Group(key=(), totals=Totals())
+    return Group(
+        key=(),
+        totals=merged(group.totals for group in groups),
+        runs=counts.runs,
+        tasks=counts.tasks,
+        judged=counts.judged,
+        successes=counts.successes,
+        value_pico=counts.value_pico,
+    )
+
+
+def _enriched(row: ReportRow, total_usd: Decimal) -> ReportRow:
+    """The row with its share, success rate and cost per success."""
+    cost = row["cost_usd"]
+    success = success_cost(
+        cost, unknown=_unknown(row), tasks=row["tasks"], judged=row["judged"], successes=row["successes"]
+    )
+    row["share"] = None if cost is None or not total_usd else float(cost / total_usd)
+    row["success_rate"] = row["successes"] / row["judged"] if row["judged"] else None
+    row["cost_per_success_usd"] = success.usd
+    row["cost_per_success_above_usd"] = success.above_usd
+    row["cost_per_success_statement"] = success.statement
+    return row
+
+
+def _fields(by: tuple[str, ...]) -> tuple[str, ...]:
+    """Field names and their order, which an empty report has as well."""
+    (row,) = Summary(by, [Group(key=(None,) * len(by), totals=Totals())]).rows()
+    return tuple(_enriched(row, Decimal(0)))
+
+
+def _unknown(row: Mapping[str, Any]) -> int:
+    """How many calls and charges have no known price."""
+    return int(row["unpriced"] + row["charges_unpriced"])
+
+
+# --- for people --------------------------------------------------------------------------------------------------
+
+Show = Callable[[Mapping[str, Any]], str]
+
+
+def _columns(by: Sequence[str], total: ReportRow) -> Iterator[Column]:
+    """Columns in the order of reading; those that would say nothing in any row are left out."""
+    for name in by:
+        yield Column(title=name, text=_name(name), name=True)
+    yield Column(title="calls", text=_count("calls"), rank=2)
+    yield Column(title="input", text=_tokens("total_input_tokens"), rank=5)
+    yield Column(title="cached", text=_tokens("cache_read_tokens"), rank=7)
+    yield Column(title="output", text=_tokens("total_output_tokens"), rank=6)
+    if total["reasoning_tokens"]:
+        yield Column(title="reasoning", text=_tokens("reasoning_tokens"), rank=13)
+    if total["charges"]:
+        yield Column(title="models", text=_usd("model_usd", "unpriced"), rank=12)
+        yield Column(title="charges", text=_usd("charge_usd", "charges_unpriced"), rank=12)
+    yield Column(title="cost", text=_usd("cost_usd", "unpriced", "charges_unpriced"))
+    if "node" in by:
+        yield Column(title="subtree", text=_usd("subtree_cost_usd", "subtree_unpriced"), rank=1)
+    yield Column(title="share", text=_share, rank=8)
+    yield from _qualifying_columns(total)
+    yield Column(title="runs", text=_count("runs"), rank=10)
+    if total["tasks"]:
+        yield Column(title="judged", text=lambda row: f"{row['judged']:,}/{row['tasks']:,}", rank=9)
+    if total["judged"]:
+        yield Column(title="success", text=_success_rate, rank=4)
+        yield Column(title="cost/success", text=_success_cost, rank=3)
+
+
+def _qualifying_columns(total: ReportRow) -> Iterator[Column]:
+    """What is paid where it is not the list cost, and what is not known for sure."""
+    if total["contracted_usd"] != total["model_usd"]:
+        yield Column(title="contracted", text=_usd("contracted_usd", "unpriced"), rank=11)
+    if total["billed_usd"] != total["model_usd"]:
+        yield Column(title="billed", text=_usd("billed_usd", "unpriced"), rank=11)
+    if _unknown(total):
+        yield Column(title="unpriced", text=lambda row: f"{_unknown(row):,}", rank=8)
+    if total["estimated"]:
+        yield Column(title="estimated", text=_count("estimated"), rank=9)
+    if total["errors"]:
+        yield Column(title="errors", text=_count("errors"), rank=10)
+
+
+def _name(name: str) -> Show:
+    return lambda row: UNATTRIBUTED if row[name] is None else str(row[name])
+
+
+def _count(name: str) -> Show:
+    return lambda row: f"{row[name]:,}"
+
+
+def _tokens(name: str) -> Show:
+    def show(row: Mapping[str, Any]) -> str:
+        count = row[name]
+        if count >= 10**9:
+            return f"{count / 10**9:,.2f}B"
+        return f"{count / 10**6:.2f}M" if count >= 10**6 else f"{count:,}"
+
+    return show
+
+
+def _usd(name: str, *unknown: str) -> Show:
+    def show(row: Mapping[str, Any]) -> str:
+        if row[name] is None:
+            return "unpriced"
+        lower_bound = any(row[count] for count in unknown)
+        return f">= {show_usd(row[name], bound=True)}" if lower_bound else show_usd(row[name])
+
+    return show
+
+
+def _success_cost(row: Mapping[str, Any]) -> str:
+    return str(
+        success_cost(
+            row["cost_usd"],
+            unknown=_unknown(row),
+            tasks=row["tasks"],
+            judged=row["judged"],
+            successes=row["successes"],
+        )
+    )
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    share = row["share"]
+    if share is None:
+        return "-"
+    return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+
+
+def _success_rate(row: Mapping[str, Any]) -> str:
+    return "-" if row["success_rate"] is None else f"{row['success_rate']:.1%}"
+
+
+def _notes(by: Sequence[str], rows: Sequence[ReportRow], total: ReportRow) -> Iterator[str]:
+    """How to read the figures: what they count, what is only a bound, what is missing and how to mend it."""
+    charged = ", charges (tools, people, machines) included" if total["charges"] else ""
+    yield f"input counts cached tokens as well; cost is at list price{charged}."
+    if "node" in by:
+        yield "cost is a node's own; subtree is the node and all below it. Own costs add up to the total."
+    if total["billed_usd"] != total["model_usd"]:
+        yield "billed is what is really paid: nothing for answers from a local cache or a recording."
+    unknown = _unknown(total)
+    if unknown:
+        every = f"{total['calls']:,} calls" + (f" and {total['charges']:,} charges" if total["charges"] else "")
+        yield (
+            f">= is a lower bound: {unknown:,} of {every} have no known price, which is not the same as free. "
+            "`finops report --by provider,model,status` shows which; a price card in a file named by "
+            "$FINOPS_PRICES prices the calls to come."
+        )
+    if total["estimated"]:
+        yield f"estimated: {total['estimated']:,} of {total['calls']:,} calls did not report tokens or price."
+    yield from _outcome_notes(rows, total)
+
+
+def _outcome_notes(rows: Sequence[ReportRow], total: ReportRow) -> Iterator[str]:
+    if not total["tasks"]:
+        yield 'No call names a task: pass metadata={"task_id": ...} and log its outcome to see the cost per success.'
+        return
+    if not total["judged"]:
+        yield (
+            f"Not judged: all {total['tasks']:,} tasks. `finops outcome TASK --success` or handler.log_outcome(...) "
+            "says what became of one; then the cost per success shows."
+        )
+        return
+    yield "cost/success = all cost, of failed and unjudged tasks too, over the number of successes."
+    if total["judged"] < total["tasks"]:
+        left = total["tasks"] - total["judged"]
+        yield f"Not judged: {left:,} of {total['tasks']:,} tasks. Rates leave them out, costs do not."
+    statements = {row["cost_per_success_statement"] for row in [*rows, total]}
+    if any(row["cost_per_success_above_usd"] is not None for row in [*rows, total]):
+        yield "> $X: no success yet; at 95% confidence a success costs more than this."
+    elif "no_success" in statements:
+        yield "- under cost/success: no success among the judged tasks yet."
