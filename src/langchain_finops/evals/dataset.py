@@ -1,0 +1,162 @@
+"""Reads a golden dataset: JSON lines in LangSmith's shape. All bad lines are reported at once."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn
+
+from langchain_finops.errors import BadData, EvalError, Fault
+
+__all__ = ["Dataset", "Item", "content_hash", "load_dataset"]
+
+OPTIONAL = ("metadata", "split")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One task: what goes in, and what should come out."""
+
+    id: str
+    inputs: Mapping[str, object]
+    """Handed to the target as it stands."""
+    outputs: Mapping[str, object]
+    """The reference that scorers compare with. The target never sees it."""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    split: str | None = None
+    line: int
+    """Where it stands in the file, counted from 1."""
+
+    @property
+    def inputs_hash(self) -> str:
+        """Decides whether a stored answer is still an answer to this item."""
+        return content_hash(self.inputs)
+
+    @property
+    def hash(self) -> str:
+        """Decides whether a stored verdict still holds."""
+        return content_hash([self.inputs, self.outputs, self.metadata])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Items with distinct ids, in the order of the file."""
+
+    path: Path
+    items: tuple[Item, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    @property
+    def hash(self) -> str:
+        """Of all items' content; independent of their order, of white space and of blank lines."""
+        return content_hash(sorted([item.id, item.hash] for item in self.items))
+
+
+def content_hash(value: object) -> str:
+    """SHA-256 of a value as canonical JSON: the same for the same content, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def load_dataset(path: Path) -> Dataset:
+    """Read a `.jsonl` file. Raises BadData with every fault, or EvalError where there is no such file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EvalError(f"dataset {path} cannot be read: {error.strerror or error}") from error
+    faults: list[Fault] = []
+    items: list[Item] = []
+    first_line: dict[str, int] = {}
+    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not raw.strip():
+            continue
+        found, item = _line(raw, path, number)
+        faults += found
+        if item is None:
+            continue
+        if item.id in first_line:
+            what = f"id {item.id!r} is that of line {first_line[item.id]} already: ids are distinct"
+            faults.append(Fault(where=f"{path}:{number}: id", what=what))
+        first_line.setdefault(item.id, number)
+        items.append(item)
+    if not items and not faults:
+        faults.append(Fault(where=str(path), what='has no items: a line is {"id": ..., "inputs": {}, "outputs": {}}'))
+    if faults:
+        raise BadData(faults)
+    return Dataset(path=path, items=tuple(items))
+
+
+def _line(raw: bytes, path: Path, number: int) -> tuple[list[Fault], Item | None]:
+    """Everything that is wrong with one line, and its item if it can be told which one it is."""
+    where = f"{path}:{number}"
+    try:
+        record = _record(raw)
+    except ValueError as error:
+        return [Fault(where=where, what=str(error))], None
+    faults = list(_faults(record, where))
+    if not _is_id(record.get("id")):
+        return faults, None
+    if faults:  # The id is known all the same, so that a repeated one is reported along with the rest.
+        return faults, Item(id=str(record["id"]), inputs={}, outputs={}, line=number)
+    names = ("inputs", "outputs", "metadata", "split")
+    fields_ = {name: record[name] for name in names if record.get(name) is not None}
+    return faults, Item(id=str(record["id"]), line=number, **fields_)  # type: ignore[arg-type]  # As _faults checked.
+
+
+def _record(raw: bytes) -> dict[str, object]:
+    """One line as an object. Raises ValueError saying what it is instead."""
+    try:
+        record = json.loads(raw.decode(), object_pairs_hook=_no_repeated_keys, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{type(record).__name__} found: an object is expected")  # noqa: TRY004  A fault of the file.
+    return record
+
+
+def _faults(record: Mapping[str, object], where: str) -> Iterable[Fault]:
+    if "id" not in record:
+        yield Fault(where=f"{where}: id", what="is missing: a text that no other line has")
+    elif not _is_id(record["id"]):
+        yield Fault(where=f"{where}: id", what=f"{record['id']!r} found: a text that is not empty is expected")
+    for name in ("inputs", "outputs"):
+        if name not in record:
+            yield Fault(where=f"{where}: {name}", what="is missing: an object is expected")
+        elif not isinstance(record[name], dict):
+            yield Fault(where=f"{where}: {name}", what=f"{record[name]!r} found: an object is expected")
+    metadata, split = record.get("metadata"), record.get("split")
+    if metadata is not None and not isinstance(metadata, dict):
+        yield Fault(where=f"{where}: metadata", what=f"{metadata!r} found: an object is expected")
+    if split is not None and not isinstance(split, str):
+        yield Fault(where=f"{where}: split", what=f"{split!r} found: a text is expected")
+    for name in record:
+        # Other fields may stand there, as in LangSmith's exports; a slip of the pen must not drop an optional one.
+        if name not in OPTIONAL and (near := get_close_matches(name, OPTIONAL, cutoff=0.8)):
+            yield Fault(where=f"{where}: {name}", what=f"is no field: {near[0]!r} is meant?")
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+
+
+def _no_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"the field {repeated[0]!r} stands there twice")
+    return record
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

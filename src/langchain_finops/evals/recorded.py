@@ -1,0 +1,233 @@
+"""One recorded request and its answer: what tells it from others, what of it is kept, how it lies in the file."""
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.dataset import content_hash
+
+__all__ = ["Asked", "Recorded", "Slot", "dump", "loads", "secrets_of"]
+
+VERSION = 1
+KEPT_HEADERS = frozenset({"content-encoding", "content-type", "location", "request-id", "x-request-id"})
+"""All that is kept of an answer's headers. Nothing of a request's headers is kept."""
+SECRET_HEADERS = frozenset({"api-key", "authorization", "cookie", "openai-organization", "openai-project"})
+SECRET_HEADERS |= {"proxy-authorization", "x-api-key", "x-goog-api-key"}
+SECRET_PARAMETERS = re.compile(r"(?i)^(key|code|sig|.*(api.?key|token|secret|signature|password).*|x-(amz|goog)-.*)$")
+SECRET_FIELDS = re.compile(
+    r'("(?:access_token|refresh_token|id_token|client_secret|api_key|password)"\s*:\s*")[^"\\]*(")'
+)
+REDACTED = "REDACTED"
+TRY_AGAIN = frozenset({408, 409, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What is tried, how it is set up, and for which time: answers of different slots never mix."""
+
+    configuration: str
+    task: str
+    repeat: int
+
+    def __str__(self) -> str:
+        return f"configuration {self.configuration!r}, task {self.task!r}, repeat {self.repeat}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request, without what differs from one machine or client version to the next: host, headers, null fields."""
+
+    method: str
+    path: str
+    query: str | None = None
+    """Hash of the query's parameters, those that look like secrets left out."""
+    body: object = None
+    """JSON without null fields; the hash of anything else; None if empty."""
+
+    @classmethod
+    def read(cls, method: str, uri: str, body: bytes | str | None) -> "Asked":
+        """From what an HTTP client sends."""
+        parts = urlsplit(uri)
+        kept = sorted(pair for pair in parse_qsl(parts.query) if not SECRET_PARAMETERS.match(pair[0]))
+        query = content_hash(kept) if kept else None
+        return cls(method=method, path=parts.path, query=query, body=_normalised(body))
+
+    @property
+    def key(self) -> str:
+        """The same for requests that mean the same."""
+        return content_hash([self.method, self.path, self.query, self.body])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A request that was sent, and what came back."""
+
+    slot: Slot
+    try_number: int
+    """Which try of the slot, counted from 1."""
+    asked: Asked
+    retry: int = 0
+    """Above 0: the HTTP client itself repeated a request that had failed."""
+    status: int | None
+    """HTTP status; None where no answer came: the connection failed, or the caller gave up."""
+    headers: Mapping[str, str]
+    answer: bytes
+    """As the server meant it: what it compressed in transit is kept plain."""
+    started_at: datetime
+    first_token_s: float | None
+    """From the start to the first bytes of a stream; None for answers that came in one piece."""
+    duration_s: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether a client would try again."""
+        return self.status is None or self.status in TRY_AGAIN or self.status >= 500
+
+
+def _normalised(body: bytes | str | None) -> object:
+    if not body:
+        return None
+    raw = body.encode() if isinstance(body, str) else body
+    try:
+        return _without_nulls(json.loads(raw))
+    except (ValueError, RecursionError):
+        return {"sha256": hashlib.sha256(raw).hexdigest()}
+
+
+def _without_nulls(value: object) -> object:
+    """Client versions differ in the null fields they send, and in whether they write 0 or 0.0."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(held) for name, held in value.items() if held is not None}
+    if isinstance(value, list):
+        return [_without_nulls(held) for held in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def secrets_of(headers: Mapping[str, str]) -> list[str]:
+    """What must not reach the file, even if the server repeats it in an answer."""
+    values = [str(value) for name, value in headers.items() if name.lower() in SECRET_HEADERS]
+    words = [word.strip(";,") for value in values for word in [value, *value.split()]]
+    return sorted({word for word in words if len(word) >= 8}, key=len, reverse=True)
+
+
+def kept_headers(headers: Mapping[str, Iterable[str] | str]) -> dict[str, str]:
+    """The headers that a replay needs, by an allow-list, so that no secret of a server unknown to us is kept."""
+    kept: dict[str, str] = {}
+    for name, values in headers.items():
+        value = values if isinstance(values, str) else next(iter(values), "")
+        lower = name.lower()
+        if lower in KEPT_HEADERS and not (lower == "location" and "?" in value):
+            kept[lower] = value
+    return kept
+
+
+def plain(answer: bytes, headers: dict[str, str]) -> bytes:
+    """The answer uncompressed, and the header gone that said it was not. Other encodings than zlib's stay."""
+    if headers.get("content-encoding", "").lower() not in {"gzip", "deflate"}:
+        return answer
+    try:
+        decoded = zlib.decompress(answer, zlib.MAX_WBITS | 32)
+    except zlib.error:
+        return answer
+    del headers["content-encoding"]
+    return decoded
+
+
+def dump(call: Recorded, secrets: Iterable[str] = ()) -> str:
+    """A line of the file, without its end. The secrets given are blotted out wherever they stand."""
+    line: dict[str, object] = {
+        "configuration": call.slot.configuration,
+        "task": call.slot.task,
+        "repeat": call.slot.repeat,
+        "try": call.try_number,
+        "method": call.asked.method,
+        "path": call.asked.path,
+        "query": call.asked.query,
+        "body": json.loads(_blotted(json.dumps(call.asked.body), secrets)),
+        "retry": call.retry or None,
+        "status": call.status,
+        "headers": dict(call.headers) or None,
+        **_answer_fields(call.answer, secrets),
+        "started_at": call.started_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "first_token_s": None if call.first_token_s is None else round(call.first_token_s, 6),
+        "duration_s": round(call.duration_s, 6),
+    }
+    return json.dumps({name: value for name, value in line.items() if value is not None}, ensure_ascii=False)
+
+
+def _answer_fields(answer: bytes, secrets: Iterable[str]) -> dict[str, object]:
+    try:
+        return {"answer": _blotted(answer.decode(), secrets)}
+    except UnicodeDecodeError:
+        return {"answer_base64": base64.b64encode(answer).decode("ascii")}
+
+
+def _blotted(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, REDACTED)
+    return SECRET_FIELDS.sub(rf"\g<1>{REDACTED}\g<2>", text)
+
+
+def head() -> bytes:
+    """The first line of a recording."""
+    return json.dumps({"recording": VERSION}).encode() + b"\n"
+
+
+def loads(data: bytes, path: Path) -> tuple[list[Recorded], int]:
+    """All calls of a file, in its order, and how many bytes of it are whole: a crash may have torn its last line.
+
+    Raises BadData with every line that cannot be read, EvalError for a file of a newer version.
+    """
+    lines = data.split(b"\n")
+    torn = lines.pop()  # What follows the last line end: empty, unless the writer died within a line.
+    if lines:
+        _check_head(lines[0], path)
+    calls: list[Recorded] = []
+    faults: list[Fault] = []
+    for number, line in enumerate(lines[1:], start=2):
+        try:
+            if line.strip():
+                calls.append(_load(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            what = f"no recorded call: {type(error).__name__}: {error}"
+            faults.append(Fault(where=f"{path}:{number}", what=what))
+    if faults:
+        raise BadData(faults)
+    return calls, len(data) - len(torn)
+
+
+def _check_head(line: bytes, path: Path) -> None:
+    try:
+        version = json.loads(line)["recording"]
+    except (ValueError, KeyError, TypeError):
+        raise EvalError(f'{path}:1: {{"recording": {VERSION}}} is expected: this is no recording') from None
+    if version != VERSION:
+        raise EvalError(f"{path} is of version {version}, this package reads version {VERSION}: upgrade it")
+
+
+def _load(line: bytes) -> Recorded:
+    read = json.loads(line)
+    answer = read.get("answer")
+    asked = Asked(method=read["method"], path=read["path"], query=read.get("query"), body=read.get("body"))
+    return Recorded(
+        slot=Slot(str(read["configuration"]), str(read["task"]), int(read["repeat"])),
+        try_number=int(read.get("try", 1)),
+        asked=asked,
+        retry=int(read.get("retry", 0)),
+        status=None if read.get("status") is None else int(read["status"]),
+        headers={str(name): str(value) for name, value in read.get("headers", {}).items()},
+        answer=base64.b64decode(read.get("answer_base64", "")) if answer is None else answer.encode(),
+        started_at=datetime.fromisoformat(read["started_at"]),
+        first_token_s=read.get("first_token_s"),
+        duration_s=float(read["duration_s"]),
+    )

@@ -1,0 +1,276 @@
+"""Says whether an answer is right: exact, contains, regex, numeric, or a function of the user's."""
+
+import inspect
+import json
+import re
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+from langchain_finops.errors import Fault
+from langchain_finops.evals.dataset import Dataset, Item, content_hash
+
+__all__ = ["IGNORABLE", "Function", "Judgement", "Scorer", "decide", "judge", "reference_faults"]
+
+ScorerType = Literal["exact", "contains", "regex", "numeric", "python"]
+Function = Callable[..., object]
+
+IGNORABLE = ("case", "whitespace", "punctuation")
+"""What a scorer can be told not to mind."""
+
+# The last number of a text is its answer; a sign that follows a letter or a digit is a dash, not a minus.
+NUMBER = re.compile(r"(?:(?<!\w)[-+])?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+LANGSMITH_NAMES = frozenset({"inputs", "outputs", "reference_outputs", "metadata"})
+"""Parameters of LangSmith's evaluators: a function with `inputs` or `reference_outputs` is called by these names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a scorer says of one answer."""
+
+    success: bool | None
+    """None where it cannot be told, which is not the same as wrong."""
+    score: float | None = None
+    """Between 0 and 1."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scorer:
+    """A scorer as the suite defines it."""
+
+    name: str
+    type: ScorerType
+    answer_field: str | None = None
+    """Where the answer stands in what the target returns, dotted for nested fields. None: found by itself."""
+    expected_field: str | None = None
+    """Where the reference stands in an item's `outputs`. None: its only field."""
+    ignore: tuple[str, ...] = ()
+    """Some of `IGNORABLE`."""
+    pattern: str | None = None
+    """`regex`: searched for in the answer. None: the reference is the pattern."""
+    tolerance: Decimal = Decimal(0)
+    """`numeric`: how far off an answer may be, inclusive."""
+    relative_tolerance: Decimal = Decimal(0)
+    """`numeric`: the same as a share of the reference; the wider of the two counts."""
+    function: str | None = None
+    """`python`: `module:function`."""
+    threshold: float = 1.0
+    """`python`: the score from which an answer is a success."""
+
+    def hash(self, function_fingerprint: str = "") -> str:
+        """Decides whether a stored verdict is still this scorer's."""
+        return content_hash([asdict(self), function_fingerprint])
+
+
+def decide(successes: Iterable[bool | None]) -> bool | None:
+    """What several scorers say together: a failure if any says so, else unknown if any cannot tell, else a success."""
+    said = list(successes)
+    if any(success is False for success in said):
+        return False
+    return True if said and all(said) else None
+
+
+def judge(scorer: Scorer, answer: object, item: Item, function: Function | None = None) -> Judgement:
+    """Judge an answer, as plain data, against its item. A function of the user's that raises cannot tell."""
+    if scorer.type == "python":
+        assert function is not None, "the suite resolves the functions of its python scorers"
+        return _ask(function, scorer, answer, item)
+    found, value = _find(answer, scorer, item)
+    if not found:
+        return Judgement(success=False, score=0.0, reason=f"the answer has no field {scorer.answer_field!r}")
+    if value is None:
+        return Judgement(success=False, score=0.0, reason="the answer is empty")
+    success, reason = CHECKS[scorer.type](scorer, value, _expected(scorer, item))
+    return Judgement(success=success, score=float(success), reason=reason)
+
+
+def reference_faults(scorer: Scorer, dataset: Dataset) -> list[Fault]:
+    """Every item whose `outputs` this scorer cannot compare with: found before anything is bought."""
+    if scorer.type == "python" or (scorer.type == "regex" and scorer.pattern is not None):
+        return []
+    faults: list[Fault] = []
+    for item in dataset.items:
+        where = f"{dataset.path}:{item.line}: outputs"
+        if scorer.expected_field is None and len(item.outputs) != 1:
+            what = f"has {len(item.outputs)} fields: scorer {scorer.name!r} needs `expected_field` to know which one"
+            faults.append(Fault(where=where, what=what))
+            continue
+        field = scorer.expected_field or next(iter(item.outputs))
+        expected = _expected(scorer, item)
+        if expected is None:
+            faults.append(Fault(where=f"{where}.{field}", what=f"is missing: scorer {scorer.name!r} compares with it"))
+        elif wrong := _unusable(scorer, expected):
+            faults.append(Fault(where=f"{where}.{field}", what=f"{expected!r} found: {wrong}"))
+    return faults
+
+
+def _unusable(scorer: Scorer, expected: object) -> str | None:
+    if scorer.type == "numeric" and _number(expected) is None:
+        return f"scorer {scorer.name!r} needs a number"
+    if scorer.type == "regex":
+        if not isinstance(expected, str):
+            return f"scorer {scorer.name!r} needs a pattern"
+        try:
+            re.compile(expected)
+        except re.error as error:
+            return f"no regular expression: {error}"
+    if scorer.type == "contains" and not all(_texts(expected)):
+        return "an empty text is contained in every answer"
+    return None
+
+
+def _expected(scorer: Scorer, item: Item) -> object:
+    """The reference, or None where the item has none."""
+    if scorer.expected_field is not None:
+        return _dig(item.outputs, scorer.expected_field)[1]
+    return next(iter(item.outputs.values()), None)
+
+
+def _find(answer: object, scorer: Scorer, item: Item) -> tuple[bool, object]:
+    """Where in what the target returned its answer is: the field named, or the reference's, or the last message."""
+    if scorer.answer_field is not None:
+        return _dig(answer, scorer.answer_field)
+    if not isinstance(answer, Mapping):
+        return True, answer
+    field = scorer.expected_field or (next(iter(item.outputs)) if len(item.outputs) == 1 else None)
+    if field is not None and (found := _dig(answer, field))[0]:
+        return found
+    return True, _said(answer)
+
+
+def _said(answer: Mapping[str, object]) -> object:
+    """The text of a message, of the last message of a state, or a mapping's only value; else None."""
+    messages = answer.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
+        answer = messages[-1]
+    if {"type", "content"} <= answer.keys():
+        return answer["content"]
+    return next(iter(answer.values())) if len(answer) == 1 else None
+
+
+def _dig(value: object, path: str) -> tuple[bool, object]:
+    """A dotted path into mappings and lists; a field whose own name has the dots comes first."""
+    if isinstance(value, Mapping) and path in value:
+        return True, value[path]
+    for step in path.split("."):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and re.fullmatch(r"-?\d+", step) and -len(value) <= int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return False, None
+    return True, value
+
+
+def _text(value: object) -> str:
+    """A value as text: a message's content blocks as the text they hold, other data as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(block, Mapping) and "type" in block for block in value):
+        return "".join(str(block.get("text", "")) for block in value)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _texts(expected: object) -> list[str]:
+    return [_text(entry) for entry in expected] if isinstance(expected, list) else [_text(expected)]
+
+
+def _normalised(text: str, ignore: Sequence[str]) -> str:
+    if "case" in ignore:
+        text = text.casefold()
+    if "punctuation" in ignore:
+        text = text.translate(str.maketrans("", "", string.punctuation))
+    if "whitespace" in ignore:
+        text = " ".join(text.split())
+    return text
+
+
+def _number(value: object) -> Decimal | None:
+    """A number, or the last one in a text. `1,234.50` has a thousands separator."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        number = Decimal(repr(value))
+        return number if number.is_finite() else None
+    found = NUMBER.findall(_text(value).replace("\N{MINUS SIGN}", "-"))
+    try:
+        return Decimal(found[-1].replace(",", "")) if found else None
+    except InvalidOperation:
+        return None
+
+
+def _exact(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
+    same = _normalised(_text(value), scorer.ignore) == _normalised(_text(expected), scorer.ignore)
+    return same, None if same else "differs"
+
+
+def _contains(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
+    text = _normalised(_text(value), scorer.ignore)
+    missing = [entry for entry in _texts(expected) if _normalised(entry, scorer.ignore) not in text]
+    return not missing, f"{len(missing)} missing" if missing else None
+
+
+def _regex(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
+    pattern = scorer.pattern if scorer.pattern is not None else str(expected)
+    flags = re.IGNORECASE if "case" in scorer.ignore else re.NOFLAG
+    found = re.search(pattern, _text(value), flags) is not None
+    return found, None if found else "no match"
+
+
+def _numeric(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
+    number, target = _number(value), _number(expected)
+    assert target is not None, "reference_faults lets no such item through"
+    if number is None:
+        return False, "no number in the answer"
+    near = abs(number - target) <= max(scorer.tolerance, scorer.relative_tolerance * abs(target))
+    return near, None if near else f"off by {abs(number - target)}"
+
+
+CHECKS: Mapping[str, Callable[[Scorer, object, object], tuple[bool, str | None]]] = {
+    "exact": _exact,
+    "contains": _contains,
+    "regex": _regex,
+    "numeric": _numeric,
+}
+
+
+def _ask(function: Function, scorer: Scorer, answer: object, item: Item) -> Judgement:
+    """Call a function of the user's, by LangSmith's names or as (answer, outputs)."""
+    try:
+        names = inspect.signature(function).parameters
+        if names.keys() & {"inputs", "reference_outputs"} and names.keys() <= LANGSMITH_NAMES:
+            given = {
+                "inputs": item.inputs,
+                "outputs": answer if isinstance(answer, Mapping) else {"output": answer},
+                "reference_outputs": item.outputs,
+                "metadata": item.metadata,
+            }
+            said = function(**{name: given[name] for name in names})
+        else:
+            said = function(answer) if len(names) == 1 else function(answer, item.outputs)
+    except Exception as error:  # noqa: BLE001  A scorer that breaks cannot tell; the answer was paid for and stays.
+        return Judgement(success=None, reason=f"the scorer raised {type(error).__name__}: {error}")
+    return _read(said, scorer.threshold)
+
+
+def _read(said: object, threshold: float) -> Judgement:
+    """What a function may return: success, a score, None, or LangSmith's mapping with `score` and `comment`."""
+    if isinstance(said, Mapping):
+        reason = said.get("reason", said.get("comment"))
+        judged = _read(said.get("success", said.get("score")), threshold)
+        score = said.get("score")
+        if isinstance(score, int | float) and judged.score is not None and 0 <= score <= 1:
+            judged = Judgement(success=judged.success, score=float(score), reason=judged.reason)
+        return Judgement(
+            success=judged.success, score=judged.score, reason=judged.reason if reason is None else str(reason)
+        )
+    if said is None:
+        return Judgement(success=None, reason="the scorer could not tell")
+    if isinstance(said, bool):
+        return Judgement(success=said, score=float(said))
+    if isinstance(said, int | float) and 0 <= said <= 1:
+        return Judgement(success=said >= threshold, score=float(said))
+    return Judgement(success=None, reason=f"the scorer returned {said!r}: true, false, null or 0 to 1 is expected")

@@ -1,0 +1,378 @@
+"""Reads a suite: what is run on a dataset, how it is judged, and how much of it. All faults are reported at once."""
+
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
+
+import yaml
+
+from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.matrix import Configuration, expand
+from langchain_finops.evals.scorers import IGNORABLE, Scorer
+from langchain_finops.money import usd
+
+if TYPE_CHECKING:
+    from langchain_finops.pricing.cards import Card
+
+__all__ = ["Limits", "Suite", "load_suite", "suite_beside"]
+
+FIELDS = (
+    *("target", "scorer", "scorers", "configurations", "matrix", "repeats", "baseline", "recording"),
+    *("cards", "limits", "tries", "concurrency"),
+)
+SCORER_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "exact": ("answer_field", "expected_field", "ignore"),
+    "contains": ("answer_field", "expected_field", "ignore"),
+    "regex": ("answer_field", "expected_field", "ignore", "pattern"),
+    "numeric": ("answer_field", "expected_field", "tolerance", "relative_tolerance"),
+    "python": ("function", "threshold"),
+}
+SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What ends an attempt early. An attempt that a limit stopped is no success, and its cost counts."""
+
+    seconds: float | None = None
+    """Of each try. A coroutine is cancelled; a target in a thread is stopped at its next call or node."""
+    recursion_limit: int | None = None
+    """LangGraph's own: supersteps of the graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """What is run on a dataset."""
+
+    path: Path
+    target: str
+    """`module:function`; the function takes a configuration and returns a Runnable."""
+    scorers: tuple[Scorer, ...]
+    configurations: tuple[Configuration, ...]
+    repeats: int = 1
+    baseline: str | None = None
+    """The configuration that others are compared with."""
+    recording: Path | None = None
+    cards: Mapping[str, tuple["Card", ...]] = field(default_factory=dict)
+    """Named card sets: the first prices the run unless another one is chosen."""
+    limits: Limits = Limits()
+    tries: int = 3
+    """How often a slot is tried where the infrastructure fails."""
+    concurrency: int = 8
+    """Attempts at once."""
+
+
+def suite_beside(dataset: Path) -> Path:
+    """The suite that goes with a dataset: the YAML file of the same stem beside it."""
+    for ending in (".yaml", ".yml"):
+        if (path := dataset.with_suffix(ending)).is_file():
+            return path
+    raise EvalError(
+        f"{dataset} has no suite: write {dataset.with_suffix('.yaml').name} beside it, or pass --suite FILE"
+    )
+
+
+def load_suite(path: Path) -> Suite:
+    """Read a suite file. Raises BadData with every fault, or EvalError where there is no such file."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise EvalError(f"suite {path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BadData([Fault(where=str(path), what=f"byte {error.start + 1} is not UTF-8")]) from error
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506  A SafeLoader that refuses repeated keys.
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise BadData([Fault(where=f"{path}{line}", what=f"not YAML: {error.problem}")]) from error
+    except yaml.YAMLError as error:
+        raise BadData([Fault(where=str(path), what=f"not YAML: {error}")]) from error
+    if not isinstance(data, dict):
+        raise BadData([Fault(where=str(path), what="a mapping with `target`, `scorer`, `configurations` is expected")])
+    return _Reader(path).suite(data)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML, in which a key that stands there twice is a fault: the first one would vanish without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Reader:
+    """Turns plain data into a Suite, and remembers every fault on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.faults: list[Fault] = []
+
+    def suite(self, data: Mapping[object, object]) -> Suite:
+        self._known(data, FIELDS, "")
+        configurations = self._configurations(data)
+        recording = self._read(data, "recording", _text, None)
+        suite = Suite(
+            path=self.path,
+            target=self._required(data, "target", _spec, ""),
+            scorers=self._scorers(data),
+            configurations=configurations,
+            repeats=self._read(data, "repeats", _count, 1),
+            baseline=self._baseline(data, configurations),
+            recording=None if recording is None else self.path.parent / recording,
+            cards=self._cards(data.get("cards")),
+            limits=self._limits(data.get("limits")),
+            tries=self._read(data, "tries", _count, 3),
+            concurrency=self._read(data, "concurrency", _count, 8),
+        )
+        if self.faults:
+            raise BadData(self.faults)
+        return suite
+
+    def _fault(self, where: str, what: str) -> None:
+        self.faults.append(Fault(where=f"{self.path}: {where}" if where else str(self.path), what=what))
+
+    def _known(self, data: Mapping[object, object], names: Sequence[str], where: str) -> None:
+        for name in data:
+            if name not in names:
+                near = get_close_matches(str(name), names, n=1)
+                remedy = f"{near[0]!r} is meant?" if near else f"known are {', '.join(names)}"
+                self._fault(f"{where}{name}", f"is not known: {remedy}")
+
+    def _read(
+        self, data: Mapping[object, object], name: str, read: Callable[[object], T], default: T, where: str = ""
+    ) -> T:
+        """One field, or its default where it is not there or wrong."""
+        if name not in data or data[name] is None:
+            return default
+        try:
+            return read(data[name])
+        except ValueError as error:
+            self._fault(f"{where}{name}", str(error))
+            return default
+
+    def _required(self, data: Mapping[object, object], name: str, read: Callable[[object], str], where: str) -> str:
+        if data.get(name) is None:
+            self._fault(f"{where}{name}", f"is missing: {EXPECTED[name]}")
+            return ""
+        return self._read(data, name, read, "", where)
+
+    def _baseline(self, data: Mapping[object, object], configurations: Sequence[Configuration]) -> str | None:
+        baseline = self._read(data, "baseline", _text, None)
+        names = [configuration.name for configuration in configurations]
+        if baseline is not None and baseline not in names:
+            self._fault("baseline", f"{baseline!r} is no configuration: those are {', '.join(names)}")
+        return baseline
+
+    def _configurations(self, data: Mapping[object, object]) -> tuple[Configuration, ...]:
+        entries = data.get("configurations")
+        found: list[Configuration] = []
+        if entries is not None and not (isinstance(entries, list) and entries):
+            self._fault("configurations", "a list of mappings with a `name` and parameters is expected")
+        elif entries is not None:
+            found += [self._configuration(entry, f"configurations[{i}]") for i, entry in enumerate(entries)]
+        if (matrix := data.get("matrix")) is not None:
+            found += self._matrix(matrix)
+        elif entries is None:
+            self._fault("configurations", "is missing: a list of mappings with a `name` and parameters")
+        names = [configuration.name for configuration in found if configuration.name]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self._fault("configurations", f"the name {name!r} stands there twice")
+        return tuple(found)
+
+    def _configuration(self, entry: object, where: str) -> Configuration:
+        if not isinstance(entry, dict):
+            self._fault(where, f"{entry!r} found: a mapping with a `name` and parameters is expected")
+            return Configuration(name="")
+        name = self._required(entry, "name", _name, f"{where}.")
+        parameters = {key: value for key, value in entry.items() if key != "name"}
+        self._plain(parameters, where)
+        return Configuration(name=name, parameters=parameters)
+
+    def _matrix(self, matrix: object) -> list[Configuration]:
+        axes = matrix if isinstance(matrix, dict) else {}
+        if not axes or not all(isinstance(values, list) and values for values in axes.values()):
+            self._fault("matrix", "a mapping of parameters to lists of values is expected, such as `model: [a, b]`")
+            return []
+        if "name" in axes:
+            self._fault("matrix.name", "names are made from the values: leave it out")
+        self._plain(axes, "matrix")
+        return expand({str(name): values for name, values in axes.items()})
+
+    def _plain(self, value: object, where: str) -> None:
+        """Parameters must mean the same after a crash: keys are texts, and dates are written in quotes."""
+        if isinstance(value, dict):
+            for key, entry in value.items():
+                if not isinstance(key, str):
+                    self._fault(f"{where}.{key}", "a parameter's name is a text: write it in quotes")
+                self._plain(entry, f"{where}.{key}")
+        elif isinstance(value, list):
+            for index, entry in enumerate(value):
+                self._plain(entry, f"{where}[{index}]")
+        elif isinstance(value, date | datetime | bytes | set):
+            self._fault(where, f"{value!r} is not plain data: write it in quotes")
+
+    def _scorers(self, data: Mapping[object, object]) -> tuple[Scorer, ...]:
+        one, many = data.get("scorer"), data.get("scorers")
+        if one is not None and many is not None:
+            self._fault("scorer", "stands beside `scorers`: keep one of them")
+        if one is not None:
+            return tuple(filter(None, [self._scorer(one, "scorer")]))
+        if many is None:
+            self._fault("scorer", f"is missing: {EXPECTED['type']}")
+            return ()
+        if not isinstance(many, list) or not many:
+            self._fault("scorers", "a list of scorers is expected")
+            return ()
+        scorers = [self._scorer(entry, f"scorers[{index}]") for index, entry in enumerate(many)]
+        found = tuple(scorer for scorer in scorers if scorer is not None)
+        names = [scorer.name for scorer in found]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self._fault("scorers", f"the name {name!r} stands there twice: give one of them another `name`")
+        return found
+
+    def _scorer(self, entry: object, where: str) -> Scorer | None:
+        if isinstance(entry, str):
+            entry = {"type": entry}
+        if not isinstance(entry, dict):
+            self._fault(where, f"{entry!r} found: {EXPECTED['type']}")
+            return None
+        where += "."
+        kind = self._required(entry, "type", _scorer_type, where)
+        if not kind:
+            return None
+        self._known(entry, ("type", "name", *SCORER_OPTIONS[kind]), where)
+        if kind == "python":
+            self._required(entry, "function", _spec, where)
+        return Scorer(
+            name=self._read(entry, "name", _name, kind, where),
+            type=cast("Literal['exact', 'contains', 'regex', 'numeric', 'python']", kind),
+            answer_field=self._read(entry, "answer_field", _text, None, where),
+            expected_field=self._read(entry, "expected_field", _text, None, where),
+            ignore=self._read(entry, "ignore", _ignore, (), where),
+            pattern=self._read(entry, "pattern", _pattern, None, where),
+            tolerance=self._read(entry, "tolerance", _not_negative, Decimal(0), where),
+            relative_tolerance=self._read(entry, "relative_tolerance", _not_negative, Decimal(0), where),
+            function=self._read(entry, "function", _spec, None, where) if kind == "python" else None,
+            threshold=self._read(entry, "threshold", _share, 1.0, where),
+        )
+
+    def _limits(self, data: object) -> Limits:
+        if data is None:
+            return Limits()
+        if not isinstance(data, dict):
+            self._fault("limits", "a mapping is expected, such as `seconds: 60`")
+            return Limits()
+        self._known(data, ("seconds", "recursion_limit"), "limits.")
+        return Limits(
+            seconds=self._read(data, "seconds", _seconds, None, "limits."),
+            recursion_limit=self._read(data, "recursion_limit", _count, None, "limits."),
+        )
+
+    def _cards(self, data: object) -> dict[str, tuple["Card", ...]]:
+        if data is None:
+            return {}
+        if not isinstance(data, dict):
+            self._fault("cards", "a mapping of names to lists of price cards is expected")
+            return {}
+        from langchain_finops.pricing import parse_cards
+
+        cards: dict[str, tuple[Card, ...]] = {}
+        for name, entries in data.items():
+            try:
+                cards[_name(name)] = parse_cards(entries, where=f"{self.path}: cards.{name}")
+            except BadData as error:
+                self.faults += error.faults
+            except ValueError as error:
+                self._fault(f"cards.{name}", str(error))
+        return cards
+
+
+EXPECTED: Mapping[str, str] = {
+    "target": "`module:function` of a function that takes a configuration and returns a Runnable",
+    "name": "a text that tells it apart",
+    "type": f"one of {', '.join(SCORER_OPTIONS)}",
+    "function": "`module:function` of a function of an answer and an item's outputs",
+}
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} found: a text is expected")
+    return value
+
+
+def _name(value: object) -> str:
+    """A name. YAML reads an unquoted `no` as false and `5` as a number."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} found: a text is expected; write it in quotes")  # noqa: TRY004  A fault.
+    if not value.strip() or any(ord(letter) < 32 for letter in value):
+        raise ValueError(f"{value!r} found: a text on one line is expected")
+    return value
+
+
+def _spec(value: object) -> str:
+    if not SPEC.fullmatch(_text(value)):
+        raise ValueError(f"{value!r} found: `module:function` is expected")
+    return str(value)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{value!r} found: a whole number, 1 or more, is expected")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise ValueError(f"{value!r} found: a number of seconds above 0 is expected")
+    return float(value)
+
+
+def _share(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{value!r} found: a number from 0 to 1 is expected")
+    return float(value)
+
+
+def _not_negative(value: object) -> Decimal:
+    try:
+        amount = usd(cast("str", value))
+    except ValueError:
+        amount = Decimal(-1)
+    if amount < 0:
+        raise ValueError(f"{value!r} found: a number, 0 or more, is expected")
+    return amount
+
+
+def _scorer_type(value: object) -> str:
+    if value not in SCORER_OPTIONS:
+        raise ValueError(f"{value!r} is no scorer: {EXPECTED['type']}")
+    return str(value)
+
+
+def _ignore(value: object) -> tuple[str, ...]:
+    entries = value if isinstance(value, list) else [value]
+    for entry in entries:
+        if entry not in IGNORABLE:
+            raise ValueError(f"{entry!r} found: some of {', '.join(IGNORABLE)} are expected")
+    return tuple(entries)
+
+
+def _pattern(value: object) -> str:
+    try:
+        re.compile(_text(value))
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    return str(value)
