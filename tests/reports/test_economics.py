@@ -1,0 +1,89 @@
+"""What a success costs, and what is said where that is no number."""
+
+from decimal import Decimal
+
+import pytest
+
+from langchain_finops.reports.economics import success_cost
+
+
+def test_every_tasks_cost_counts_over_the_successes():
+    """$9 for 3 tasks of which 2 succeeded is $4.50 a success: failures are paid for too."""
+    success = success_cost(Decimal(9), unknown=0, tasks=3, judged=3, successes=2)
+
+    assert success.usd == Decimal("4.5")
+    assert success.statement == "known"
+    assert str(success) == "$4.5000"
+
+
+def test_free_successes_cost_zero():
+    """Free is known: here $0 is the truth."""
+    assert str(success_cost(Decimal(0), unknown=0, tasks=2, judged=2, successes=1)) == "$0"
+
+
+def test_unpriced_calls_make_it_a_lower_bound():
+    """With calls of unknown price the figure is `>= X (k unknown)`, rounded down."""
+    success = success_cost(Decimal(2), unknown=4, tasks=3, judged=3, successes=3)
+
+    assert success.statement == "at_least"
+    assert str(success) == ">= $0.6666 (4 unknown)"
+
+
+def test_nothing_priced_is_no_number():
+    """Successes without any known price are `unpriced`, never $0."""
+    success = success_cost(None, unknown=4, tasks=1, judged=1, successes=1)
+
+    assert success.usd is None
+    assert str(success) == success.statement == "unpriced"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "shown"),
+    [
+        # (60 / n) / (1 - 0.05^(1/n)), by hand: 60 / 0.95; 6 / 0.2588656; 1 / 0.0487023
+        (1, "> $63.15"),
+        (10, "> $23.17"),
+        (60, "> $20.53"),
+    ],
+)
+def test_no_success_gives_a_lower_bound(tasks, shown):
+    """Zero successes are never $0 or infinity: at 95% confidence a success costs more than this."""
+    success = success_cost(Decimal(60), unknown=0, tasks=tasks, judged=tasks, successes=0)
+
+    assert success.usd is None
+    assert success.statement == "no_success"
+    assert str(success) == shown
+
+
+def test_no_success_and_unpriced_calls_say_both():
+    """The bound stays true when more cost turns up, and says that some is unknown."""
+    assert str(success_cost(Decimal(95), unknown=2, tasks=1, judged=1, successes=0)) == "> $100.00 (2 unknown)"
+
+
+def test_no_bound_while_tasks_are_not_judged():
+    """An unjudged task may have succeeded: nothing is claimed."""
+    success = success_cost(Decimal(60), unknown=0, tasks=3, judged=2, successes=0)
+
+    assert success.above_usd is None
+    assert str(success) == "-"
+
+
+def test_no_bound_where_all_is_free():
+    """`> $0` would be a figure without content."""
+    assert str(success_cost(Decimal(0), unknown=0, tasks=2, judged=2, successes=0)) == "-"
+
+
+@pytest.mark.parametrize(("tasks", "statement"), [(0, "no_task"), (5, "not_judged")])
+def test_without_a_verdict_there_is_no_cost_per_success(tasks, statement):
+    """The reason is told apart: no task named, or none judged."""
+    success = success_cost(Decimal(60), unknown=1, tasks=tasks, judged=0, successes=0)
+
+    assert success.statement == statement
+    assert str(success) == "-"
+
+
+def test_many_tasks_do_not_lose_the_bound_to_rounding():
+    """At ten million tasks 0.05^(1/n) is 1 but for seven digits; the rule of three, cost / 3, still comes out."""
+    success = success_cost(Decimal(3_000_000), unknown=0, tasks=10**7, judged=10**7, successes=0)
+    assert success.above_usd is not None
+    assert abs(success.above_usd / Decimal(3_000_000) * Decimal("2.995732") - 1) < Decimal("0.00001")
