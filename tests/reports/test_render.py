@@ -121,9 +121,9 @@ def test_a_pipe_gets_all_columns_whatever_the_terminal(monkeypatch):
     assert text.splitlines() == [
         "Cost",
         f"{'agent':150}  calls           rarely read   cost",
-        "─" * 185,
+        "─" * 186,
         f"{name}  1,200  xxxxxxxxxxxxxxxxxxxx  $0.10",
-        "─" * 185,
+        "─" * 186,
         f"{'total':150}  1,200  xxxxxxxxxxxxxxxxxxxx  $0.10",
         "Note.",
     ]
