@@ -1,0 +1,355 @@
+"""The figures of the evaluation table, a row for each configuration. Derivations in docs/statistics.md."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+from langchain_finops.errors import BadArguments
+from langchain_finops.evals.arms import Arm, Plan, arms_of
+from langchain_finops.evals.results import AttemptResult, Verdict
+from langchain_finops.money import sum_usd
+from langchain_finops.reports import stats
+from langchain_finops.usage import TOKEN_METERS
+
+__all__ = ["Computed", "TableOptions", "compute"]
+
+OUTPUT_METERS = ("output_tokens", "audio_output_tokens")
+INPUT_METERS = tuple(meter for meter in TOKEN_METERS if meter not in OUTPUT_METERS)
+
+Figures = dict[str, Any]
+"""A row. Any, as in `reports.render`: a row mixes names, counts and amounts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions:
+    """How the table is computed. The footer says so."""
+
+    scorer: str | None = None
+    """The scorer that decides alone. None: all that judged must agree."""
+    cards: str | None = None
+    """The card set that prices. None: the one chosen for the run."""
+    impute: Literal["none", "max"] = "none"
+    """`max` fills unknown costs with the configuration's dearest attempt."""
+    failure_usd: Decimal | None = None
+    """What mending a failure costs: adds the expected cost of a task."""
+    level: float = 0.95
+    margin: float = 0.0
+    """How much dearer still counts as not inferior: 0.1 for 10%."""
+    min_tasks: int = stats.MIN_TASKS
+    min_successes: int = stats.MIN_SUCCESSES
+    half_width: float = 0.2
+    """The precision for which the number of tasks needed is told: 0.2 for +-20%."""
+
+    def __post_init__(self) -> None:
+        if self.impute not in ("none", "max"):
+            raise BadArguments(f"impute is {self.impute!r}: choose none or max")
+        if not 0 < self.level < 1:
+            raise BadArguments(f"level is {self.level}: it must lie between 0 and 1, such as 0.95")
+        if self.margin < 0 or self.half_width <= 0:
+            raise BadArguments("margin must not be negative, and half_width must be more than 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """The rows, and what the footer needs besides."""
+
+    rows: list[Figures]
+    arms: list[Arm]
+    planned: Mapping[str, frozenset[int]]
+    baseline: str | None
+
+
+def compute(
+    attempts: Iterable[AttemptResult], verdicts: Iterable[Verdict], plan: Plan, options: TableOptions
+) -> Computed:
+    """Return a row for each configuration. Sums of dollars are exact Decimals, statistics floats, None is unknown."""
+    arms, planned = arms_of(attempts, verdicts, plan, scorer=options.scorer, cards=options.cards)
+    if options.impute == "max":
+        arms = [arm.imputed() for arm in arms]
+    names = [arm.name for arm in arms]
+    if plan.baseline is not None and plan.baseline not in names:
+        raise BadArguments(f"baseline {plan.baseline!r} is no configuration: choose one of {', '.join(names)}")
+    baseline = plan.baseline or (names[0] if names else None)
+    rows = [_row(arm, planned, options) for arm in arms]
+    _mark_frontier(rows, arms, planned, options)
+    _mark_selected(rows)
+    _compare(rows, arms, planned, baseline, options)
+    return Computed(rows=rows, arms=arms, planned=planned, baseline=baseline)
+
+
+def _row(arm: Arm, planned: Mapping[str, frozenset[int]], options: TableOptions) -> Figures:
+    complete = len(arm.complete) == len(planned)
+    basis = "per-task means" if arm.whole.unequal else "sums"
+    row: Figures = {"configuration": arm.name, "tasks": arm.whole.tasks, "attempts": len(arm.slots)}
+    row |= {"planned_attempts": sum(map(len, planned.values())), "complete": complete, "basis": basis}
+    return row | _statuses(arm) | _rate(arm, options) | _money(arm) | _per_success(arm, options) | _work(arm)
+
+
+def _statuses(arm: Arm) -> Figures:
+    statuses = [slot.status for slot in arm.slots]
+    return {
+        "completed": statuses.count("completed"),
+        "stopped": statuses.count("stopped"),
+        "errors": statuses.count("error"),
+        "tries": sum(slot.tries for slot in arm.slots),
+        "error_tries": sum(slot.error_tries for slot in arm.slots),
+        "unjudged": arm.unjudged,
+    }
+
+
+def _rate(arm: Arm, options: TableOptions) -> Figures:
+    sums = arm.whole
+    successes = [round(won) for won in sums.successes]
+    rate = stats.success_rate(sums.successes, sums.attempts, level=options.level)
+    repeats = min(sums.attempts, default=None)
+    scored = [slot.score for slot in arm.slots if slot.score is not None]
+    return {
+        "successes": sum(successes),
+        "success_rate": rate and rate.value,
+        "success_rate_low": rate and rate.interval.low,
+        "success_rate_high": rate and rate.interval.high,
+        "effective_attempts": rate and rate.effective_attempts,
+        "k": repeats,
+        "pass_hat_k": repeats and stats.pass_hat_k(successes, sums.attempts, repeats),
+        "pass_at_k": repeats and stats.pass_at_k(successes, sums.attempts, repeats),
+        "mean_score": math.fsum(scored) / len(scored) if scored else None,
+    }
+
+
+def _money(arm: Arm) -> Figures:
+    total = sum_usd([slot.cost_usd for slot in arm.slots])
+    unknown = arm.whole.unknown
+    all_unknown = bool(arm.slots) and unknown == len(arm.slots) and total == 0
+    failed = sum_usd([slot.cost_usd for slot in arm.slots if not slot.success])
+    sums = arm.whole.balanced()
+    return {
+        "total_cost_usd": None if all_unknown else total,
+        "unknown_costs": unknown,
+        "imputed_costs": sum(slot.imputed for slot in arm.slots),
+        "cost_per_attempt_usd": _ratio(sums.cost, sums.attempts) if arm.slots and not all_unknown else None,
+        # A share of what is known would be a share of something else.
+        "share_spent_on_failures": float(failed / total) if total > 0 and not unknown else None,
+        "contracted_usd": _all_known([slot.contracted_usd for slot in arm.slots]),
+        "billed_usd": _all_known([slot.billed_usd for slot in arm.slots]),
+        "overhead_usd": _all_known([slot.overhead_usd for slot in arm.slots]),
+    }
+
+
+def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    return math.fsum(numerators) / math.fsum(denominators)
+
+
+def _all_known(amounts: Sequence[Decimal | None]) -> Decimal | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum_usd(known) if len(known) == len(amounts) else None
+
+
+def _per_success(arm: Arm, options: TableOptions) -> Figures:
+    sums, level = arm.whole, options.level
+    cost = stats.cost_per_success(sums.cost, sums.successes, sums.attempts, level=level, unknown=sums.unknown)
+    scores = [math.fsum(slot.score or 0.0 for slot in slots) for slots in arm.by_task.values()]
+    scored = any(slot.score is not None for slot in arm.slots)
+    credit = stats.cost_per_success(sums.cost, scores, sums.attempts, level=level, unknown=sums.unknown)
+    row: Figures = {"cost_per_success_usd": cost.usd, "cost_per_success_bound": cost.bound}
+    row |= _interval("cost_per_success", cost.interval)
+    row |= {"level": level, "half_width": options.half_width}
+    row["tasks_needed"] = _tasks_needed(cost.spread, options)
+    # Partial credit is another quantity, with a name of its own; a bound for want of any credit is none of it.
+    row["cost_per_credit_usd"] = credit.usd if scored and credit.bound == "=" else None
+    row |= _interval("cost_per_credit", credit.interval if scored else None)
+    expected = _expected(arm, list(arm.by_task), options)
+    estimate = expected and stats.cost_per_success(
+        expected.cost, expected.successes, expected.attempts, level=level, unknown=sums.unknown
+    )
+    row["expected_cost_usd"] = estimate.usd if estimate and estimate.tasks else None
+    return row | _interval("expected_cost", estimate.interval if estimate else None)
+
+
+def _expected(arm: Arm, tasks: Sequence[str], options: TableOptions) -> stats.TaskSums | None:
+    """Cost of attempts and of mending their failures; divided by attempts, not by successes."""
+    if options.failure_usd is None:
+        return None
+    sums, mending = arm.sums(tasks), float(options.failure_usd)
+    figures = zip(sums.cost, sums.successes, sums.attempts, strict=True)
+    return stats.TaskSums(
+        cost=[cost + (count - won) * mending for cost, won, count in figures],
+        successes=[float(count) for count in sums.attempts],
+        attempts=sums.attempts,
+        unknown=sums.unknown,
+    )
+
+
+def _interval(name: str, interval: stats.Interval | None) -> Figures:
+    """Bounds as a program can read them: JSON knows no infinity."""
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return {f"{name}_low": low, f"{name}_high": high if high is None or math.isfinite(high) else None}
+
+
+def _tasks_needed(spread: float | None, options: TableOptions) -> int | None:
+    if spread is None:
+        return None
+    return stats.tasks_needed(spread, half_width=options.half_width, level=options.level)
+
+
+def _work(arm: Arm) -> Figures:
+    latencies = sorted(slot.latency_s for slot in arm.slots if slot.status != "error")
+    return {
+        "input_tokens": _tokens(arm, INPUT_METERS),
+        "cache_read_tokens": _tokens(arm, ("cache_read_tokens", "cached_audio_tokens")),
+        "output_tokens": _tokens(arm, OUTPUT_METERS),
+        "calls": sum(slot.calls for slot in arm.slots),
+        "unpriced_calls": sum(slot.unpriced_calls for slot in arm.slots),
+        "estimated_calls": sum(slot.estimated_calls for slot in arm.slots),
+        "replayed_calls": sum(slot.replayed_calls for slot in arm.slots),
+        "latency_p50_s": _percentile(latencies, 0.5),
+        "latency_p95_s": _percentile(latencies, 0.95),
+    }
+
+
+def _tokens(arm: Arm, meters: Sequence[str]) -> int:
+    return sum(slot.usage.get(meter, 0) for slot in arm.slots for meter in meters)
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Linear between the two nearest, as spreadsheets do."""
+    if not ordered:
+        return None
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+# --- between configurations --------------------------------------------------------------------------------------
+
+
+def _comparable(arm: Arm, planned: Mapping[str, frozenset[int]]) -> bool:
+    """Means can be compared: all slots tried, all costs known, every answer judged."""
+    return bool(planned) and len(arm.complete) == len(planned) and not arm.whole.unknown and not arm.unjudged
+
+
+def _mark_frontier(
+    rows: list[Figures], arms: Sequence[Arm], planned: Mapping[str, frozenset[int]], options: TableOptions
+) -> None:
+    for row in rows:
+        row |= {"frontier": None, "frontier_status": None, "incremental_against": None}
+        row |= {"incremental_usd_per_success": None, "incremental_identified": None}
+    eligible = [place for place, arm in enumerate(arms) if _comparable(arm, planned)]
+    places = stats.frontier([(rows[i]["cost_per_attempt_usd"], rows[i]["success_rate"]) for i in eligible])
+    for index, place in zip(eligible, places, strict=True):
+        rows[index] |= {"frontier": place.status == "on", "frontier_status": place.status}
+        if place.against is None:
+            continue
+        before = eligible[place.against]
+        identified = _rates_differ(arms[index], arms[before], list(planned), options.level)
+        rows[index] |= {"incremental_against": arms[before].name, "incremental_identified": identified}
+        rows[index]["incremental_usd_per_success"] = place.incremental_usd if identified else None
+
+
+def _rates_differ(a: Arm, b: Arm, tasks: Sequence[str], level: float) -> bool:
+    difference = stats.rate_difference(a.sums(tasks), b.sums(tasks), level=level)
+    return difference is not None and difference.interval is not None and 0 not in difference.interval
+
+
+def _mark_selected(rows: list[Figures]) -> None:
+    """The cheapest of three or more was picked by its figure: its interval is too good."""
+    for row in rows:
+        row["selected"] = False
+    candidates = [row for row in rows if row["frontier"] and row["cost_per_success_bound"] == "="]
+    if candidates and sum(row["tasks"] > 0 for row in rows) > 2:
+        min(candidates, key=lambda row: row["cost_per_success_usd"])["selected"] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """A configuration and the baseline on the tasks that are complete in both."""
+
+    ratio: stats.PairedRatio
+    rates: stats.RateDifference | None
+    expected: stats.PairedRatio | None
+    tasks: list[str] = field(default_factory=list)
+
+
+def _compare(
+    rows: list[Figures],
+    arms: Sequence[Arm],
+    planned: Mapping[str, frozenset[int]],
+    baseline: str | None,
+    options: TableOptions,
+) -> None:
+    base = next((arm for arm in arms if arm.name == baseline), None)
+    others = [(row, arm) for row, arm in zip(rows, arms, strict=True) if arm.name != baseline]
+    for row in rows:
+        row.update(dict.fromkeys(COMPARISON), baseline=row["configuration"] == baseline)
+    if base is None:
+        return
+    pairs = [_pair(arm, base, planned, options) for _, arm in others]
+    ratios = _judged([pair.ratio for pair in pairs], options)
+    expected = _judged([pair.expected for pair in pairs if pair.expected is not None], options)
+    for (row, _), pair, judgement in zip(others, pairs, ratios, strict=True):
+        row.update(_against(pair, judgement, options))
+    for (row, _), judgement in zip(others, expected, strict=bool(expected)):
+        row["expected_cost_verdict"] = judgement.verdict
+
+
+def _judged(comparisons: Sequence[stats.PairedRatio], options: TableOptions) -> list[stats.Judgement]:
+    return stats.judge(
+        comparisons,
+        level=options.level,
+        margin=options.margin,
+        min_tasks=options.min_tasks,
+        min_successes=options.min_successes,
+    )
+
+
+def _pair(arm: Arm, base: Arm, planned: Mapping[str, frozenset[int]], options: TableOptions) -> _Pair:
+    tasks = [task for task in planned if task in arm.complete and task in base.complete]
+    mine, theirs = arm.sums(tasks), base.sums(tasks)
+    ratio = stats.paired_ratio(mine, theirs, level=options.level)
+    unjudged = sum(not slot.judged for each in (arm, base) for task in tasks for slot in each.by_task[task])
+    if unjudged:
+        ratio = _without_ratio(ratio, "attempts without a verdict")
+    of_mine, of_theirs = _expected(arm, tasks, options), _expected(base, tasks, options)
+    expected = stats.paired_ratio(of_mine, of_theirs, level=options.level) if of_mine and of_theirs else None
+    if unjudged and expected is not None:
+        expected = _without_ratio(expected, "attempts without a verdict")
+    rates = None if unjudged else stats.rate_difference(mine, theirs, level=options.level)
+    return _Pair(ratio=ratio, rates=rates, expected=expected, tasks=tasks)
+
+
+def _without_ratio(ratio: stats.PairedRatio, why: str) -> stats.PairedRatio:
+    return replace(ratio, ratio=None, interval=None, spread=None, p_value=1.0, better=None, why=why)
+
+
+COMPARISON = (
+    "vs_baseline_ratio",
+    "vs_baseline_low",
+    "vs_baseline_high",
+    "vs_baseline_tasks",
+    "vs_baseline_p_adjusted",
+    "verdict",
+    "verdict_why",
+    "vs_baseline_tasks_needed",
+    "success_rate_difference",
+    "success_rate_difference_low",
+    "success_rate_difference_high",
+    "expected_cost_ratio",
+    "expected_cost_ratio_low",
+    "expected_cost_ratio_high",
+    "expected_cost_verdict",
+)
+
+
+def _against(pair: _Pair, judgement: stats.Judgement, options: TableOptions) -> Figures:
+    ratio, rates, expected = pair.ratio, pair.rates, pair.expected
+    row: Figures = {"vs_baseline_ratio": ratio.ratio, "vs_baseline_tasks": ratio.tasks}
+    row |= _interval("vs_baseline", ratio.interval)
+    row |= {"vs_baseline_p_adjusted": judgement.p_adjusted}
+    row |= {"verdict": judgement.verdict, "verdict_why": judgement.why}
+    row["vs_baseline_tasks_needed"] = _tasks_needed(ratio.spread, options)
+    row["success_rate_difference"] = rates.difference if rates else None
+    row |= _interval("success_rate_difference", rates.interval if rates else None)
+    row["expected_cost_ratio"] = expected.ratio if expected else None
+    return row | _interval("expected_cost_ratio", expected.interval if expected else None)
