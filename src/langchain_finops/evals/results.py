@@ -33,7 +33,7 @@ __all__ = [
 ATTEMPTS, SCORES, RUN = "attempts.jsonl", "scores.jsonl", "run.json"
 
 AttemptStatus = Literal["completed", "stopped", "error"]
-"""`stopped`: a limit ended it, such as the time limit. `error`: the infrastructure failed, not the answer."""
+"""`stopped`: a limit ended it, such as the time limit. `error`: it failed before it could answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,8 @@ class AttemptResult:
     """Counted from 1."""
     status: AttemptStatus
     stop_reason: str | None = None
-    """`time_limit`, `recursion_limit`, or the class of the error."""
+    """Of `stopped`: `time_limit`, `recursion_limit`, `interrupt`, or a guard's. Of `error`: `infrastructure` (network,
+    service, account), `target` (its own code failed), or `interrupted` (a crash or Ctrl-C ended the try)."""
     answer: object = None
     """What the target returned, as JSON; None unless it completed."""
     trajectory: tuple[str, ...] = ()
@@ -78,6 +79,8 @@ class AttemptResult:
     unpriced_calls: int = 0
     """Calls and charges whose price is unknown."""
     estimated_calls: int = 0
+    failed_calls: int = 0
+    """Calls that ended in an error; in a completed try the target went on without their answer."""
     replayed_calls: int = 0
     """Calls that a recording answered."""
     latency_s: float
@@ -131,8 +134,8 @@ class Verdict:
     reason: str | None = None
     scorer_hash: str = ""
     """Of the scorer's definition: a changed scorer judges the stored answers again."""
-    answer_hash: str = ""
-    """Of what was judged, the answer and the item: an answer given again is judged again."""
+    item_hash: str = ""
+    """Of the item, reference included: a corrected reference judges the stored answers again."""
 
     @property
     def slot(self) -> tuple[str, str, int]:
@@ -236,7 +239,9 @@ ATTEMPT_FIELDS = tuple(AttemptResult.__dataclass_fields__)
 VERDICT_FIELDS = tuple(Verdict.__dataclass_fields__)
 READ: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(("configuration", "task", "task_id", "fingerprint", "item_hash", "configuration_hash"), _text),
-    **dict.fromkeys(("repeat", "try_number", "calls", "unpriced_calls", "estimated_calls", "replayed_calls"), _whole),
+    **dict.fromkeys(
+        ("repeat", "try_number", "calls", "unpriced_calls", "estimated_calls", "failed_calls", "replayed_calls"), _whole
+    ),
     **dict.fromkeys(("cost_usd", "known_usd", "contracted_usd", "billed_usd", "charges_usd", "overhead_usd"), _amount),
     "costs_by_card": lambda value: {name: _amount(amount) for name, amount in _mapping(value).items()},
     "usage": lambda value: {name: _whole(count) for name, count in _mapping(value).items()},
@@ -247,7 +252,7 @@ READ: Mapping[str, Callable[[object], object]] = {
     "error": _error,
 }
 VERDICT_READ: Mapping[str, Callable[[object], object]] = {
-    **dict.fromkeys(("configuration", "task", "scorer", "scorer_hash", "answer_hash"), _text),
+    **dict.fromkeys(("configuration", "task", "scorer", "scorer_hash", "item_hash"), _text),
     **dict.fromkeys(("repeat", "try_number"), _whole),
     "success": _verdict_success,
     "score": lambda value: None if value is None else _seconds(value),

@@ -1,0 +1,172 @@
+"""Adds up what an attempt cost, from the records that its handler wrote."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypedDict
+
+from langchain_finops.evals.faults import is_outage_error
+from langchain_finops.money import sum_usd
+from langchain_finops.pricing import PriceBook
+from langchain_finops.pricing.cost import PriceKey, Reading
+from langchain_finops.records import CallError, CallRecord, ChargeRecord, Record, RunRecord
+from langchain_finops.usage import METERS_AND_REASONING
+
+__all__ = ["Sums", "Tally", "tally"]
+
+APART = ("judge", "simulator")
+"""Roles whose cost is not that of what is evaluated. A summariser's is: the agent pays it wherever it runs."""
+
+
+class Sums(TypedDict):
+    """The fields of an AttemptResult that are sums over its records."""
+
+    cost_usd: Decimal | None
+    known_usd: Decimal
+    contracted_usd: Decimal | None
+    billed_usd: Decimal | None
+    charges_usd: Decimal | None
+    costs_by_card: Mapping[str, Decimal | None]
+    overhead_usd: Decimal | None
+    usage: Mapping[str, int]
+    calls: int
+    unpriced_calls: int
+    estimated_calls: int
+    failed_calls: int
+    replayed_calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What an attempt's records, the current version of each, say together."""
+
+    calls: Sequence[CallRecord]
+    """The agent's own, oldest first."""
+    charges: Sequence[ChargeRecord]
+    apart: Sequence[CallRecord | ChargeRecord]
+    """What judges and simulators cost."""
+    runs: Sequence[RunRecord]
+    """Of each logical run the version written last, oldest first."""
+    books: Mapping[str, PriceBook]
+
+    def fields(self) -> Sums:
+        """The exact sums."""
+        costs = [record.cost_usd for record in self.priced]
+        charged = [charge.cost_usd for charge in self.charges]
+        return Sums(
+            cost_usd=_sum(costs),
+            known_usd=sum_usd([cost for cost in costs if cost is not None]),
+            contracted_usd=_sum([*(call.contracted_usd for call in self.calls), *charged]),
+            billed_usd=_sum([*(call.billed_usd for call in self.calls), *charged]),
+            charges_usd=_sum(charged),
+            costs_by_card={name: self._by(book) for name, book in self.books.items()},
+            overhead_usd=_sum(record.cost_usd for record in self.apart),
+            usage=_usage(self.calls),
+            calls=len(self.calls),
+            unpriced_calls=costs.count(None),
+            estimated_calls=sum(call.estimated for call in self.calls),
+            failed_calls=sum(call.error is not None for call in self.calls),
+            replayed_calls=sum(call.billing_mode == "replay" for call in self.calls),
+        )
+
+    @property
+    def priced(self) -> list[CallRecord | ChargeRecord]:
+        """All that the agent's cost is made of."""
+        return [*self.calls, *self.charges]
+
+    @property
+    def recorded_s(self) -> float | None:
+        """From the first replayed call's recorded start to the last one's end; None where nothing was replayed."""
+        replayed = [call for call in self.calls if call.billing_mode == "replay"]
+        if not replayed:
+            return None
+        began, ended = min(call.started_at for call in replayed), max(call.ended_at for call in replayed)
+        return (ended - began).total_seconds()
+
+    @property
+    def outage(self) -> CallError | None:
+        """How the last call failed, where no call of several or one was answered and none of them could be."""
+        errors = [call.error for call in self.calls]
+        if not errors or not all(error is not None and is_outage_error(error) for error in errors):
+            return None
+        return errors[-1]
+
+    def _by(self, book: PriceBook) -> Decimal | None:
+        return _sum(_repriced(record, book) for record in self.priced)
+
+
+def tally(records: Iterable[Record], books: Mapping[str, PriceBook]) -> Tally:
+    """Sort an attempt's records; `books` are the price books of the suite's card sets."""
+    current: dict[tuple[str, str], Record] = {}
+    for record in records:
+        key = _key(record)
+        if key is not None and (key not in current or _revision(record) >= _revision(current[key])):
+            current[key] = record
+    mine = [record for record in current.values() if not _is_apart(record)]
+    return Tally(
+        calls=[record for record in mine if isinstance(record, CallRecord)],
+        charges=[record for record in mine if isinstance(record, ChargeRecord)],
+        apart=[
+            record for record in current.values() if isinstance(record, CallRecord | ChargeRecord) and _is_apart(record)
+        ],
+        runs=[record for record in mine if isinstance(record, RunRecord)],
+        books=books,
+    )
+
+
+def _is_apart(record: Record) -> bool:
+    return isinstance(record, CallRecord | ChargeRecord) and record.attribution.role in APART
+
+
+def _key(record: Record) -> tuple[str, str] | None:
+    match record:
+        case CallRecord():
+            return "call", record.call_id
+        case ChargeRecord():
+            return "charge", record.charge_id
+        case RunRecord():
+            return "run", record.run_id
+        case _:
+            return None
+
+
+def _revision(record: Record) -> int:
+    return record.revision if isinstance(record, CallRecord | ChargeRecord | RunRecord) else 0
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """The exact sum, or None where one of the amounts is unknown."""
+    known: list[Decimal] = []
+    for amount in amounts:
+        if amount is None:
+            return None
+        known.append(amount)
+    return sum_usd(known)
+
+
+def _usage(calls: Iterable[CallRecord]) -> dict[str, int]:
+    sums = dict.fromkeys(METERS_AND_REASONING, 0)
+    for call in calls:
+        for meter in sums:
+            sums[meter] += getattr(call.usage, meter)
+    return {meter: count for meter, count in sums.items() if count}
+
+
+def _repriced(record: CallRecord | ChargeRecord, book: PriceBook) -> Decimal | None:
+    """List cost by another price book."""
+    if isinstance(record, ChargeRecord):
+        found = book.tool_price(record.name, at=record.at) if record.kind == "tool" and record.name else None
+        return record.cost_usd if found is None else found[0] * record.quantity
+    if record.error is not None and record.cost_usd == 0:
+        return Decimal(0)  # An answer with an HTTP error status, or a request that was never sent, costs nothing.
+    key = PriceKey(
+        provider=record.provider,
+        model=record.model,
+        at=record.started_at,
+        requested_model=record.requested_model,
+        tier=record.service_tier,
+        base_url_host=record.base_url_host,
+        tags=record.attribution.tags,
+    )
+    reading = Reading(usage=record.usage, key=key, estimated=record.estimated)
+    return book.price(reading, seconds=(record.ended_at - record.started_at).total_seconds()).usd

@@ -1,0 +1,117 @@
+"""Tells an outage from a wrong answer."""
+
+import asyncio
+from collections.abc import Iterator
+
+from langchain_finops.records import CallError
+
+__all__ = [
+    "call_error",
+    "causes",
+    "is_outage",
+    "is_outage_error",
+    "is_worth_another_try",
+    "is_worth_trying_again",
+    "retry_after_s",
+]
+
+TRANSIENT = frozenset({408, 409, 425, 429})
+"""HTTP statuses, besides 5xx, after which the same request may succeed."""
+OUTAGE = TRANSIENT | {401, 402, 403, 404, 407}
+"""Statuses that tell of the service or the account, not of what was asked."""
+NETWORK_CLASSES = frozenset(
+    {"APIConnectionError", "APITimeoutError", "TransportError", "ModelConnectionError", "ModelTimeoutError"}
+)
+"""Classes of network errors of SDKs and HTTP clients, which are told by name so that none need be installed."""
+
+BUILT_IN = frozenset({"ConnectionError", "ConnectionRefusedError", "ConnectionResetError", "TimeoutError"})
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on; groups are walked into."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        current = waiting.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
+        waiting += [below for below in (current.__cause__, current.__context__) if below is not None]
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the infrastructure failed: the network, the service, the account. A bad request is the target's fault."""
+    status = _http_status(error)
+    if status is not None:
+        return status in OUTAGE or status >= 500
+    return _is_network(error)
+
+
+def is_outage_error(error: CallError) -> bool:
+    """The same of a failed call as the ledger knows it: by its status, or its class."""
+    if error.http_status is not None:
+        return error.http_status in OUTAGE or error.http_status >= 500
+    return error.error_class in NETWORK_CLASSES | BUILT_IN
+
+
+def is_worth_trying_again(error: CallError) -> bool:
+    """Whether a request that failed like this may succeed in a while."""
+    if error.http_status is not None:
+        return _is_passing(error.http_status, error.code)
+    return error.error_class in NETWORK_CLASSES | BUILT_IN
+
+
+def is_worth_another_try(error: BaseException) -> bool:
+    """Whether the same request may succeed in a while."""
+    status = _http_status(error)
+    if status is not None:
+        return _is_passing(status, _code(error))
+    return _is_network(error)
+
+
+def call_error(error: BaseException) -> CallError:
+    """How it failed, without its message, which may hold text."""
+    return CallError(error_class=type(error).__name__, http_status=_http_status(error), code=_code(error))
+
+
+def retry_after_s(error: BaseException) -> float | None:
+    """How long the service asks to wait, in seconds."""
+    for cause in causes(error):
+        headers = getattr(getattr(cause, "response", None), "headers", None)
+        try:
+            return float(headers["retry-after"]) if headers is not None else None
+        except (KeyError, TypeError, ValueError):
+            continue
+    return None
+
+
+def _is_passing(status: int, code: str | None) -> bool:
+    return (status in TRANSIENT or status >= 500) and code != "insufficient_quota"
+
+
+def _http_status(error: BaseException) -> int | None:
+    for cause in causes(error):
+        for holder in (cause, getattr(cause, "response", None)):
+            status = getattr(holder, "status_code", None)
+            if isinstance(status, int) and not isinstance(status, bool):
+                return status
+    return None
+
+
+def _code(error: BaseException) -> str | None:
+    for cause in causes(error):
+        code = getattr(cause, "code", None)
+        if isinstance(code, str) and code:
+            return code
+    return None
+
+
+def _is_network(error: BaseException) -> bool:
+    for cause in causes(error):
+        if isinstance(cause, ConnectionError | TimeoutError | asyncio.TimeoutError):
+            return True
+        if NETWORK_CLASSES & {base.__name__ for base in type(cause).__mro__}:
+            return True
+    return False

@@ -1,0 +1,90 @@
+"""Puts finished attempts and verdicts on disk without blocking the event loop."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from langchain_finops.evals.results import ATTEMPTS, SCORES, AttemptResult, JsonLines, Verdict
+from langchain_finops.ledger.base import Ledger
+from langchain_finops.records import Record
+
+__all__ = ["Journal"]
+
+Entry = tuple[AttemptResult | None, Sequence[Verdict], Sequence[Record], Callable[[], None] | None, Future[None]]
+
+
+class Journal:
+    """One thread that writes what attempts leave behind. `keep` returns when it is on disk.
+
+    Entries that wait together share one write and one fsync of each file, so that a slow disk costs a run little.
+    The ledger is written before the results: an attempt that is on file is in the ledger, never the other way round.
+    """
+
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._attempts = JsonLines(folder / ATTEMPTS)
+        self._scores = JsonLines(folder / SCORES)
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write_all, name="finops-eval journal", daemon=True)
+        self._thread.start()
+
+    async def keep(
+        self,
+        *,
+        attempt: AttemptResult | None = None,
+        verdicts: Sequence[Verdict] = (),
+        records: Sequence[Record] = (),
+        log: Callable[[], None] | None = None,
+    ) -> None:
+        """Write, and wait until it is on disk. `log` is called on the journal's thread after the records."""
+        done: Future[None] = Future()
+        self._queue.put((attempt, verdicts, records, log, done))
+        # Shielded: a cancelled attempt must not lose a line that is already on its way to the disk.
+        await asyncio.shield(asyncio.wrap_future(done))
+
+    def close(self) -> None:
+        """Write what waits, and end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+        self._attempts.close()
+        self._scores.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_all(self) -> None:
+        closing = False
+        while not closing:
+            batch = [self._queue.get()]
+            while not self._queue.empty():
+                batch.append(self._queue.get())
+            closing = None in batch
+            self._write([entry for entry in batch if entry is not None])
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        try:
+            if records := [record for entry in entries for record in entry[2]]:
+                self._ledger.write(*records)
+            for entry in entries:
+                if entry[3] is not None:
+                    entry[3]()
+            if attempts := [entry[0] for entry in entries if entry[0] is not None]:
+                self._attempts.append(*attempts)
+            if verdicts := [verdict for entry in entries for verdict in entry[1]]:
+                self._scores.append(*verdicts)
+        except BaseException as error:  # noqa: BLE001  Told to every attempt that waits; the thread must go on.
+            for entry in entries:
+                entry[4].set_exception(error)
+        else:
+            for entry in entries:
+                entry[4].set_result(None)

@@ -1,0 +1,206 @@
+"""What a results folder holds already, and what is still to be done."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from langchain_finops.errors import EvalError, Fault, TargetChanged
+from langchain_finops.evals.faults import is_worth_trying_again
+from langchain_finops.evals.matrix import Trial
+from langchain_finops.evals.prepare import Prepared
+from langchain_finops.evals.results import (
+    RUN,
+    AttemptResult,
+    Verdict,
+    last_tries,
+    read_attempts,
+    read_run,
+    read_verdicts,
+)
+
+__all__ = [
+    "Earlier",
+    "Results",
+    "check_resumable",
+    "current_attempts",
+    "current_verdicts",
+    "folder_lock",
+    "load_results",
+    "pending",
+    "read_earlier",
+    "results_of",
+    "set_aside",
+]
+
+Run = Mapping[str, Any]
+"""What `run.json` holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """A results folder as it stands: what still counts of what was tried and judged."""
+
+    folder: Path
+    run: Run
+    """`run.json`."""
+    attempts: Sequence[AttemptResult]
+    """All tries, oldest first, at items and configurations as they are now."""
+    verdicts: Sequence[Verdict]
+    """Those of the scorers as they are now, on the attempts above."""
+    outdated: int = 0
+    """Tries at items or configurations that have changed since, or are gone: kept on file, counted nowhere."""
+    torn: Sequence[Fault] = ()
+    """Lines that a crash cut off."""
+
+
+@dataclass(slots=True)
+class Earlier:
+    """Everything that earlier runs into the folder left on file."""
+
+    run: Run | None = None
+    attempts: list[AttemptResult] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    torn: list[Fault] = field(default_factory=list)
+
+
+def check_resumable(prepared: Prepared, run: Run, earlier: Earlier) -> None:
+    """Raise where stored results would be passed off as those of other code, or mixed with those of another mode."""
+    if earlier.run is None:
+        return
+    folder = prepared.folder
+    if earlier.run["mode"] != prepared.mode:
+        raise EvalError(
+            f"{folder} holds a {earlier.run['mode']} run, which a {prepared.mode} run must not be mixed with; "
+            "choose another --out, or start anew with --fresh"
+        )
+    others = sum(attempt.fingerprint != prepared.fingerprint for attempt in current_attempts(run, earlier.attempts))
+    if others and not prepared.options.allow_mixed:
+        raise TargetChanged(
+            f"{folder}: the target's code has changed since {others} of the stored attempts were made; "
+            "run with --fresh to start anew, or with --allow-mixed to keep them"
+        )
+
+
+def read_earlier(folder: Path) -> Earlier:
+    """Read what is on file; nothing is there before the first run."""
+    if not (folder / RUN).exists():
+        return Earlier()
+    attempts, torn = read_attempts(folder)
+    verdicts, torn_verdicts = read_verdicts(folder)
+    return Earlier(run=read_run(folder), attempts=attempts, verdicts=verdicts, torn=[*torn, *torn_verdicts])
+
+
+def load_results(folder: Path) -> Results:
+    """Read a results folder. Raises EvalError where it is none, BadData where its files cannot be read."""
+    run = read_run(folder)
+    earlier = read_earlier(folder)
+    return results_of(folder, run, earlier)
+
+
+def results_of(folder: Path, run: Run, earlier: Earlier) -> Results:
+    """What counts, by `run.json`, of what is on file."""
+    attempts = list(current_attempts(run, earlier.attempts))
+    return Results(
+        folder=folder,
+        run=run,
+        attempts=attempts,
+        verdicts=list(current_verdicts(run, earlier.verdicts, attempts)),
+        outdated=len(earlier.attempts) - len(attempts),
+        torn=earlier.torn,
+    )
+
+
+def current_attempts(run: Run, attempts: Iterable[AttemptResult]) -> Iterator[AttemptResult]:
+    """Tries at items and configurations as `run.json` knows them."""
+    items = {item: hashes[0] for item, hashes in run["dataset"]["items"].items()}
+    configurations = {entry["name"]: entry["hash"] for entry in run["configurations"]}
+    for attempt in attempts:
+        if (
+            items.get(attempt.task) == attempt.item_hash
+            and configurations.get(attempt.configuration) == attempt.configuration_hash
+            and attempt.repeat < run["repeats"]
+        ):
+            yield attempt
+
+
+def current_verdicts(run: Run, verdicts: Iterable[Verdict], attempts: Iterable[AttemptResult]) -> Iterator[Verdict]:
+    """Verdicts by scorers as `run.json` knows them, on the items and answers as they are."""
+    scorers = {entry["name"]: entry["hash"] for entry in run["scorers"]}
+    items = {item: hashes[1] for item, hashes in run["dataset"]["items"].items()}
+    tries = {(attempt.slot, attempt.try_number) for attempt in attempts}
+    for verdict in verdicts:
+        if (
+            scorers.get(verdict.scorer) == verdict.scorer_hash
+            and items.get(verdict.task) == verdict.item_hash
+            and (verdict.slot, verdict.try_number) in tries
+        ):
+            yield verdict
+
+
+def is_done(tries_in_error: int, last: AttemptResult | None, most_tries: int, *, retry_errors: bool) -> bool:
+    """Whether a slot needs no further try."""
+    if last is None:
+        return False
+    if last.status != "error":
+        return True
+    if last.stop_reason == "interrupted" or retry_errors:
+        return False
+    if last.stop_reason != "infrastructure" or last.error is None:
+        return True
+    return tries_in_error >= most_tries or not is_worth_trying_again(last.error)
+
+
+def pending(
+    trials: Iterable[Trial], attempts: Sequence[AttemptResult], most_tries: int, *, retry_errors: bool
+) -> list[Trial]:
+    """The trials that still need a try, in their order."""
+    last = last_tries(attempts)
+    errors = Counter(attempt.slot for attempt in attempts if attempt.stop_reason == "infrastructure")
+    return [
+        trial
+        for trial in trials
+        if not is_done(errors[trial.slot], last.get(trial.slot), most_tries, retry_errors=retry_errors)
+    ]
+
+
+def set_aside(folder: Path, now: datetime) -> Path | None:
+    """Move a results folder out of the way, for what is in it was paid for. None where there is none."""
+    if not folder.exists():
+        return None
+    aside = folder.with_name(f"{folder.name}-until-{now:%Y%m%dT%H%M%S}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f"{folder.name}-until-{now:%Y%m%dT%H%M%S}-{number}")
+    return folder.rename(aside)
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a results folder; a crash lets go of it. Raises EvalError where another run is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            _lock(handle)
+        except OSError:
+            raise EvalError(f"{folder}: another run is writing here; wait for it, or choose another --out") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no flock.
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # Typeshed shows it on Windows only.
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

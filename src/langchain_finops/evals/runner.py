@@ -1,0 +1,335 @@
+"""Runs a suite on a dataset: every slot is tried, judged and put on disk; running again goes on where it stopped."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.runnables import Runnable
+
+from langchain_finops.errors import EvalError, MissingExtra
+from langchain_finops.evals.attempt import INTERRUPTED, Bench, Tried, attempt, interrupted_result, ledger_task_id
+from langchain_finops.evals.dataset import Dataset
+from langchain_finops.evals.journal import Journal
+from langchain_finops.evals.matrix import Trial
+from langchain_finops.evals.prepare import Options, Prepared, prepare
+from langchain_finops.evals.results import AttemptResult, Verdict, last_tries, write_run
+from langchain_finops.evals.resume import (
+    Earlier,
+    Results,
+    check_resumable,
+    current_attempts,
+    current_verdicts,
+    folder_lock,
+    pending,
+    read_earlier,
+    results_of,
+    set_aside,
+)
+from langchain_finops.evals.scorers import decide, judge
+from langchain_finops.evals.suite import Suite
+from langchain_finops.langchain.handler import FinOpsHandler
+from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.base import Ledger
+from langchain_finops.money import sum_usd
+from langchain_finops.records import CallRecord, ChargeRecord
+
+__all__ = ["Observer", "Progress", "arun", "run"]
+
+OUTAGE_AFTER = 10
+"""So many slots in a row that end in infrastructure errors end the run: an outage is no wrong answer."""
+LONGEST_WAIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is."""
+
+    done: int
+    total: int
+    errors: int
+    """Slots that ended in an error, this time."""
+    known_usd: Decimal
+    """List cost of this time's tries, as far as it is known."""
+
+
+Observer = Callable[[Progress], None]
+
+
+def run(dataset: Dataset, suite: Suite, options: Options | None = None, *, observer: Observer | None = None) -> Results:
+    """Run a suite on a dataset, as `arun` does, from code that has no event loop of its own."""
+    return asyncio.run(arun(dataset, suite, options, observer=observer))
+
+
+async def arun(
+    dataset: Dataset, suite: Suite, options: Options | None = None, *, observer: Observer | None = None
+) -> Results:
+    """Run what is still to be run of a suite on a dataset, and return all that counts.
+
+    Everything is checked before anything is bought. Raises BadData, BadArguments, EvalError or LedgerError; what was
+    finished by then is on disk, as it is after a crash.
+    """
+    prepared = prepare(dataset, suite, options or Options())
+    if prepared.options.fresh and prepared.folder.exists():
+        with folder_lock(prepared.folder):
+            set_aside(prepared.folder, datetime.now(UTC))
+    with folder_lock(prepared.folder):
+        earlier = read_earlier(prepared.folder)
+        manifest = _manifest(prepared, earlier)
+        check_resumable(prepared, manifest, earlier)
+        write_run(prepared.folder, manifest)
+        await _Run(prepared, manifest, earlier, observer).go()
+        return results_of(prepared.folder, manifest, read_earlier(prepared.folder))
+
+
+def _manifest(prepared: Prepared, earlier: Earlier) -> dict[str, object]:
+    """`run.json` as of now; a run that goes on keeps its id and its birthday."""
+    if earlier.run is None:
+        run_id = f"{prepared.dataset.name}-{uuid4().hex[:8]}"
+        return prepared.manifest(run_id, datetime.now(UTC))
+    return prepared.manifest(earlier.run["run_id"], datetime.fromisoformat(earlier.run["created_at"]))
+
+
+class _Run:
+    """One run of what is still to be done."""
+
+    def __init__(
+        self, prepared: Prepared, manifest: Mapping[str, Any], earlier: Earlier, observer: Observer | None
+    ) -> None:
+        self.prepared, self.manifest, self.earlier = prepared, manifest, earlier
+        self.observer = observer or (lambda _: None)
+        self.run_id: str = manifest["run_id"]
+        current = list(current_attempts(manifest, earlier.attempts))
+        self.pending = pending(
+            prepared.trials, current, prepared.suite.tries, retry_errors=prepared.options.retry_errors
+        )
+        self.unjudged = _unjudged(current, current_verdicts(manifest, earlier.verdicts, current), prepared)
+        # Counted over all lines of a slot, outdated ones too, so that a verdict never fits two tries.
+        self.tries: dict[tuple[str, str, int], int] = {}
+        for result in earlier.attempts:
+            self.tries[result.slot] = max(result.try_number, self.tries.get(result.slot, 0))
+        self.stored: set[tuple[str, int]] = set()
+        self.done, self.errors, self.outages, self.spent = 0, 0, 0, Decimal(0)
+
+    async def go(self) -> None:
+        """Do what is to be done; nothing is opened where nothing is."""
+        if not self.pending and not self.unjudged:
+            return
+        with ExitStack() as stack:
+            ledger = open_ledger(self.prepared.ledger)
+            stack.callback(ledger.close)
+            self.scribe = FinOpsHandler(ledger=ledger, prices=self.prepared.prices)
+            self.journal = stack.enter_context(Journal(self.prepared.folder, ledger))
+            self.items = {item.id: item for item in self.prepared.dataset.items}
+            for result in self.unjudged:
+                await self._judge(result)
+            if self.pending:
+                self.bench = self._bench(ledger, stack)
+                await self._take_stock(ledger)
+                await self._try_all()
+
+    def _bench(self, ledger: Ledger, stack: ExitStack) -> Bench:
+        prepared = self.prepared
+        recording = None
+        if prepared.mode != "live" and prepared.suite.recording is not None:
+            try:
+                from langchain_finops.evals.replay import Recording
+            except ImportError as error:
+                raise MissingExtra("a recording", "eval") from error
+            recording = stack.enter_context(Recording(prepared.suite.recording, prepared.mode))
+        return Bench(
+            run_id=self.run_id,
+            project=prepared.dataset.name,
+            ledger=ledger,
+            prices=prepared.prices,
+            books=prepared.books,
+            fingerprint=prepared.fingerprint,
+            limits=prepared.suite.limits,
+            recording=recording,
+            replays=prepared.mode == "replay",
+            trace=prepared.options.trace,
+        )
+
+    async def _take_stock(self, ledger: Ledger) -> None:
+        """Find tries that the ledger has and the results have not: a crash ended them.
+
+        They were paid for, so they count. A replay's were complete and cost nothing: they are replayed once more,
+        and not written to the ledger a second time.
+        """
+        if self.earlier.run is None:
+            return
+        since = datetime.fromisoformat(self.manifest["created_at"])
+        # A replay's calls began when they were recorded, before this run was.
+        spent = {group.key[0] for group in ledger.totals(("task",), since=None if self.bench.replays else since)}
+        known = {(result.task_id, result.try_number) for result in self.earlier.attempts}
+        for trial in self.pending:
+            task_id = ledger_task_id(self.run_id, trial, self.bench.fingerprint)
+            if task_id not in spent:
+                continue
+            by_try: dict[int, list[CallRecord | ChargeRecord]] = {}
+            records_of: list[CallRecord | ChargeRecord] = [*ledger.calls(task_id=task_id)]
+            for record in [*records_of, *ledger.charges(task_id=task_id)]:
+                by_try.setdefault(int(record.attribution.tags["try"]), []).append(record)
+            for number, records in sorted(by_try.items()):
+                if (task_id, number) in known:
+                    continue
+                if self.bench.replays:
+                    self.stored.add((task_id, number))
+                    continue
+                self.tries[trial.slot] = max(number, self.tries.get(trial.slot, 0))
+                await self.journal.keep(attempt=interrupted_result(trial, number, self.bench, records))
+
+    async def _try_all(self) -> None:
+        self.runnables = await self._build()
+        loop = asyncio.get_running_loop()
+        # LangGraph runs nodes that block on the loop's executor: the default one has too few threads for them.
+        with ThreadPoolExecutor(4 * self.prepared.concurrency, "finops-eval") as executor:
+            loop.set_default_executor(executor)
+            waiting = iter(self.pending)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(self.prepared.concurrency, len(self.pending))):
+                        group.create_task(self._work(waiting))
+            except BaseExceptionGroup as errors:
+                raise _first(errors) from None
+
+    async def _build(self) -> dict[str, Runnable[Any, Any]]:
+        """Build the target of every configuration before anything is bought."""
+        built: dict[str, Runnable[Any, Any]] = {}
+        needed = {trial.configuration.name: trial.configuration for trial in self.pending}
+        spec = self.prepared.suite.target
+        for name, configuration in needed.items():
+            try:
+                runnable = self.prepared.target(configuration.for_target())
+                if inspect.isawaitable(runnable):
+                    runnable = await runnable
+            except Exception as error:
+                what = f"{type(error).__name__}: {error}"
+                raise EvalError(f"{spec!r} cannot be built for configuration {name!r}: {what}") from error
+            if not isinstance(runnable, Runnable):
+                what = f"{type(runnable).__name__}, which is no Runnable"
+                raise EvalError(f"{spec!r} returned a {what}, for configuration {name!r}")
+            built[name] = runnable
+        return built
+
+    async def _work(self, waiting: Iterator[Trial]) -> None:
+        for trial in waiting:
+            await self._slot(trial)
+            self.observer(Progress(done=self.done, total=len(self.pending), errors=self.errors, known_usd=self.spent))
+
+    async def _slot(self, trial: Trial) -> None:
+        """Try a slot until it is answered, or as often as the suite allows where the infrastructure fails."""
+        runnable = self.runnables[trial.configuration.name]
+        for failures in range(1, self.prepared.suite.tries + 1):
+            number = self.tries[trial.slot] = self.tries.get(trial.slot, 0) + 1
+            # A task of its own, whose context no other attempt sees.
+            tried = await asyncio.create_task(attempt(trial, runnable, number, self.bench))
+            last = not tried.try_again or failures == self.prepared.suite.tries
+            await self._keep(tried, last=last)
+            if last:
+                await self._finish(tried.result)
+                break
+            await self._pause(tried, failures)
+
+    async def _finish(self, result: AttemptResult) -> None:
+        self._count(result)
+        if result.status == "completed":
+            await self._judge(result)
+
+    async def _keep(self, tried: Tried, *, last: bool) -> None:
+        """Put a try on disk. One that Ctrl-C ended counts as well, unless nothing was paid for it."""
+        result = tried.result
+        interrupted = result.stop_reason == INTERRUPTED
+        self.spent = sum_usd([self.spent, result.known_usd])
+        if not (interrupted and self.bench.replays):
+            stored = (result.task_id, result.try_number) in self.stored
+            failed = last and result.status != "completed" and not interrupted
+            log = partial(self._log, result, success=False, reason=result.stop_reason) if failed else None
+            await self.journal.keep(attempt=result, records=() if stored else tried.held_back, log=log)
+        if interrupted:
+            raise asyncio.CancelledError
+
+    async def _pause(self, tried: Tried, failures: int) -> None:
+        """Wait before the next try: as long as the service asks, else 1, 2, 4 s... A replay has nothing to wait for."""
+        if not self.bench.replays:
+            wait_s = 2.0 ** (failures - 1) if tried.wait_s is None else tried.wait_s
+            await asyncio.sleep(min(max(wait_s, 0.0), LONGEST_WAIT_S))
+
+    def _count(self, result: AttemptResult) -> None:
+        """Count a slot. Raises EvalError where so many in a row failed that going on would only record an outage."""
+        self.done += 1
+        self.errors += result.status == "error"
+        self.outages = self.outages + 1 if result.stop_reason == "infrastructure" else 0
+        if self.outages >= OUTAGE_AFTER:
+            raise EvalError(
+                f"stopped: {self.outages} attempts in a row ended in {_said(result)}; what was finished is kept in "
+                f"{self.prepared.folder}; run again with --retry-errors when it is mended"
+            )
+
+    async def _judge(self, result: AttemptResult) -> None:
+        """Judge a stored answer, put the verdicts on disk, and log the outcome in the ledger."""
+        item = self.items[result.task]
+        verdicts: list[Verdict] = []
+        for scorer in self.prepared.suite.scorers:
+            function = self.prepared.functions.get(scorer.name)
+            if function is None:
+                said = judge(scorer, result.answer, item)
+            else:  # In a thread: a function of the user's may take its time, and other attempts go on.
+                said = await asyncio.to_thread(judge, scorer, result.answer, item, function)
+            verdicts.append(
+                Verdict(
+                    configuration=result.configuration,
+                    task=result.task,
+                    repeat=result.repeat,
+                    try_number=result.try_number,
+                    scorer=scorer.name,
+                    success=said.success,
+                    score=said.score,
+                    reason=said.reason,
+                    scorer_hash=self.prepared.scorer_hashes[scorer.name],
+                    item_hash=item.hash,
+                )
+            )
+        success = decide(verdict.success for verdict in verdicts)
+        reasons = "; ".join(verdict.reason for verdict in verdicts if verdict.reason) or None
+        await self.journal.keep(verdicts=verdicts, log=partial(self._log, result, success=success, reason=reasons))
+
+    def _log(self, result: AttemptResult, *, success: bool | None, reason: str | None) -> None:
+        """Tell the ledger what became of the slot, so that `finops report` knows the cost of a success."""
+        judged_by = ", ".join(scorer.name for scorer in self.prepared.suite.scorers)
+        self.scribe.log_outcome(task_id=result.task_id, success=success, reason=reason, judged_by=judged_by)
+
+
+def _unjudged(
+    attempts: Sequence[AttemptResult], verdicts: Iterator[Verdict], prepared: Prepared
+) -> list[AttemptResult]:
+    """Stored answers without a verdict of every scorer as it is now."""
+    judged: dict[tuple[tuple[str, str, int], int], set[str]] = {}
+    for verdict in verdicts:
+        judged.setdefault((verdict.slot, verdict.try_number), set()).add(verdict.scorer)
+    wanted = {scorer.name for scorer in prepared.suite.scorers}
+    return [
+        result
+        for result in last_tries(attempts).values()
+        if result.status == "completed" and judged.get((result.slot, result.try_number), set()) != wanted
+    ]
+
+
+def _said(result: AttemptResult) -> str:
+    error = result.error
+    if error is None:
+        return "infrastructure errors"
+    return error.error_class if error.http_status is None else f"{error.error_class} (HTTP status {error.http_status})"
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended the run; the others are cancellations it caused, or repeat it."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,141 @@
+"""What an attempt is seen by: a ledger that notes what is written, and a callback that holds its time limit."""
+
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langgraph.errors import GraphBubbleUp
+
+from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.totals import Group
+from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
+
+__all__ = ["TimeLimitPassed", "Watch", "Witness"]
+
+
+class TimeLimitPassed(GraphBubbleUp):
+    """An attempt's time is up. LangGraph lets it through retries and error handlers, as any deliberate signal."""
+
+
+class Watch(BaseCallbackHandler):
+    """Notes the nodes in the order they begin, and refuses calls and nodes after the deadline.
+
+    Cancelling ends a coroutine; a target in a thread goes on, and this is what ends it before its next call.
+    """
+
+    raise_error = True  # Without it LangChain logs TimeLimitPassed and makes the call.
+    run_inline = True  # Without it a busy executor delays the hook, and nodes are noted in the wrong order.
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.trajectory: list[str] = []
+        self.abandoned = False
+        """A thread went on after the attempt had ended: what it still buys is not known."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    def refuse(self) -> None:
+        """Refuse every further call and node."""
+        self._deadline = -math.inf
+
+    def on_chain_start(
+        self, *_: Any, metadata: dict[str, Any] | None = None, name: str | None = None, **__: Any
+    ) -> None:
+        """Note a node. A conditional edge's router has the node's metadata too, but not its name."""
+        self._in_time()
+        if metadata and name and name == metadata.get("langgraph_node"):
+            namespace = str(metadata.get("langgraph_checkpoint_ns") or name)
+            parts = [part.partition(":")[0] for part in namespace.split("|")]
+            self.trajectory.append("/".join(part for part in parts if not part.isdigit()))
+
+    def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+        """Refuse the call if the time is up."""
+        self._in_time()
+
+    def on_llm_start(self, *_: Any, **__: Any) -> None:
+        """Refuse the call if the time is up."""
+        self._in_time()
+
+    def _in_time(self) -> None:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise TimeLimitPassed("the attempt's time limit has passed")
+
+
+class Witness:
+    """One attempt's view of the run's ledger: passes everything on, and notes what is written.
+
+    `hold_back=True` keeps the records until `release`. A replay does so: it pays for nothing, and one that is
+    killed must not leave half an attempt behind, which would be counted again when it is resumed.
+    """
+
+    def __init__(self, ledger: Ledger, *, hold_back: bool = False) -> None:
+        self._ledger, self._hold_back = ledger, hold_back
+        self._lock = threading.Lock()
+        self._records: list[Record] = []
+
+    @property
+    def url(self) -> str:
+        """The shared ledger's."""
+        return self._ledger.url
+
+    @property
+    def records(self) -> list[Record]:
+        """All that was written so far, oldest first."""
+        with self._lock:
+            return list(self._records)
+
+    def write(self, *records: Record) -> None:
+        """Note the records, and write them unless they are held back."""
+        with self._lock:
+            self._records += records
+        if not self._hold_back:
+            self._ledger.write(*records)
+
+    def release(self) -> None:
+        """Let what comes late, after the attempt has ended, through to the ledger."""
+        self._hold_back = False
+
+    def calls(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[CallRecord]:
+        """The shared ledger's."""
+        return self._ledger.calls(history=history, since=since, until=until, **filters)
+
+    def charges(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[ChargeRecord]:
+        """The shared ledger's."""
+        return self._ledger.charges(history=history, since=since, until=until, **filters)
+
+    def runs(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[RunRecord]:
+        """The shared ledger's."""
+        return self._ledger.runs(history=history, since=since, until=until, **filters)
+
+    def outcomes(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[Outcome]:
+        """The shared ledger's."""
+        return self._ledger.outcomes(history=history, since=since, until=until, **filters)
+
+    def events(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[Event]:
+        """The shared ledger's."""
+        return self._ledger.events(history=history, since=since, until=until, **filters)
+
+    def totals(
+        self, by: Sequence[str] = (), *, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> list[Group]:
+        """The shared ledger's."""
+        return self._ledger.totals(by, since=since, until=until, **filters)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Nothing is pending here."""
+        return self._ledger.flush(timeout)
+
+    def close(self) -> None:
+        """The shared ledger stays open: other attempts use it."""
