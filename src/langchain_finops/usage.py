@@ -1,6 +1,8 @@
 """Token meters of one model call: disjoint, so that a token is counted and priced once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 __all__ = ["METERS", "TOKEN_METERS", "Usage"]
 
@@ -35,15 +37,20 @@ class Usage:
     """Requests that carry a fee: 1 for a call, however many answers (`n`) it asked for."""
 
     def __post_init__(self) -> None:
-        # The hot path makes one of these a call: one sum and one minimum find nearly every fault cheaply.
-        for meter in METERS_AND_REASONING:
-            count = getattr(self, meter)
-            if type(count) is not int or count < 0:
-                raise ValueError(f"{meter} is {count!r}: a meter is a whole number, 0 or more")
+        counts = ALL_COUNTS(self)
+        # A ledger makes a million of these for a report: most are sound, and one look in C tells.
+        if set(map(type, counts)) != {int} or min(counts) < 0:
+            self._refuse(counts)
         if self.reasoning_tokens > self.output_tokens:
             raise ValueError(
                 f"reasoning_tokens is {self.reasoning_tokens}, more than output_tokens, {self.output_tokens}"
             )
+
+    def _refuse(self, counts: tuple[object, ...]) -> None:
+        """Raise ValueError for the first meter that is no whole number of 0 or more."""
+        for meter, count in zip(METERS_AND_REASONING, counts, strict=True):
+            if type(count) is not int or count < 0:
+                raise ValueError(f"{meter} is {count!r}: a meter is a whole number, 0 or more")
 
     @property
     def total_input_tokens(self) -> int:
@@ -75,3 +82,6 @@ METERS = tuple(field.name for field in fields(Usage) if field.name != "reasoning
 TOKEN_METERS = tuple(name for name in METERS if name.endswith("_tokens"))
 """The meters that count tokens."""
 METERS_AND_REASONING = tuple(field.name for field in fields(Usage))
+"""The meters and the informative subset, in the order of the fields."""
+ALL_COUNTS: Callable[[Usage], tuple[int, ...]] = attrgetter(*METERS_AND_REASONING)
+"""The counts of a usage, in that order."""

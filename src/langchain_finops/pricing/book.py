@@ -1,0 +1,301 @@
+"""The price book: what a call costs, how we know, and by which card. Immutable, and shared by threads."""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+
+from langchain_finops.errors import BadArguments, BadData, Fault
+from langchain_finops.money import EXACT, from_pico, to_pico
+from langchain_finops.pricing.cards import Card, SelfHosted, read_card_file
+from langchain_finops.pricing.catalog import catalog_version, shipped_catalog
+from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
+from langchain_finops.pricing.drafts import CostDraft, sealed
+from langchain_finops.pricing.engine import Breakdown, amount_pico, gaps_used, round_half_even
+from langchain_finops.pricing.matching import fits
+from langchain_finops.pricing.normalize import read_answer
+from langchain_finops.pricing.overlay import shipped_overlay
+from langchain_finops.pricing.providers import Identity, identify
+from langchain_finops.pricing.quotes import Quote, Quoting
+from langchain_finops.records import EMPTY, BillingMode, CostStatus
+
+__all__ = ["PriceBook"]
+
+REMEMBERED = 4096
+"""Keys that a book remembers the price of. A process sees tens; names that vary by call must not fill the memory."""
+ZERO = from_pico(0)
+
+
+class PriceBook:
+    """Prices a model call, or says why it cannot. Immutable; one may serve many threads.
+
+    Order of precedence: what the provider says it billed, the first of the user's cards that fits, our overlay, the
+    catalogue. No price is `unpriced`, never 0. The first book that uses the catalogue takes 0.3 s to load it.
+    """
+
+    def __init__(self, *, cards: Sequence[Card] = (), aliases: Mapping[str, str] = EMPTY, catalog: bool = True) -> None:
+        """A book of the user's cards, above the shipped catalogue and overlay unless `catalog` is False."""
+        self._cards = tuple(cards)
+        self._aliases = dict(aliases)
+        self._has_catalog = catalog
+        overlay, overlay_text = shipped_overlay() if catalog else (None, "")
+        self._quoting = Quoting(self._cards, shipped_catalog() if catalog else None, overlay)
+        self._tag_names = tuple(sorted({name for card in self._cards for name in card.match.tags}))
+        self._quotes: dict[tuple[object, ...], Quote] = {}
+        self._identities: dict[tuple[object, ...], Identity] = {}
+        parts = (catalog_version() if catalog else "", overlay_text, self._cards, sorted(self._aliases.items()))
+        self._hash = sha256(repr(parts).encode()).hexdigest()[:16]
+
+    @classmethod
+    def default(cls) -> "PriceBook":
+        """The shipped book, with the YAML file of $FINOPS_PRICES above it; several are separated as in $PATH."""
+        paths = [path for path in os.environ.get("FINOPS_PRICES", "").split(os.pathsep) if path]
+        return cls.load(*paths)
+
+    @classmethod
+    def load(cls, *paths: str | Path) -> "PriceBook":
+        """The user's YAML cards above the shipped book; earlier files first. Raises BadData that names every fault."""
+        faults: list[Fault] = []
+        cards: list[Card] = []
+        aliases: dict[str, str] = {}
+        for path in paths:
+            more, names = read_card_file(Path(path), faults)
+            cards += more
+            aliases = names | aliases
+        if faults:
+            raise BadData(faults)
+        return cls(cards=cards, aliases=aliases)
+
+    def with_cards(self, cards: Sequence[Card]) -> "PriceBook":
+        """This book with more cards above its own."""
+        return PriceBook(cards=(*cards, *self._cards), aliases=self._aliases, catalog=self._has_catalog)
+
+    @property
+    def hash(self) -> str:
+        """The same for books that give the same prices: of the catalogue's version, the overlay, cards and aliases."""
+        return self._hash
+
+    def price_message(
+        self,
+        message: object,
+        *,
+        metadata: Mapping[str, object] | None = None,
+        at: datetime | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> Cost:
+        """Price an AIMessage, from its `usage_metadata` and `response_metadata`.
+
+        `metadata` is the callback's, `at` when the call began (aware; default now), `context` what only the caller
+        knows: `processing`, `service_tier`, `speed`, `region`, `server_tools`, `cache_ttl`, `seconds`. What it states
+        replaces what the message says. Raises BadArguments for a naive `at`, nothing for what a provider wrote.
+        """
+        if at is not None and at.utcoffset() is None:
+            raise BadArguments(f"at={at.isoformat()} has no time zone: add one, such as datetime.now(UTC)")
+        said = getattr(message, "response_metadata", None)
+        reading = self.read(
+            getattr(message, "usage_metadata", None),
+            said if isinstance(said, Mapping) else {},
+            metadata or {},
+            at=at or datetime.now(UTC),
+            context=context,
+        )
+        seconds = context.get("seconds") if context else None
+        return self.price(reading, seconds=seconds if isinstance(seconds, int | float) else None)
+
+    def read(
+        self,
+        usage_metadata: Mapping[str, object] | None,
+        response_metadata: Mapping[str, object],
+        metadata: Mapping[str, object],
+        *,
+        at: datetime,
+        context: Mapping[str, object] | None = None,
+        base_url_host: str | None = None,
+        tags: Mapping[str, str] = EMPTY,
+    ) -> Reading:
+        """Disjoint meters and a price key of one answer. Never raises on a provider's data: it clamps and flags.
+
+        `metadata` is the callback's (`ls_provider`, `ls_model_name`); `at` is aware. A completion model's
+        `token_usage` may stand for `usage_metadata`, its `llm_output` for `response_metadata`.
+        """
+        names = (
+            metadata.get("ls_provider"),
+            response_metadata.get("model_provider"),
+            metadata.get("ls_model_name"),
+            response_metadata.get("model_name") or response_metadata.get("model") or response_metadata.get("model_id"),
+            base_url_host,
+        )
+        try:
+            identity = self._identities.get(names)
+        except TypeError:  # A provider's data again: a list where a name should be.
+            identity = None
+        if identity is None:
+            identity = self._identify(names)
+        return read_answer(
+            usage_metadata,
+            response_metadata,
+            identity,
+            at=at,
+            context=context,
+            base_url_host=base_url_host,
+            tags=tags,
+        )
+
+    def price(self, reading: Reading, *, seconds: float | None = None) -> Cost:
+        """What the call costs. `seconds` is its wall time, which self-hosted cards charge for."""
+        quote = self._quote(reading.key)
+        card, usage = quote.rates, reading.usage
+        if card is None or usage is None or reading.reported_usd is not None:
+            return _price_otherwise(reading, quote, seconds)
+        steps = card.steps
+        units = steps[0].units if len(steps) == 1 else card.units(usage)
+        scale = card.scale
+        total = amount_pico(usage, units)
+        pico = total if scale == 1 else round_half_even(total, scale)
+        reasons = reading.reasons + card.reasons if card.reasons else reading.reasons
+        status: CostStatus = "estimated" if reading.estimated or card.reasons else "exact"
+        gaps = gaps_used(usage, card)
+        if gaps:
+            reasons += tuple(f"no_rate:{meter}" for meter in gaps)
+            status = "estimated"
+            if not card.unpriced_meters.isdisjoint(gaps):
+                return _unpriced(reading, quote, reasons)
+        if not pico:
+            status, reasons = _zero(status, reasons, nothing_used=not usage.total_tokens, rounded=bool(total))
+        return _cost(
+            reading,
+            quote,
+            from_pico(pico),
+            status=status,
+            reasons=reasons,
+            by_meter=Breakdown(usage, units, scale),
+        )
+
+    def tool_price(self, name: str, *, at: datetime) -> tuple[Decimal, str] | None:
+        """Dollars for one call of a tool, and the card that says so; None where no tool card fits."""
+        moment = at.astimezone(UTC)
+        for card in self._cards:
+            if card.tool is None or card.usd_per_call is None or not fits(card.tool, name):
+                continue
+            if card.validity.holds(moment):
+                return card.usd_per_call, card.id
+        return None
+
+    def _identify(self, names: tuple[object, ...]) -> Identity:
+        asked_provider, answering_provider, asked_model, answering_model, host = (
+            name if isinstance(name, str) and name else None for name in names
+        )
+        identity = identify(
+            asked_provider=asked_provider,
+            answering_provider=answering_provider,
+            asked_model=asked_model,
+            answering_model=answering_model,
+            host=host,
+            aliases=self._aliases,
+        )
+        if all(name is None or isinstance(name, str) for name in names):
+            if len(self._identities) >= REMEMBERED:
+                self._identities.clear()
+            self._identities[names] = identity
+        return identity
+
+    def _quote(self, key: PriceKey) -> Quote:
+        """The price in force, remembered until the next moment at which it may change. Misses are remembered, too."""
+        tags = tuple(map(key.tags.get, self._tag_names)) if self._tag_names else None
+        memo = (
+            key.provider,
+            key.model,
+            key.requested_model,
+            key.tier,
+            key.batch,
+            key.speed,
+            key.geography,
+            key.base_url_host,
+            tags,
+        )
+        quote = self._quotes.get(memo)
+        if quote is None or not quote.starts <= key.at < quote.ends:
+            if len(self._quotes) >= REMEMBERED:
+                self._quotes.clear()
+            quote = self._quotes[memo] = self._quoting.quote(key)
+        return quote
+
+
+def _cost(
+    reading: Reading,
+    quote: Quote,
+    usd: Decimal,
+    *,
+    status: CostStatus,
+    reasons: tuple[str, ...],
+    by_meter: Mapping[str, MeterCost],
+    mode: BillingMode = "payg",
+) -> Cost:
+    contract = quote.contract
+    cost = CostDraft()
+    cost.usd = usd
+    contracted = usd if contract is None else from_pico(to_pico(EXACT.multiply(usd, contract)))
+    cost.contracted_usd = contracted
+    if reading.cache_hit:
+        cost.billed_usd, cost.billing_mode = ZERO, "cache"
+    else:
+        cost.billed_usd, cost.billing_mode = contracted, mode
+    cost.status, cost.reasons, cost.card_id, cost.by_meter = status, reasons, quote.card_id, by_meter
+    cost.currency, cost.fx_id = "USD", None
+    return sealed(cost, Cost)
+
+
+def _unpriced(reading: Reading, quote: Quote, reasons: tuple[str, ...]) -> Cost:
+    """No price is known; a cache hit is known to cost nothing all the same."""
+    return Cost(
+        usd=None,
+        contracted_usd=None,
+        billed_usd=ZERO if reading.cache_hit else None,
+        billing_mode="cache" if reading.cache_hit else "payg",
+        status="unpriced",
+        reasons=reasons,
+        card_id=quote.card_id,
+    )
+
+
+def _price_otherwise(reading: Reading, quote: Quote, seconds: float | None) -> Cost:
+    """Price what is not tokens times rates: reported, free, by the hour, or unknown."""
+    if reading.reported_usd is not None:
+        return _reported(reading, reading.reported_usd)
+    if quote.free:
+        return _cost(reading, quote, ZERO, status="free", reasons=reading.reasons, by_meter={})
+    if quote.self_hosted is not None:
+        return _self_hosted(reading, quote, quote.self_hosted, seconds)
+    return _unpriced(reading, quote, reading.reasons + quote.reasons)
+
+
+def _reported(reading: Reading, reported: Decimal) -> Cost:
+    usd = from_pico(to_pico(reported))
+    status: CostStatus = "reported" if usd else "free"
+    by_meter = {"requests": MeterCost(quantity=Decimal(1), unit_price_usd=usd, amount_usd=usd)} if usd else {}
+    # What was billed has every discount in it: a contract's factor would take it off twice.
+    return _cost(reading, Quote(card_id="reported"), usd, status=status, reasons=reading.reasons, by_meter=by_meter)
+
+
+def _self_hosted(reading: Reading, quote: Quote, machine: SelfHosted, seconds: float | None) -> Cost:
+    elapsed = None if seconds is None else Decimal(repr(seconds))
+    if elapsed is None or not elapsed.is_finite() or elapsed < 0:
+        return _unpriced(reading, quote, (*reading.reasons, "no_wall_time"))
+    usd = from_pico(to_pico(machine.usd(elapsed)))
+    by_meter = {"seconds": MeterCost(quantity=elapsed, unit_price_usd=machine.usd_per_second, amount_usd=usd)}
+    status: CostStatus = "estimated" if reading.estimated else "exact"
+    return _cost(reading, quote, usd, status=status, reasons=reading.reasons, by_meter=by_meter, mode="self_hosted")
+
+
+def _zero(
+    status: CostStatus, reasons: tuple[str, ...], *, nothing_used: bool, rounded: bool
+) -> tuple[CostStatus, tuple[str, ...]]:
+    """Why a cost is 0, which must not pass without a word."""
+    if rounded:
+        return "estimated", (*reasons, "below_one_picodollar")
+    return ("estimated" if status == "estimated" else "free"), (
+        *reasons,
+        "nothing_used" if nothing_used else "zero_rate",
+    )

@@ -1,0 +1,179 @@
+"""Our dated corrections to the catalogue, from `data/*.yaml`. An entry is never edited once published, only superseded.
+
+The first entry that fits decides, so a newer one stands above the one it supersedes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+
+from langchain_finops.errors import BadData, Fault
+from langchain_finops.pricing.cards import Fields, read_rates, read_validity
+from langchain_finops.pricing.engine import Rates
+from langchain_finops.pricing.matching import Validity
+from langchain_finops.usage import METERS
+
+__all__ = ["Correction", "Overlay", "parse_corrections", "shipped_overlay"]
+
+CONDITIONS = ("processing", "service_tier", "speed", "geography")
+FIELDS = (
+    "id",
+    "provider",
+    "model",
+    "when",
+    "from",
+    "until",
+    "hours",
+    "weekdays",
+    "rates",
+    "factor",
+    "as_of",
+    "free",
+    "source",
+    "checked",
+)
+EFFECTS = ("rates", "factor", "as_of", "free")
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """One entry: where the catalogue is wrong or silent, what is right, who says so, and when that was looked up."""
+
+    id: str
+    provider: str
+    model: tuple[str, ...]
+    """Globs of model names, as answers give them, in lower case."""
+    when: tuple[str, str] | None
+    """The condition it is for, such as `("processing", "batch")`; None for the standard price."""
+    validity: Validity
+    rates: Rates | None
+    """Rates that replace those of the same meters."""
+    factor: Mapping[str, Decimal] | None
+    """Multipliers of the standard rates by meter."""
+    as_of: date | None
+    """The condition's rates are those that the catalogue has from this day on, if the standard rates were the same."""
+    free: bool
+    source: str
+    checked: date
+
+    def is_for(self, provider: str | None, model: str) -> bool:
+        """True for a model that the entry is about, dates and conditions apart."""
+        return provider == self.provider and any(fnmatchcase(model, glob) for glob in self.model)
+
+
+class Overlay:
+    """The corrections, in the order of their file. Immutable."""
+
+    def __init__(self, corrections: tuple[Correction, ...]) -> None:
+        self._corrections = corrections
+
+    def find(
+        self, provider: str | None, model: str, at: datetime, when: tuple[str, str] | None = None
+    ) -> Correction | None:
+        """The correction in force for a model under a condition; None where the catalogue stands."""
+        for entry in self._of(provider, model):
+            if entry.when == when and entry.validity.holds(at):
+                return entry
+        return None
+
+    def edges(self, provider: str | None, model: str, at: datetime) -> Iterator[datetime]:
+        """The moments near `at` from which another correction may count."""
+        for entry in self._of(provider, model):
+            yield from entry.validity.edges(at)
+
+    def _of(self, provider: str | None, model: str) -> Iterator[Correction]:
+        name = model.lower()
+        return (entry for entry in self._corrections if entry.is_for(provider, name))
+
+
+@cache
+def shipped_overlay() -> tuple[Overlay, str]:
+    """The overlay in this package, and its text, which decides prices and so belongs into a book's hash."""
+    import yaml
+
+    corrections: list[Correction] = []
+    texts = []
+    for path in sorted(files("langchain_finops.pricing").joinpath("data").iterdir(), key=lambda path: path.name):
+        if path.name.endswith(".yaml"):
+            text = path.read_text(encoding="utf-8")
+            texts.append(text)
+            corrections += parse_corrections(yaml.safe_load(text), where=path.name)
+    return Overlay(tuple(corrections)), "\n".join(texts)
+
+
+def parse_corrections(data: object, *, where: str) -> tuple[Correction, ...]:
+    """Corrections from a list as YAML gives it. Raises BadData that names every fault."""
+    faults: list[Fault] = []
+    entries = data if isinstance(data, list) else []
+    if not isinstance(data, list):
+        faults.append(Fault(where=where, what="has to be a list of corrections"))
+    corrections = tuple(_correction(item, f"{where}: [{index}]", faults) for index, item in enumerate(entries))
+    if faults:
+        raise BadData(faults)
+    return corrections
+
+
+def _correction(data: object, where: str, faults: list[Fault]) -> Correction:
+    fields = Fields(data, where, faults, FIELDS)
+    for name in ("id", "provider", "model", "source", "checked"):
+        if name not in fields:
+            fields.fault(name, "is missing")
+    if sum(name in fields for name in EFFECTS) != 1:
+        fields.fault("rates", f"an entry has exactly one of {', '.join(EFFECTS)}")
+    when = _when(fields, faults)
+    if when is None and ("as_of" in fields or "factor" in fields):
+        fields.fault("when", "is missing: `factor` and `as_of` say how a condition differs from the standard")
+    plain = read_validity(fields)
+    return Correction(
+        id=fields.text("id") or where,
+        provider=fields.text("provider") or "",
+        model=tuple(glob.lower() for glob in fields.texts("model")),
+        when=when,
+        validity=Validity(starts=plain.starts, until=plain.until, hours=_hours(fields), weekdays=_weekdays(fields)),
+        rates=read_rates(fields, "rates", faults) if "rates" in fields else None,
+        factor=_factors(fields, faults) if "factor" in fields else None,
+        as_of=fields.day("as_of"),
+        free=fields.flag("free"),
+        source=fields.text("source") or "",
+        checked=fields.day("checked") or date.min,
+    )
+
+
+def _when(entry: Fields, faults: list[Fault]) -> tuple[str, str] | None:
+    if "when" not in entry:
+        return None
+    fields = Fields(entry.get("when"), entry.path("when"), faults, CONDITIONS)
+    named = [(name, value) for name in CONDITIONS if (value := fields.text(name)) is not None]
+    if len(named) != 1:
+        entry.fault("when", "names one condition")
+        return None
+    return named[0]
+
+
+def _factors(entry: Fields, faults: list[Fault]) -> Mapping[str, Decimal]:
+    fields = Fields(entry.get("factor"), entry.path("factor"), faults, METERS)
+    return {meter: factor for meter in METERS if (factor := fields.amount(meter)) is not None}
+
+
+def _hours(entry: Fields) -> tuple[tuple[time, time], ...]:
+    windows = []
+    for window in entry.texts("hours"):
+        first, _, last = window.partition("-")
+        try:
+            windows.append((time.fromisoformat(first), time.fromisoformat(last)))
+        except ValueError:
+            entry.fault("hours", f"is {window!r}; it has to be a window such as 01:00-04:00")
+    return tuple(windows)
+
+
+def _weekdays(entry: Fields) -> frozenset[int]:
+    names = entry.texts("weekdays")
+    for name in names:
+        if name not in WEEKDAYS:
+            entry.fault("weekdays", f"is {name!r}; there are {', '.join(WEEKDAYS)}")
+    return frozenset(WEEKDAYS.index(name) for name in names if name in WEEKDAYS) or frozenset(range(7))

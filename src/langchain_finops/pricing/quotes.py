@@ -1,0 +1,187 @@
+"""Which price is in force for a key: the user's card, else our overlay over the catalogue, else none."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from langchain_finops.pricing.cards import Card, SelfHosted
+from langchain_finops.pricing.catalog import Catalog, Listing
+from langchain_finops.pricing.cost import PriceKey
+from langchain_finops.pricing.engine import Rate, RateCard, Rates, compile_card
+from langchain_finops.pricing.matching import midnight
+from langchain_finops.pricing.overlay import Correction, Overlay
+from langchain_finops.pricing.providers import is_known_endpoint
+
+__all__ = ["Quote", "Quoting"]
+
+FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+NO_CATALOG = "not_on_a_card"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """The price in force for a key, from `starts` to just before `ends`. At most one of the first three is given."""
+
+    rates: RateCard | None = None
+    self_hosted: SelfHosted | None = None
+    free: bool = False
+    card_id: str | None = None
+    contract: Decimal | None = None
+    """What part of the list cost the user's contract leaves to pay."""
+    reasons: tuple[str, ...] = ()
+    """Why there is no price, where there is none."""
+    starts: datetime = FIRST_MOMENT
+    ends: datetime = LAST_MOMENT
+
+
+@dataclass(slots=True)
+class Listed:
+    """A list price being put together."""
+
+    rates: dict[str, Rate]
+    card_id: str
+    reasons: list[str]
+
+
+class Quoting:
+    """Finds the price in force. Immutable; slow, so that `PriceBook` remembers what it says."""
+
+    def __init__(self, cards: Sequence[Card], catalog: Catalog | None, overlay: Overlay | None) -> None:
+        self._cards = tuple(card for card in cards if card.tool is None)
+        self._catalog, self._overlay = catalog, overlay
+
+    def quote(self, key: PriceKey) -> Quote:
+        """The price in force. The first of the user's cards that fits decides; a contract looks further for a list."""
+        contract = None
+        edges: list[datetime] = []
+        for card in self._cards:
+            if not card.match.covers(key):
+                continue
+            edges += card.validity.edges(key.at)
+            if not card.validity.holds(key.at):
+                continue
+            if card.factor is None:
+                return _from_card(card, key, contract, edges)
+            contract = contract or card
+        return self._from_list(key, contract, edges)
+
+    def _from_list(self, key: PriceKey, contract: Card | None, edges: list[datetime]) -> Quote:
+        model = key.model
+        if model is None or self._catalog is None or self._overlay is None:
+            reason = "no_model_named" if model is None else NO_CATALOG
+            return _quote(Quote(reasons=(reason,)), key.at, contract, edges)
+        listing = self._catalog.listing(key.provider, model)
+        correction = self._overlay.find(key.provider, model, key.at)
+        edges += self._overlay.edges(key.provider, model, key.at)
+        if listing is not None:
+            edges += listing.boundaries(key.at)
+        if correction is not None and correction.free:
+            return _quote(Quote(free=True, card_id=f"overlay:{correction.id}"), key.at, contract, edges)
+        listed = _standard(listing, correction, key)
+        if listed is None or not listed.rates:
+            return _quote(Quote(reasons=(self._why_unpriced(key, listing),)), key.at, contract, edges)
+        self._apply_conditions(listed, listing, key, model)
+        if not is_known_endpoint(key.provider, key.base_url_host):
+            listed.reasons.append("unknown_endpoint")
+        card = compile_card(listed.card_id, listed.rates, listed.reasons)
+        return _quote(Quote(rates=card, card_id=listed.card_id), key.at, contract, edges)
+
+    def _why_unpriced(self, key: PriceKey, listing: Listing | None) -> str:
+        if listing is not None:
+            return "listed_without_price"
+        assert self._catalog is not None  # Only a book with a catalogue asks.
+        known = key.provider is not None and self._catalog.knows(key.provider)
+        return "unknown_model" if known else "unknown_provider"
+
+    def _apply_conditions(self, listed: Listed, listing: Listing | None, key: PriceKey, model: str) -> None:
+        assert self._overlay is not None  # As in _why_unpriced.
+        standard = dict(listed.rates)
+        for when in _conditions(key):
+            correction = self._overlay.find(key.provider, model, key.at, when)
+            changed, card_id = None, ""
+            if correction is not None:
+                changed = _corrected(listed.rates, standard, correction, listing)
+                card_id = f"overlay:{correction.id}"
+            elif listing is not None and when[0] != "geography":
+                changed = listing.variant(key.at, *when)
+                card_id = when[1]
+            if changed is None:
+                listed.reasons.append(f"no_rate:{when[0]}={when[1]}")
+            else:
+                listed.rates.update(changed)
+                listed.card_id += f" + {card_id}"
+
+
+def _standard(listing: Listing | None, correction: Correction | None, key: PriceKey) -> Listed | None:
+    if listing is None and correction is None:
+        return None
+    listed = Listed(rates={}, card_id="", reasons=[])
+    if listing is not None:
+        rates, listed.card_id, doubts = listing.standard(key.at)
+        listed.rates.update(rates)
+        listed.reasons += doubts
+        if key.provider is None:
+            listed.reasons.append("provider_guessed")
+    if correction is not None and correction.rates is not None:
+        listed.rates.update(correction.rates)
+        listed.card_id = f"overlay:{correction.id}"
+        # The catalogue's doubts about its own dates do not concern a price that is not its own.
+        listed.reasons = [reason for reason in listed.reasons if reason != "before_first_price"]
+    return listed
+
+
+def _corrected(rates: Rates, standard: Rates, correction: Correction, listing: Listing | None) -> Rates | None:
+    """The rates that a correction changes, as it says; None where it leads nowhere."""
+    if correction.rates is not None:
+        return correction.rates
+    if correction.factor is not None:
+        return {meter: rates[meter].times(factor) for meter, factor in correction.factor.items() if meter in rates}
+    if correction.as_of is None or correction.when is None or listing is None:
+        return None
+    then = midnight(correction.as_of)
+    variant = listing.variant(then, *correction.when)
+    if variant is None:
+        return None
+    standard_then = listing.standard(then)[0]
+    unchanged = all(standard_then.get(meter) == standard.get(meter) for meter in variant)
+    return variant if unchanged else None
+
+
+def _conditions(key: PriceKey) -> Iterator[tuple[str, str]]:
+    if key.batch:
+        yield "processing", "batch"
+    if key.tier is not None:
+        yield "service_tier", key.tier
+    if key.speed is not None:
+        yield "speed", key.speed
+    if key.geography is not None:
+        yield "geography", key.geography
+
+
+def _from_card(card: Card, key: PriceKey, contract: Card | None, edges: list[datetime]) -> Quote:
+    rates = None
+    if card.rates is not None:
+        # A card has one price; what a tier, a batch or a speed does to it, it does not say.
+        doubts = [f"no_rate:{name}={value}" for name, value in _conditions(key) if name != "geography"]
+        rates = compile_card(card.id, card.rates, doubts)
+    quote = Quote(rates=rates, self_hosted=card.self_hosted, free=card.free, card_id=card.id)
+    return _quote(quote, key.at, contract, edges)
+
+
+def _quote(quote: Quote, at: datetime, contract: Card | None, edges: list[datetime]) -> Quote:
+    """The quote with the contract on it, and cut at the next moments from which another one may count."""
+    card_id = quote.card_id
+    if contract is not None and card_id is not None:
+        card_id = f"{card_id} + {contract.id}"
+    return Quote(
+        rates=quote.rates,
+        self_hosted=quote.self_hosted,
+        free=quote.free,
+        card_id=card_id,
+        contract=None if contract is None else contract.factor,
+        reasons=quote.reasons,
+        starts=max((edge for edge in edges if edge <= at), default=FIRST_MOMENT),
+        ends=min((edge for edge in edges if edge > at), default=LAST_MOMENT),
+    )
