@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.errors import GraphBubbleUp, GraphRecursionError
@@ -20,7 +20,7 @@ from langchain_finops.evals.dataset import content_hash
 from langchain_finops.evals.faults import call_error, is_outage, is_worth_another_try, retry_after_s
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.plain import plain
-from langchain_finops.evals.replay import Recording, Slot
+from langchain_finops.evals.recorded import Slot
 from langchain_finops.evals.results import AttemptResult, AttemptStatus
 from langchain_finops.evals.suite import Limits
 from langchain_finops.evals.watch import TimeLimitPassed, Watch, Witness
@@ -29,6 +29,9 @@ from langchain_finops.ledger.base import Ledger
 from langchain_finops.meter import CALL_CLOCK, CallClock
 from langchain_finops.pricing import PriceBook
 from langchain_finops.records import CallRecord, Record
+
+if TYPE_CHECKING:
+    from langchain_finops.evals.replay import Recording
 
 __all__ = ["INTERRUPTED", "Bench", "Tried", "attempt", "interrupted_result", "ledger_task_id"]
 
@@ -54,7 +57,7 @@ class Bench:
     """Price books of the suite's card sets."""
     fingerprint: str
     limits: Limits
-    recording: Recording | None = None
+    recording: "Recording | None" = None
     replays: bool = False
     """The recording answers; nothing is sent and nothing is paid."""
     trace: bool = False
@@ -66,7 +69,6 @@ class Tried:
     """What one try came to."""
 
     result: AttemptResult
-    handler: FinOpsHandler
     held_back: Sequence[Record] = ()
     """Records that are yet to be written to the ledger."""
     try_again: bool = False
@@ -115,9 +117,10 @@ async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, b
     witness.release()
     sums = tally(records, bench.books)
     _correct(end, sums)
+    # A thread that goes on may have a call in flight; a fault of the metering may have lost one.
+    in_the_dark = watch.abandoned or handler.faults > 0
     return Tried(
-        result=_result(trial, try_number, bench, end, sums=sums, watch=watch, clock=clock),
-        handler=handler,
+        result=_result(trial, try_number, bench, end, sums=sums, watch=watch, clock=clock, in_the_dark=in_the_dark),
         held_back=records if bench.replays else (),
         try_again=end.stop_reason == "infrastructure" and (end.error is None or is_worth_another_try(end.error)),
         wait_s=None if end.error is None else retry_after_s(end.error),
@@ -247,11 +250,20 @@ def _correct(end: _End, sums: Tally) -> None:
 
 
 def _result(
-    trial: Trial, try_number: int, bench: Bench, end: _End, *, sums: Tally, watch: Watch, clock: _Clock
+    trial: Trial,
+    try_number: int,
+    bench: Bench,
+    end: _End,
+    *,
+    sums: Tally,
+    watch: Watch,
+    clock: _Clock,
+    in_the_dark: bool = False,
 ) -> AttemptResult:
+    """The try's line. `in_the_dark`: it may have cost more than its records say."""
     error = None if end.error is None else call_error(end.error)
     fields_ = sums.fields()
-    if watch.abandoned:  # A call may still be in flight: what it will cost is not known, which is not nothing.
+    if in_the_dark:  # What is not known is not nothing.
         fields_["cost_usd"] = fields_["contracted_usd"] = fields_["billed_usd"] = None
         fields_["costs_by_card"] = dict.fromkeys(bench.books)
         fields_["unpriced_calls"] += 1

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from langchain_finops.errors import EvalError, Fault, TargetChanged
+from langchain_finops.errors import BadArguments, EvalError, Fault, TargetChanged
 from langchain_finops.evals.faults import is_worth_trying_again
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Prepared
@@ -23,6 +23,9 @@ from langchain_finops.evals.results import (
     read_verdicts,
 )
 
+if TYPE_CHECKING:
+    from langchain_finops.reports.render import Table
+
 __all__ = [
     "Earlier",
     "Results",
@@ -35,6 +38,7 @@ __all__ = [
     "read_earlier",
     "results_of",
     "set_aside",
+    "table_of",
 ]
 
 Run = Mapping[str, Any]
@@ -166,6 +170,27 @@ def pending(
         for trial in trials
         if not is_done(errors[trial.slot], last.get(trial.slot), most_tries, retry_errors=retry_errors)
     ]
+
+
+def table_of(results: Results, *, cards: str | None = None) -> "Table":
+    """The table of a results folder. `cards` prices; None: the card set that the run was priced by."""
+    from langchain_finops.evals.table import Plan, TableOptions, evaluation_table
+
+    run = results.run
+    sets: Mapping[str, Sequence[str]] = run["card_sets"]
+    if cards is not None and cards not in sets:
+        raise BadArguments(f"{cards!r} is no card set of {results.folder}: it has {', '.join(sets) or 'none'}")
+    plan = Plan(
+        configurations=tuple(entry["name"] for entry in run["configurations"]),
+        tasks=tuple(run["dataset"]["items"]),
+        repeats=run["repeats"],
+        baseline=run["baseline"],
+        cards={name: ", ".join(ids) for name, ids in sets.items()},
+        priced_by=run["cards"],
+    )
+    return evaluation_table(
+        results.attempts, results.verdicts, plan=plan, options=TableOptions(cards=cards or run["cards"])
+    )
 
 
 def set_aside(folder: Path, now: datetime) -> Path | None:

@@ -133,6 +133,14 @@ class Witness:
         """The shared ledger's."""
         return self._ledger.totals(by, since=since, until=until, **filters)
 
+    def forget(self, user_id: str) -> int:
+        """The shared ledger's."""
+        return self._ledger.forget(user_id)
+
+    def prune(self, before: datetime) -> int:
+        """The shared ledger's."""
+        return self._ledger.prune(before)
+
     def flush(self, timeout: float | None = None) -> bool:
         """Nothing is pending here."""
         return self._ledger.flush(timeout)

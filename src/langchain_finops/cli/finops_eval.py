@@ -1,0 +1,212 @@
+"""`finops-eval`: which configuration is worth its money. Parses words, calls one function, prints, exits."""
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from langchain_finops.cli.common import DebugOption, FormatOption, OutputFormat, VersionOption, warn
+from langchain_finops.cli.common import run as run_command_line
+from langchain_finops.errors import BadArguments, BadData, MissingExtra
+
+if TYPE_CHECKING:
+    from langchain_finops.evals.resume import Results
+    from langchain_finops.evals.runner import Observer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="finops-eval",
+    help="What a success costs with each configuration, how sure that is, and whether the dearer one pays.",
+    rich_markup_mode=None,  # Without it help would differ between versions of rich, and load it.
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+CardsOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: its first.")
+]
+
+
+def main() -> None:
+    """Run `finops-eval` and exit with its code."""
+    sys.exit(run_command_line(app, "finops-eval"))
+
+
+@app.callback()
+def _every_command(version: VersionOption = False, debug: DebugOption = False) -> None:
+    """What a success costs with each configuration, how sure that is, and whether the dearer one pays."""
+
+
+@app.command("run")
+def run_command(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines.", show_default=False)],
+    *,
+    suite: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: the YAML file of the same stem beside DATA.", show_default=False),
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Ask the real model, and record what it answers.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the real model; leave the suite's recording alone.")
+    ] = False,
+    cards: CardsOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Results folder. Default: results/<name of DATA>.", show_default=False),
+    ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where calls are written. Default: $FINOPS_LEDGER, else ledger.db in the results folder.",
+            show_default=False,
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Attempts at once. Default: the suite's.", show_default=False)
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and start anew.")] = False,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="Keep answers that the target gave before its code changed.")
+    ] = False,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Try attempts again that ended in an error.")
+    ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Let LangSmith trace attempts, where the environment turns it on.")
+    ] = False,
+    output_format: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Run a suite on a dataset, or go on with it, and show one row for each configuration.
+
+    \b
+    finops-eval run golden_datasets/tickets.jsonl
+    finops-eval run tickets.jsonl --live --concurrency 4 --format json
+
+    The same command goes on where a crash or Ctrl-C stopped it, and pays for nothing twice.
+    """
+    if record and live:
+        raise BadArguments("--record and --live exclude each other: a recording asks the real model anyway")
+    _need("scipy", "finops-eval")
+    from langchain_finops.evals.dataset import load_dataset
+    from langchain_finops.evals.prepare import Options
+    from langchain_finops.evals.runner import run
+    from langchain_finops.evals.suite import load_suite, suite_beside
+
+    dataset, read_suite = _both(lambda: load_dataset(data), lambda: load_suite(suite or suite_beside(data)))
+    options = Options(
+        mode="record" if record else "live" if live else None,
+        folder=out,
+        ledger=ledger,
+        cards=cards,
+        concurrency=concurrency,
+        fresh=fresh,
+        allow_mixed=allow_mixed,
+        retry_errors=retry_errors,
+        trace=trace,
+    )
+    try:
+        with _progress() as observer:
+            results = run(dataset, read_suite, options, observer=observer)
+    except KeyboardInterrupt:
+        typer.echo("What was finished is kept: the same command goes on from here.", err=True)
+        raise
+    _show(results, output_format, cards)
+    typer.echo(f"Results: {results.folder}\nCosts by node: {_report_command(results)}", err=True)
+
+
+@app.command("table")
+def table_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.", show_default=False)],
+    *,
+    cards: CardsOption = None,
+    output_format: FormatOption = OutputFormat.TABLE,
+) -> None:
+    """Show the table of a results folder again, without running anything.
+
+    \b
+    finops-eval table results/tickets --format markdown
+    """
+    _need("scipy", "finops-eval table")
+    from langchain_finops.evals.resume import load_results
+
+    _show(load_results(folder), output_format, cards)
+
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def _both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+    """The results of two readers; where both fail on bad data, the faults of both, so that one look is enough."""
+    try:
+        one = first()
+    except BadData as error:
+        try:
+            second()
+        except BadData as other:
+            raise BadData([*error.faults, *other.faults]) from error
+        raise
+    return one, second()
+
+
+def _need(module: str, what: str) -> None:
+    """Raise MissingExtra before anything is run where the eval extra is not installed."""
+    if find_spec(module) is None:
+        raise MissingExtra(what, "eval")
+
+
+def _show(results: "Results", output_format: OutputFormat, cards: str | None) -> None:
+    """Print the table on stdout, and what is worth knowing besides on stderr."""
+    from langchain_finops.evals.resume import table_of
+    from langchain_finops.reports.render import render
+
+    for fault in results.torn:
+        warn(f"{fault}; its slot is tried again by the next run")
+    if results.outdated:
+        warn(f"{results.outdated} tries at items or configurations that have changed since are left out")
+    swallowed = sum(attempt.status == "completed" and attempt.failed_calls > 0 for attempt in results.attempts)
+    if swallowed:
+        warn(f"{swallowed} attempts were completed although some of their calls failed: see failed_calls in attempts")
+    render(table_of(results, cards=cards), output_format, sys.stdout)
+
+
+def _report_command(results: "Results") -> str:
+    """The command that shows what the calls cost, node by node."""
+    return f"finops report --by node --ledger {shlex.quote(str(results.run['ledger']))}"
+
+
+@contextmanager
+def _progress() -> Iterator["Observer | None"]:
+    """A bar on stderr, on a terminal only: attempts done, money spent, errors."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from langchain_finops.evals.runner import Progress as Stand
+
+    columns = (
+        TextColumn("Attempts"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("", total=None)
+
+        def observe(stand: Stand) -> None:
+            errors = f", {stand.errors} errors" if stand.errors else ""
+            spent = f"${stand.known_usd:.6f}{errors}"
+            bar.update(shown, completed=stand.done, total=stand.total, description=spent)
+
+        yield observe
