@@ -1,1 +1,53 @@
 """Financial control of autonomous AI agents on LangChain and LangGraph."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langchain_finops.errors import FinOpsError
+    from langchain_finops.langchain.attach import attach, detach
+    from langchain_finops.langchain.handler import FinOpsHandler
+    from langchain_finops.ledger import open_ledger
+    from langchain_finops.ledger.base import Ledger
+    from langchain_finops.pricing import PriceBook
+    from langchain_finops.pricing.cost import Cost
+    from langchain_finops.records import Outcome
+
+__all__ = [
+    "Cost",
+    "FinOpsError",
+    "FinOpsHandler",
+    "Ledger",
+    "Outcome",
+    "PriceBook",
+    "attach",
+    "detach",
+    "open_ledger",
+]
+
+_HOMES = {
+    "Cost": "pricing.cost",
+    "FinOpsError": "errors",
+    "FinOpsHandler": "langchain.handler",
+    "Ledger": "ledger.base",
+    "Outcome": "records",
+    "PriceBook": "pricing",
+    "attach": "langchain.attach",
+    "detach": "langchain.attach",
+    "open_ledger": "ledger",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used: LangGraph and SQLAlchemy are heavy, and not every user needs both."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,87 @@
+"""Whom a cost belongs to: what the event's metadata says, over the handler's defaults."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_finops.records import EMPTY, Attribution, Role
+
+__all__ = ["Said", "attribution", "node_path", "said"]
+
+Said = tuple[object, ...]
+"""What an event's metadata says of who it is for; equal for events that get one attribution."""
+
+NAMESPACE = "langgraph_checkpoint_ns"
+"""Key by which an event belongs to a node's execution, right even where parents are not."""
+NODE = "langgraph_node"
+
+
+def said(metadata: Mapping[str, Any]) -> Said:
+    """What the metadata says, in the order of the parameters of `attribution`. One tuple, so that it compares fast."""
+    get = metadata.get
+    return (
+        get("agent_id"),
+        get("user_id"),
+        get("task_id"),
+        get("task_type"),
+        get("customer_id"),
+        get("project"),
+        get("environment"),
+        get("release"),
+        get("tags"),
+        get("thread_id"),
+        get("lc_agent_name"),
+        # Calls that LangChain's middleware makes for itself: summaries, tool choice, emulation.
+        get("lc_source") or get("lc_internal_call"),
+    )
+
+
+def node_path(namespace: str) -> str:
+    """`researcher/search` for `researcher:<id>|search:<id>`; the numbers LangGraph puts between are left out."""
+    if "|" not in namespace:
+        return namespace.partition(":")[0]
+    return "/".join(part.partition(":")[0] for part in namespace.split("|") if not part.isdigit())
+
+
+def attribution(
+    said_of: Said,
+    defaults: Attribution,
+    *,
+    graph_name: str | None,
+    path: str | None = None,
+    step: int | None = None,
+    attempt: int | None = None,
+) -> Attribution:
+    """Build the attribution of an event: the metadata first, then the defaults, then the names LangChain gives."""
+    agent, user, task, task_type, customer, project, environment, release, tags, thread, lc_agent, internal = said_of
+    role: Role = "overhead" if internal and defaults.role == "agent" else defaults.role
+    return Attribution(
+        agent_id=_name(agent) or defaults.agent_id or _name(lc_agent) or graph_name,
+        user_id=_name(user) or defaults.user_id,
+        task_id=_name(task) or defaults.task_id,
+        task_type=_name(task_type) or defaults.task_type,
+        thread_id=_name(thread),
+        customer_id=_name(customer) or defaults.customer_id,
+        project=_name(project) or defaults.project,
+        environment=_name(environment) or defaults.environment,
+        release=_name(release) or defaults.release,
+        node=None if path is None else path.rpartition("/")[2],
+        node_path=path,
+        step=step,
+        attempt=attempt,
+        role=role,
+        tags=_tags(tags, defaults.tags),
+    )
+
+
+def _name(value: object) -> str | None:
+    """Ids come as numbers and UUIDs as well; records hold text."""
+    if value is None or isinstance(value, str):
+        return value or None
+    return str(value)
+
+
+def _tags(tags: object, defaults: Mapping[str, str]) -> Mapping[str, str]:
+    """The metadata's tags over the default ones. Whatever is no mapping is somebody else's `tags`."""
+    if not isinstance(tags, Mapping) or not tags:
+        return defaults or EMPTY
+    return {**defaults, **{str(name): str(value) for name, value in tags.items()}}

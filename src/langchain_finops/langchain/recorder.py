@@ -1,0 +1,430 @@
+"""What each event does to the records: opens, settles, sums, ends. The handler's hooks call it and do nothing else."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import LLMResult
+
+from langchain_finops.langchain import extract, failures
+from langchain_finops.langchain.attribution import NAMESPACE
+from langchain_finops.langchain.langsmith import Trace, find_tracer, marks
+from langchain_finops.langchain.sums import Sums
+from langchain_finops.langchain.tracker import (
+    Node,
+    OpenTool,
+    Run,
+    RunCall,
+    Span,
+    Tracker,
+    is_node_start,
+    retry_attempt,
+)
+from langchain_finops.ledger.totals import Totals
+from langchain_finops.meter import Answer, Meter
+from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, CostStatus, RunRecord, RunStatus
+
+__all__ = ["Event", "Recorder"]
+
+log = logging.getLogger("langchain_finops")
+
+STEPS_UNWATCHED = 25
+"""Steps after which a run without any limit is worth a word."""
+LATE_KEPT = 1_000
+"""Calls settled without an end whose answer may still come."""
+CANCELLED = CallError(error_class="CancelledError")
+
+
+class Event(NamedTuple):
+    """What every start tells."""
+
+    run_id: UUID
+    parent_run_id: UUID | None
+    metadata: Mapping[str, Any]
+    tags: list[str] | None
+
+
+class Recorder:
+    """Turns events into records. Safe between threads; every method may raise, and the hooks see to that."""
+
+    def __init__(self, meter: Meter, defaults: Attribution) -> None:
+        self.meter = meter
+        self.tracker = Tracker(defaults)
+        self.sums = Sums()
+        self._calls: dict[UUID, RunCall] = {}
+        self._tools: dict[UUID, OpenTool] = {}
+        self._late: OrderedDict[UUID, RunCall] = OrderedDict()
+        self._warned = False
+
+    # --- calls -----------------------------------------------------------------------------------------------------
+
+    def open_call(
+        self,
+        event: Event,
+        serialized: Mapping[str, Any] | None,
+        prompt: Sequence[BaseMessage] | str,
+        details: Mapping[str, Any],
+    ) -> None:
+        """Open a call, as a run of its own where it belongs to none."""
+        run_id, parent_run_id, metadata, tags = event
+        twin = self._calls.get(run_id)
+        if twin is not None and twin.prompt is prompt:
+            return  # The handler is on the model and on the config: one call, told twice.
+        tracker = self.tracker
+        span = tracker.place(parent_run_id, metadata)
+        bare = span is None
+        if span is None:
+            span = self._open_root(event, _model_name(serialized, metadata))
+        node, attribution, who = tracker.attribute(span, metadata, tags)
+        run = span.run
+        params = details.get("invocation_params") or {}
+        call = RunCall(
+            call_id=run.invocation_id if bare else tracker.name_of(run_id),
+            run_id=run.run_id,
+            invocation_id=run.invocation_id,
+            attribution=attribution,
+            metadata=metadata,
+            prompt_tokens=partial(extract.prompt_tokens, prompt, params),
+        )
+        call.run, call.run_key, call.node, call.who = run, run_id, node, who
+        call.prompt, call.twin, call.event_bytes = prompt, twin, 0
+        call.batch_size = details.get("batch_size", 1)
+        call.unwatch = self._watch(call) if bare else None
+        call.max_tokens, call.answers = extract.max_tokens(params, metadata), extract.answers_wanted(params)
+        call.endpoint = extract.endpoint_of(serialized)
+        run.open_calls.add(call)
+        if node is not None:
+            node.open += 1
+        self._calls[run_id] = call
+        if run.trace is not None:
+            run.trace.started(run_id)
+
+    def stream(self, run_id: UUID, token_bytes: int, event_bytes: int) -> None:
+        """Count what is streamed: an aborted stream's answer comes without it."""
+        call = self._calls.get(run_id)
+        if call is not None:
+            if call.first_token_at is None and (token_bytes or event_bytes):
+                call.first_token_at = datetime.now(UTC)
+            call.received_bytes += token_bytes
+            call.event_bytes += event_bytes
+
+    def end_call(self, run_id: UUID, response: LLMResult) -> None:
+        """Settle a call by its answer; one that was settled without is superseded."""
+        call = self._take(run_id)
+        late = self._late.pop(run_id, None) if call is None else None
+        of = call or late
+        if of is None:
+            return  # The same end told twice.
+        answer = extract.answer_of(response, batch_size=of.batch_size)
+        if answer.usage is None:
+            answer.received_bytes = extract.received_bytes(response)
+        if call is not None:
+            self._settle(call, answer, "completed")
+        else:
+            self._supersede(of, answer)
+
+    def fail_call(self, run_id: UUID, error: BaseException, response: LLMResult | None) -> None:
+        """Settle a call that failed: for nothing if it was refused or never sent, else at its estimate."""
+        call = self._take(run_id)
+        if call is not None:
+            self._settle(call, _broken(call, error, response), *failures.run_status(error))
+            return
+        late = self._late.get(run_id)
+        answer = None if late is None else _broken(late, error, response)
+        if late is not None and answer is not None and not answer.charged:
+            del self._late[run_id]
+            self._supersede(late, answer)
+
+    def _take(self, run_id: UUID) -> RunCall | None:
+        """The open call of this id, which from now on is nobody else's to settle."""
+        call = self._calls.pop(run_id, None)
+        if call is not None and call.twin is not None:
+            self._calls[run_id] = call.twin
+        return call
+
+    def _settle(
+        self, call: RunCall, answer: Answer, status: RunStatus, reason: str | None = None, *, told: bool = True
+    ) -> None:
+        """Write a call down, sum it, and end the run if the call was all of it. `told`: LangChain tells its end."""
+        run = call.run
+        call.received_bytes = max(call.received_bytes, call.event_bytes)
+        record = self.meter.close(call, answer)
+        run.add_call(call.who, record)
+        run.open_calls.discard(call)
+        if call.node is not None:
+            call.node.open -= 1
+        if call.unwatch is not None:
+            call.unwatch()
+        bare = run.root == call.run_key
+        if run.trace is not None and not bare:
+            run.trace.settled(call.run_key, _call_marks(record), ended=told)
+        if bare:
+            self.end_run(run, status, reason, told=told)
+
+    def _supersede(self, call: RunCall, answer: Answer) -> None:
+        """Replace an estimate by the answer that came after all."""
+        old = call.record
+        new = self.meter.close(call, answer)
+        if old is None:
+            return
+        if self.tracker.runs.get(call.run.root) is call.run:
+            call.run.add_call(call.who, new, replaced=old)
+        else:
+            self.sums.amend(call.who, old, new)
+
+    def _abandon(self, call: RunCall, error: BaseException | None) -> None:
+        """Settle a call whose end nobody will report, and keep a place for an answer that comes all the same."""
+        if self._calls.get(call.run_key) is not call or self._take(call.run_key) is not call:
+            return
+        self._settle(call, _missing(error), "cancelled", "CancelledError", told=False)
+        counted = 0 if call.record is None else call.record.usage.total_input_tokens
+        # The prompt must not outlive its run.
+        call.prompt, call.prompt_tokens = None, lambda: counted
+        self._late[call.run_key] = call
+        while len(self._late) > LATE_KEPT:
+            self._late.popitem(last=False)
+
+    def _watch(self, call: RunCall) -> Callable[[], None] | None:
+        """Settle a bare call when its task ends: LangChain tells nobody that it was cancelled."""
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return None
+        if task is None:
+            return None
+
+        def ended(_: object) -> None:
+            try:
+                self._abandon(call, None)
+            except Exception as error:  # noqa: BLE001  The event loop would print it with its message.
+                self.meter.faults.note(error)
+
+        def unwatch() -> None:
+            task.remove_done_callback(ended)
+
+        task.add_done_callback(ended)
+        return unwatch
+
+    # --- chains, nodes and runs ------------------------------------------------------------------------------------
+
+    def start_chain(self, event: Event, name: str | None, inputs: object) -> None:
+        """Remember where a runnable's children belong; begin a run or a node if it is one."""
+        run_id, parent_run_id, metadata, tags = event
+        tracker = self.tracker
+        if tracker.span(run_id) is not None:
+            return  # Told twice.
+        span = tracker.place(parent_run_id, metadata)
+        if span is None:
+            span = self._open_root(event, name or "chain", inputs)
+        if is_node_start(span, name, metadata):
+            self._start_node(run_id, span, metadata[NAMESPACE])
+            return
+        if NAMESPACE not in metadata and name is not None:
+            span.run.outer_name = name
+        attempt = retry_attempt(tags)
+        if attempt is not None:
+            span = Span(span.run, span.node, span.owner, attempt)
+        tracker.open_span(run_id, span)
+
+    def end_chain(self, run_id: UUID, error: BaseException | None) -> Run | None:
+        """Forget a runnable. A node's end settles its calls, the root's end all; returns a run that ended well."""
+        span = self.tracker.close_span(run_id)
+        if span is None:
+            return None
+        run, node = span.run, span.node
+        if node is not None and span.owner == run_id:
+            if node.open:
+                self._settle_open(run, node, error)
+            if error is not None and "|" not in node.namespace and failures.is_pause(error):
+                run.paused = True
+        if run.root != run_id:
+            return None
+        if error is not None:
+            self.end_run(run, *failures.run_status(error), error=error)
+            return None
+        status: tuple[RunStatus, str | None] = ("interrupted", "interrupt") if run.paused else ("completed", None)
+        self.end_run(run, *status)
+        return None if run.paused else run
+
+    def pause(self, run_id: UUID) -> None:
+        """A graph stopped at a breakpoint, which no node reports."""
+        span = self.tracker.span(run_id)
+        if span is not None and span.node is None:
+            span.run.paused = True
+
+    def end_run(
+        self,
+        run: Run,
+        status: RunStatus,
+        reason: str | None = None,
+        *,
+        error: BaseException | None = None,
+        told: bool = True,
+    ) -> None:
+        """Settle what is open, write the run down, fold its sums, and forget it."""
+        self._settle_open(run, None, error)
+        if not self.tracker.close_run(run):
+            return
+        attribution = self.tracker.of_run(run)
+        record = RunRecord(
+            run_id=run.run_id,
+            invocation_id=run.invocation_id,
+            attribution=attribution,
+            name=run.name,
+            status=status,
+            stop_reason=reason,
+            started_at=run.started_at,
+            ended_at=datetime.now(UTC),
+            steps=run.steps,
+            revision=run.revision,
+        )
+        self.meter.write(record)
+        self.sums.fold((run.run_id, run.cells, run.before))
+        self.tracker.remember(run, status)
+        if run.trace is not None:
+            run.trace.settled(run.root, _run_marks(run, attribution, status), ended=told, root=True)
+
+    def _open_root(self, event: Event, name: str, inputs: object = ...) -> Span:
+        run_id, _, metadata, _ = event
+        span = self.tracker.open_root(run_id, name, metadata, inputs)
+        tracer = find_tracer()
+        if tracer is not None:
+            span.run.trace = Trace(tracer)
+            span.run.trace.started(run_id)
+        return span
+
+    def _start_node(self, run_id: UUID, span: Span, namespace: str) -> None:
+        run = span.run
+        if run.graph_name is None:
+            run.graph_name = run.outer_name
+        self.tracker.open_node(run_id, span, namespace)
+        if run.steps > STEPS_UNWATCHED and not self._warned:
+            self._warned = True
+            log.warning("run %s passed %d steps, and no limit is set for it", run.run_id, STEPS_UNWATCHED)
+
+    def _settle_open(self, run: Run, node: Node | None, error: BaseException | None) -> None:
+        """Settle what was started in a node, or anywhere in a run, and has not ended."""
+        calls = [call for call in list(run.open_calls) if node is None or call.node is node]
+        calls.sort(key=lambda call: call.started_at)
+        refused = calls[-1:] if error is not None and failures.not_started(error) else []
+        for call in calls:
+            self._abandon(call, _NotStarted(error) if call in refused else error)
+        for tool in list(run.open_tools):
+            if node is None or tool.node is node:
+                self.end_tool(tool.run_key, error or asyncio.CancelledError())
+
+    # --- tools -----------------------------------------------------------------------------------------------------
+
+    def start_tool(self, event: Event, name: str | None) -> None:
+        """Open a tool's charge, as a run of its own where it belongs to none."""
+        run_id, parent_run_id, metadata, tags = event
+        tracker = self.tracker
+        if tracker.span(run_id) is not None:
+            return
+        span = tracker.place(parent_run_id, metadata)
+        bare = span is None
+        if span is None:
+            span = self._open_root(event, name or "tool")
+        else:
+            tracker.open_span(run_id, span)
+        run = span.run
+        tool = OpenTool(run, run_id, run.invocation_id if bare else tracker.name_of(run_id), name)
+        tool.node, tool.attribution, tool.who = tracker.attribute(span, metadata, tags)
+        run.open_tools.add(tool)
+        if tool.node is not None:
+            tool.node.open += 1
+        self._tools[run_id] = tool
+
+    def end_tool(self, run_id: UUID, error: BaseException | None) -> None:
+        """Write a tool's charge down. A tool that paused will run again, and is charged then."""
+        tool = self._tools.pop(run_id, None)
+        if tool is None:
+            return
+        run = tool.run
+        self.tracker.close_span(run_id)
+        run.open_tools.discard(tool)
+        if tool.node is not None:
+            tool.node.open -= 1
+        if error is None or not failures.is_pause(error):
+            run.add_charge(tool.who, self.meter.charge(_tool_charge(tool, error)))
+        if run.root == run_id:
+            status: tuple[RunStatus, str | None] = ("completed", None)
+            self.end_run(run, *(status if error is None else failures.run_status(error)))
+
+
+class _NotStarted(Exception):
+    """Another handler's refusal at a call's start: its request was never made."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+        super().__init__()
+
+
+def _broken(call: RunCall, error: BaseException, response: LLMResult | None) -> Answer:
+    """The answer of a call that ended in an error."""
+    answer = extract.answer_of(response)
+    answer.received_bytes = extract.received_bytes(response)
+    answer.error = failures.call_error(error)
+    answer.whole = False
+    unbilled = failures.not_charged(error)
+    # Text that was streamed proves that the model worked, whatever the error says.
+    if unbilled is not None and not call.received_bytes and not call.event_bytes:
+        answer.charged, answer.reasons = False, (unbilled,)
+    else:
+        answer.reasons = (failures.reason_of(error),)
+    return answer
+
+
+def _missing(error: BaseException | None) -> Answer:
+    """The answer of a call whose end nobody reported."""
+    if isinstance(error, _NotStarted):
+        refusal = CANCELLED if error.error is None else failures.call_error(error.error)
+        return Answer(error=refusal, whole=False, charged=False, reasons=("not_sent",))
+    reason = "cancelled" if error is None else failures.reason_of(error)
+    return Answer(error=CANCELLED if error is None else failures.call_error(error), whole=False, reasons=(reason,))
+
+
+def _tool_charge(tool: OpenTool, error: BaseException | None) -> ChargeRecord:
+    unbilled = error is not None and failures.not_charged(error) is not None
+    return ChargeRecord(
+        charge_id=tool.charge_id,
+        kind="tool",
+        run_id=tool.run.run_id,
+        invocation_id=tool.run.invocation_id,
+        attribution=tool.attribution,
+        name=tool.name,
+        cost_usd=Decimal(0) if unbilled else None,
+        cost_status="free" if unbilled else "unpriced",
+        source="callback",
+        at=tool.started_at,
+        ended_at=datetime.now(UTC),
+        error=None if error is None else failures.call_error(error),
+    )
+
+
+def _model_name(serialized: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> str:
+    return (serialized or {}).get("name") or metadata.get("ls_model_name") or "model"
+
+
+def _call_marks(record: CallRecord) -> dict[str, str | None]:
+    status = "completed" if record.error is None else "failed"
+    return marks(record.attribution, status=status, cost_usd=record.cost_usd, cost_status=record.cost_status)
+
+
+def _run_marks(run: Run, attribution: Attribution, status: RunStatus) -> dict[str, str | None]:
+    """A run's own marks: its cost is a lower bound, and called unpriced, where one of its costs is unknown."""
+    total = Totals()
+    for each in run.cells.values():
+        total.merge(each)
+    unknown = total.unpriced + total.charges_unpriced
+    known = total.calls + total.charges - unknown
+    cost_status: CostStatus = "unpriced" if unknown else "estimated" if total.estimated else "exact"
+    cost = total.cost_usd if known or not unknown else None
+    return marks(attribution, status=status, cost_usd=cost, cost_status=cost_status)

@@ -1,0 +1,244 @@
+"""Sums of what a handler saw, in bounded memory: 10,000 keys a dimension and as many tasks, then `other`.
+
+A run keeps its own cells while it is open and folds them in when it ends, so that a call costs one addition.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date
+
+from langchain_finops.errors import BadArguments
+from langchain_finops.ledger.summary import Summary
+from langchain_finops.ledger.totals import DIMENSIONS, Group, Totals
+from langchain_finops.money import to_pico
+from langchain_finops.records import Attribution, CallRecord, ChargeRecord, Outcome
+
+__all__ = ["KEYS_KEPT", "OTHER", "Cell", "Cells", "RunSums", "Sums", "cell_of_call", "cell_of_charge", "who_of"]
+
+KEYS_KEPT = 10_000
+"""Keys that a dimension keeps sums of; later ones are summed as `OTHER`."""
+OTHER = "other"
+
+Who = tuple[str | None, ...]
+"""The part of a cell that an attribution decides, in the order of `WHO`."""
+WHO = ("agent", "customer", "environment", "node", "project", "release", "role", "task", "task_type", "thread", "user")
+Cell = tuple[Who, str | None, str | None, str | None, int]
+"""Who, provider, model, cost status, and the day as an ordinal."""
+Cells = dict[Cell, Totals]
+RunSums = tuple[str | None, Mapping[Cell, Totals], Collection[Cell]]
+"""A logical run's id, the sums of its latest invocation, and the cells that its earlier ones were summed in."""
+
+
+def who_of(attribution: Attribution) -> Who:
+    """The part of a cell that is the same for all calls with this attribution."""
+    return (
+        attribution.agent_id,
+        attribution.customer_id,
+        attribution.environment,
+        attribution.node_path,
+        attribution.project,
+        attribution.release,
+        attribution.role,
+        attribution.task_id,
+        attribution.task_type,
+        attribution.thread_id,
+        attribution.user_id,
+    )
+
+
+def cell_of_call(who: Who, call: CallRecord) -> Cell:
+    """The cell a call is summed in."""
+    return who, call.provider, call.model, call.cost_status, call.started_at.toordinal()
+
+
+def cell_of_charge(who: Who, charge: ChargeRecord) -> Cell:
+    """The cell a charge is summed in."""
+    return who, None, None, charge.cost_status, charge.at.toordinal()
+
+
+class _Task:
+    """A task's groups and how its current outcome was counted in them."""
+
+    __slots__ = ("groups", "judged", "success", "value_pico")
+
+    def __init__(self) -> None:
+        self.groups: tuple[Group, ...] = ()
+        self.judged = 0
+        self.success = 0
+        self.value_pico = 0
+
+    def count_in(self, groups: Iterable[Group], sign: int = 1) -> None:
+        for group in groups:
+            group.judged += sign * self.judged
+            group.successes += sign * self.success
+            group.value_pico += sign * self.value_pico
+
+
+class Sums:
+    """Totals by each dimension, over all runs that have ended. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._total = Group(key=(), totals=Totals())
+        self._by: dict[str, dict[str | None, Group]] = {dimension: {} for dimension in DIMENSIONS}
+        self._tasks: OrderedDict[str, _Task] = OrderedDict()
+
+    def fold(self, run: RunSums) -> None:
+        """Add the cells of a run whose invocation has ended."""
+        run_id, cells, before = run
+        if not cells:
+            return
+        with self._lock:
+            touched = {task: [self._total] for task in _tasks_of(cells)}
+            self._total.totals.merge(_merged(cells.values()))
+            self._total.runs += not before
+            for dimension, groups in self._by.items():
+                counted = {_value(dimension, run_id, cell) for cell in before}
+                for value, part in _split(dimension, run_id, cells).items():
+                    group = _group(groups, value)
+                    group.totals.merge(_merged(part.values()))
+                    group.runs += value not in counted
+                    for task in _tasks_of(part):
+                        touched[task].append(group)
+            for task, task_groups in touched.items():
+                self._touch(task, task_groups)
+
+    def amend(self, who: Who, old: CallRecord, new: CallRecord) -> None:
+        """Replace a call that was summed by the version that supersedes it."""
+        with self._lock:
+            for call, sign in ((old, -1), (new, 1)):
+                cells = {cell_of_call(who, call): Totals()}
+                for dimension, groups in self._by.items():
+                    for value in _split(dimension, call.run_id, cells):
+                        _group(groups, value).totals.add_call(call, sign)
+                self._total.totals.add_call(call, sign)
+
+    def add_charge(self, who: Who, charge: ChargeRecord) -> None:
+        """Add a charge that belongs to no run."""
+        totals = Totals()
+        totals.add_charge(charge)
+        cells = {cell_of_charge(who, charge): totals}
+        self.fold((None, cells, cells))
+
+    def judge(self, outcome: Outcome) -> None:
+        """Count a task's current outcome in all groups the task has costs in, instead of its former one."""
+        with self._lock:
+            task = self._task(outcome.task_id)
+            task.count_in(task.groups, -1)
+            task.judged = 0 if outcome.success is None else 1
+            task.success = 1 if outcome.success else 0
+            task.value_pico = 0 if outcome.value_usd is None else to_pico(outcome.value_usd)
+            task.count_in(task.groups)
+
+    def summary(self, by: tuple[str, ...], live: Iterable[RunSums]) -> Summary:
+        """Sums by one dimension, or in all for `()`; runs that are still open are counted in."""
+        if len(by) > 1:
+            raise BadArguments(
+                f"a handler keeps sums by one dimension at a time, not by {', '.join(by)}: "
+                f"ask handler.ledger.totals({list(by)!r}), which counts everything in the ledger"
+            )
+        if by and by[0] not in DIMENSIONS:
+            raise BadArguments(f"cannot sum by {by[0]!r}: choose one of {', '.join(DIMENSIONS)}")
+        with self._lock:
+            kept: dict[str | None, Group] = {None: self._total} if not by else self._by[by[0]]
+            groups = {value: _copied(group) for value, group in kept.items()}
+            for run_id, cells, before in live:
+                parts = {None: cells} if not by else _split(by[0], run_id, cells)
+                counted = {_value(by[0], run_id, cell) if by else None for cell in before}
+                for value, part in parts.items():
+                    group = _group(groups, value, key=() if not by else None)
+                    group.totals.merge(_merged(part.values()))
+                    group.runs += value not in counted
+                    self._count_tasks(group, kept.get(value), part)
+        shown = sorted(groups.values(), key=_dearest)
+        return Summary(by=by, groups=shown)
+
+    def _count_tasks(self, group: Group, counted: Group | None, cells: Mapping[Cell, Totals]) -> None:
+        for name in _tasks_of(cells):
+            task = self._tasks.get(name)
+            if task is None or not any(each is counted for each in task.groups):
+                group.tasks += 1
+                if task is not None:
+                    task.count_in((group,))
+
+    def _task(self, task_id: str) -> _Task:
+        task = self._tasks.get(task_id)
+        if task is None:
+            task = self._tasks[task_id] = _Task()
+            if len(self._tasks) > KEYS_KEPT:
+                self._tasks.popitem(last=False)
+        else:
+            self._tasks.move_to_end(task_id)
+        return task
+
+    def _touch(self, task_id: str, groups: list[Group]) -> None:
+        """Count the task in those of the groups that it is new to."""
+        task = self._task(task_id)
+        new = [group for group in groups if not any(group is each for each in task.groups)]
+        for group in new:
+            group.tasks += 1
+        task.count_in(new)
+        task.groups += tuple(new)
+
+
+def _group(groups: dict[str | None, Group], value: str | None, key: tuple[str | None, ...] | None = None) -> Group:
+    group = groups.get(value)
+    if group is None:
+        if len(groups) >= KEYS_KEPT and value != OTHER:
+            return _group(groups, OTHER)
+        group = groups[value] = Group(key=(value,) if key is None else key, totals=Totals())
+    return group
+
+
+def _value(dimension: str, run_id: str | None, cell: Cell) -> str | None:
+    who, provider, model, status, day = cell
+    match dimension:
+        case "run":
+            return run_id
+        case "provider":
+            return provider
+        case "model":
+            return model
+        case "status":
+            return status
+        case "day":
+            return date.fromordinal(day).isoformat()
+    return who[WHO.index(dimension)]
+
+
+def _split(
+    dimension: str, run_id: str | None, cells: Mapping[Cell, Totals]
+) -> Mapping[str | None, Mapping[Cell, Totals]]:
+    """The cells by their value in a dimension."""
+    parts: dict[str | None, dict[Cell, Totals]] = {}
+    for cell, totals in cells.items():
+        parts.setdefault(_value(dimension, run_id, cell), {})[cell] = totals
+    return parts
+
+
+def _tasks_of(cells: Mapping[Cell, Totals]) -> set[str]:
+    return {task for cell in cells if (task := cell[0][WHO.index("task")]) is not None}
+
+
+def _merged(totals: Iterable[Totals]) -> Totals:
+    result = Totals()
+    for each in totals:
+        result.merge(each)
+    return result
+
+
+def _copied(group: Group) -> Group:
+    return Group(
+        key=group.key,
+        totals=_merged((group.totals,)),
+        runs=group.runs,
+        tasks=group.tasks,
+        judged=group.judged,
+        successes=group.successes,
+        value_pico=group.value_pico,
+    )
+
+
+def _dearest(group: Group) -> tuple[int, tuple[str, ...]]:
+    return -(group.totals.cost_pico + group.totals.charge_pico), tuple(value or "" for value in group.key)

@@ -1,0 +1,362 @@
+"""Which run, node and step an event belongs to. Knows what is open, and forgets a run when it has ended."""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.types import Command
+
+from langchain_finops.langchain.attribution import NAMESPACE, NODE, Said, attribution, node_path, said
+from langchain_finops.langchain.langsmith import Trace
+from langchain_finops.langchain.sums import Cell, Cells, Who, cell_of_call, cell_of_charge, who_of
+from langchain_finops.ledger.totals import Totals
+from langchain_finops.meter import OpenCall
+from langchain_finops.records import Attribution, CallRecord, ChargeRecord, RunStatus
+
+__all__ = ["Node", "OpenTool", "Run", "RunCall", "Span", "Tracker"]
+
+NODES_KEPT = 1_000
+"""Node executions of an open run that are remembered after their end: a retry of the node is told by its namespace."""
+IDS_KEPT = 10_000
+"""Ids remembered so that one that is given twice names two things."""
+PAUSED_KEPT = 10_000
+"""Threads whose run did not complete and may be resumed."""
+RETRY = "retry:attempt:"
+
+
+class Paused(NamedTuple):
+    """What a run that did not complete is remembered by."""
+
+    run_id: str
+    steps: int
+    revision: int
+    cells: frozenset[Cell]
+    """What it was summed in so far."""
+
+
+class RunCall(OpenCall):
+    """An open call, and where in its run it was made."""
+
+    __slots__ = ("batch_size", "event_bytes", "node", "prompt", "run", "run_key", "twin", "unwatch", "who")
+
+    run: "Run"
+    node: "Node | None"
+    who: Who
+    run_key: UUID
+    """LangChain's id, by which its events come."""
+    prompt: object
+    """The very object the event brought: a second event with the same one is the same call, told twice."""
+    batch_size: int
+    event_bytes: int
+    """Text that came as content-block events; a model may stream the same as tokens."""
+    twin: "RunCall | None"
+    """Another open call that was given the same id."""
+    unwatch: Callable[[], None] | None
+    """Stops waiting for the task of a bare call, whose cancellation LangChain reports to nobody."""
+
+
+class OpenTool:
+    """A tool between its start and its end."""
+
+    __slots__ = ("attribution", "charge_id", "name", "node", "run", "run_key", "started_at", "who")
+
+    def __init__(self, run: "Run", run_key: UUID, charge_id: str, name: str | None) -> None:
+        self.run = run
+        self.run_key = run_key
+        self.charge_id = charge_id
+        self.name = name
+        self.started_at = datetime.now(UTC)
+        self.node: Node | None
+        self.attribution: Attribution
+        self.who: Who
+
+
+class Node:
+    """One execution of a node, and the attribution its calls have had so far."""
+
+    __slots__ = ("attempt", "attribution", "namespace", "open", "path", "run", "said", "step", "who")
+
+    def __init__(self, run: "Run", namespace: str, step: int) -> None:
+        self.run = run
+        self.namespace = namespace
+        self.path = node_path(namespace)
+        self.step = step
+        self.attempt = 0
+        """How often it was started: RetryPolicy runs a node again under the same namespace."""
+        self.open = 0
+        """Calls and tools that were started in it and have not ended."""
+        self.said: Said | None = None
+        self.attribution: Attribution
+        self.who: Who
+
+
+class Span:
+    """Where the children of an open runnable belong: their run, node and attempt."""
+
+    __slots__ = ("attempt", "node", "owner", "run")
+
+    def __init__(self, run: "Run", node: Node | None, owner: UUID, attempt: int | None) -> None:
+        self.run = run
+        self.node = node
+        self.owner = owner
+        """The runnable whose end is the end of the span."""
+        self.attempt = attempt
+
+
+class Run:
+    """One invocation from its root, while it is open."""
+
+    __slots__ = (
+        "attribution",
+        "before",
+        "cells",
+        "graph_name",
+        "invocation_id",
+        "lock",
+        "metadata",
+        "name",
+        "nodes",
+        "open_calls",
+        "open_tools",
+        "outer_name",
+        "paused",
+        "revision",
+        "root",
+        "run_id",
+        "said",
+        "spans",
+        "started_at",
+        "steps",
+        "thread_id",
+        "trace",
+        "who",
+    )
+
+    def __init__(self, root: UUID, invocation_id: str, name: str, metadata: Mapping[str, Any]) -> None:
+        self.root = root
+        self.invocation_id = self.run_id = invocation_id
+        self.name = name
+        self.metadata = metadata
+        thread_id = metadata.get("thread_id")
+        self.thread_id = None if thread_id is None else str(thread_id)
+        self.outer_name = name
+        """Name of the latest runnable that began outside all nodes: the graph's, once a node begins."""
+        self.graph_name: str | None = None
+        self.started_at = datetime.now(UTC)
+        self.steps = 0
+        self.revision = 0
+        self.before: frozenset[Cell] = frozenset()
+        self.paused = False
+        self.cells: Cells = {}
+        self.nodes: deque[str] = deque()
+        self.spans: set[UUID] = set()
+        self.open_calls: set[RunCall] = set()
+        self.open_tools: set[OpenTool] = set()
+        self.trace: Trace | None = None
+        self.lock = threading.Lock()
+        self.said: Said | None = None
+        self.attribution: Attribution
+        self.who: Who
+
+    def add_call(self, who: Who, call: CallRecord, replaced: CallRecord | None = None) -> None:
+        """Sum a settled call, instead of the version it supersedes."""
+        with self.lock:
+            if replaced is not None:
+                self._totals(cell_of_call(who, replaced)).add_call(replaced, -1)
+            self._totals(cell_of_call(who, call)).add_call(call)
+
+    def add_charge(self, who: Who, charge: ChargeRecord) -> None:
+        """Sum a charge."""
+        with self.lock:
+            self._totals(cell_of_charge(who, charge)).add_charge(charge)
+
+    def _totals(self, cell: Cell) -> Totals:
+        totals = self.cells.get(cell)
+        if totals is None:
+            totals = self.cells[cell] = Totals()
+        return totals
+
+    def sums(self) -> Cells:
+        """A copy of the cells that other threads do not change."""
+        with self.lock:
+            copies: Cells = {}
+            for cell, totals in self.cells.items():
+                copies[cell] = Totals()
+                copies[cell].merge(totals)
+            return copies
+
+
+class Tracker:
+    """Finds the run and node of each event. Safe between threads."""
+
+    def __init__(self, defaults: Attribution) -> None:
+        self._defaults = defaults
+        self._spans: dict[UUID, Span] = {}
+        self._nodes: dict[str, Node] = {}
+        self._lock = threading.Lock()
+        self._ids: OrderedDict[UUID, int] = OrderedDict()
+        self._paused: OrderedDict[str, Paused] = OrderedDict()
+        self.runs: dict[UUID, Run] = {}
+        """Runs that are open, by their root."""
+
+    def name_of(self, run_id: UUID) -> str:
+        """A record's id. LangChain's own ids are used once; one that the user gives twice gets a number."""
+        with self._lock:
+            count = self._ids.get(run_id, 0) + 1
+            self._ids[run_id] = count
+            if len(self._ids) > IDS_KEPT:
+                self._ids.popitem(last=False)
+        return str(run_id) if count == 1 else f"{run_id}:{count}"
+
+    def is_open(self, run_id: UUID) -> bool:
+        """Whether a runnable's start has been seen, and not its end."""
+        return run_id in self._spans
+
+    def span(self, run_id: UUID) -> Span | None:
+        """The span of an open runnable."""
+        return self._spans.get(run_id)
+
+    def place(self, parent_run_id: UUID | None, metadata: Mapping[str, Any]) -> Span | None:
+        """Where an event belongs: by its parent, else its namespace, else the context; None for a new root."""
+        span = None if parent_run_id is None else self._spans.get(parent_run_id)
+        if span is not None:
+            return span
+        namespace = metadata.get(NAMESPACE)
+        node = None if namespace is None else self._nodes.get(namespace)
+        if node is not None:
+            return Span(node.run, node, node.run.root, None)
+        # RunnableWithFallbacks hands its own parent to its children, and the context tells of itself.
+        config = var_child_runnable_config.get()
+        manager = None if config is None else config.get("callbacks")
+        outer = getattr(manager, "parent_run_id", None)
+        return None if outer is None else self._spans.get(outer)
+
+    def open_root(self, run_id: UUID, name: str, metadata: Mapping[str, Any], inputs: object = ...) -> Span:
+        """Begin a run; one that continues a thread's unfinished run keeps that one's id and goes on counting."""
+        run = Run(run_id, self.name_of(run_id), name, metadata)
+        if run.thread_id is not None and _resumes(inputs):
+            with self._lock:
+                paused = self._paused.pop(run.thread_id, None)
+            if paused is not None:
+                run.run_id, run.steps, run.revision, run.before = paused
+                run.revision += 1
+        self.runs[run_id] = run
+        return self.open_span(run_id, Span(run, None, run_id, None))
+
+    def open_span(self, run_id: UUID, span: Span) -> Span:
+        """Remember where the children of a runnable belong."""
+        self._spans[run_id] = span
+        span.run.spans.add(run_id)
+        return span
+
+    def close_span(self, run_id: UUID) -> Span | None:
+        """Forget a runnable that has ended; None if it was not open."""
+        span = self._spans.pop(run_id, None)
+        if span is not None:
+            span.run.spans.discard(run_id)
+        return span
+
+    def open_node(self, run_id: UUID, outer: Span, namespace: str) -> Node:
+        """Begin an execution of a node, or the next attempt at one."""
+        node = self.node(outer.run, namespace)
+        node.attempt += 1
+        node.said = None  # Without it the next attempt's calls would be told of as the first one's.
+        self.open_span(run_id, Span(outer.run, node, run_id, None))
+        return node
+
+    def node(self, run: Run, namespace: str) -> Node:
+        """The execution of a node, which begins with the first event of its namespace."""
+        node = self._nodes.get(namespace)
+        if node is not None and node.run is run:
+            return node
+        with run.lock:
+            run.steps += 1
+            node = Node(run, namespace, run.steps)
+            run.nodes.append(namespace)
+            oldest = run.nodes.popleft() if len(run.nodes) > NODES_KEPT else None
+        self._nodes[namespace] = node
+        if oldest is not None:
+            self._nodes.pop(oldest, None)
+        return node
+
+    def attribute(
+        self, span: Span, metadata: Mapping[str, Any], tags: list[str] | None
+    ) -> tuple[Node | None, Attribution, Who]:
+        """Whom an event belongs to. A node's calls share one attribution while their metadata says the same."""
+        run, node = span.run, span.node
+        namespace = metadata.get(NAMESPACE)
+        if namespace is not None and (node is None or node.namespace != namespace):
+            node = self.node(run, namespace)
+        place, said_of = node or run, said(metadata)
+        tries = retry_attempt(tags) or span.attempt
+        if tries is None and place.said == said_of:
+            return node, place.attribution, place.who
+        found = attribution(
+            said_of,
+            self._defaults,
+            graph_name=run.graph_name,
+            path=None if node is None else node.path,
+            step=None if node is None else node.step,
+            attempt=tries or (1 if node is None else max(1, node.attempt)),
+        )
+        who = who_of(found)
+        if tries is None:
+            # In this order: another thread that sees the new `said` must see its attribution too.
+            place.attribution, place.who = found, who
+            place.said = said_of
+        return node, found, who
+
+    def outside(self, metadata: Mapping[str, Any]) -> Attribution:
+        """Whom something belongs to that happens outside all runs."""
+        return attribution(said(metadata), self._defaults, graph_name=None)
+
+    def of_run(self, run: Run) -> Attribution:
+        """Whom a run belongs to: what its root was told."""
+        return attribution(said(run.metadata), self._defaults, graph_name=run.graph_name)
+
+    def close_run(self, run: Run) -> bool:
+        """Forget a run and all that was open in it; False if it was closed before."""
+        if self.runs.pop(run.root, None) is None:
+            return False
+        for run_id in list(run.spans):
+            self._spans.pop(run_id, None)
+        for namespace in list(run.nodes):
+            self._nodes.pop(namespace, None)
+        return True
+
+    def remember(self, run: Run, status: RunStatus) -> None:
+        """Keep what a later invocation of the same thread needs to go on, if this one did not complete."""
+        if run.thread_id is None:
+            return
+        with self._lock:
+            self._paused.pop(run.thread_id, None)
+            if status != "completed":
+                cells = run.before | run.cells.keys()
+                self._paused[run.thread_id] = Paused(run.run_id, run.steps, run.revision, cells)
+                if len(self._paused) > PAUSED_KEPT:
+                    self._paused.popitem(last=False)
+
+
+def is_node_start(span: Span, name: str | None, metadata: Mapping[str, Any]) -> bool:
+    """Whether a chain's start is a node's: a router and inner chains carry the node's metadata as well."""
+    namespace = metadata.get(NAMESPACE)
+    if namespace is None or name != metadata.get(NODE):
+        return False
+    return span.node is None or span.node.namespace != namespace
+
+
+def retry_attempt(tags: list[str] | None) -> int | None:
+    """Which try of `with_retry` this is; None where it is the first or none."""
+    for tag in tags or ():
+        if tag.startswith(RETRY) and tag[len(RETRY) :].isdigit():
+            return int(tag[len(RETRY) :])
+    return None
+
+
+def _resumes(inputs: object) -> bool:
+    """Whether a root's input goes on with what its thread has left unfinished."""
+    return inputs is None or (isinstance(inputs, Command) and inputs.resume is not None)

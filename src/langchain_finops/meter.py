@@ -1,0 +1,369 @@
+"""The only place that knows the order: hold, price, settle, write down."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from langchain_finops.budgets.estimate import PastOutput, charged_usage, expected_output_tokens, tokens_of_bytes
+from langchain_finops.ledger.base import Ledger
+from langchain_finops.pricing.book import PriceBook
+from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
+from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, Record
+from langchain_finops.usage import Usage
+
+__all__ = ["CALL_CLOCK", "Answer", "CallClock", "Endpoint", "Faults", "Meter", "OpenCall"]
+
+log = logging.getLogger("langchain_finops")
+
+NOTHING: Mapping[str, Any] = {}
+NAME_LENGTH = 256
+NAMES_IN_USAGE = frozenset({"service_tier", "speed", "inference_geo"})
+NO_USAGE_REPORTED = "no_usage_reported"
+NO_USAGE = Usage(requests=0)
+"""What a request used that never reached a model, or that the provider refused."""
+
+
+@dataclass(slots=True)
+class CallClock:
+    """What a replay knows about one call; the meter reads it when the call closes."""
+
+    started_at: datetime | None = None
+    first_token_at: datetime | None = None
+    ended_at: datetime | None = None
+    replayed: bool = False
+    """True: billing mode `replay`, nothing billed; list cost and latencies as recorded."""
+
+
+CALL_CLOCK: ContextVar[CallClock | None] = ContextVar("langchain_finops_call_clock", default=None)
+"""Set by whoever replays or records; the meter gives each call a fresh clock of its own while it is set."""
+
+
+class Faults:
+    """Faults of ours: never raised into the user's run, logged once, counted always."""
+
+    __slots__ = ("_lock", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def note(self, error: BaseException) -> None:
+        """Count a fault; the first one is logged with its place. Never its message, which may hold a prompt's text."""
+        with self._lock:
+            self.count += 1
+            if self.count > 1:
+                return
+        traceback = error.__traceback__
+        while traceback is not None and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+        where = "" if traceback is None else f" in {traceback.tb_frame.f_code.co_qualname}:{traceback.tb_lineno}"
+        log.error(
+            "metering met a fault of its own: %s%s. The run goes on; some of its cost may be missing. "
+            "Further faults are only counted, in `FinOpsHandler.faults`.",
+            type(error).__name__,
+            where,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a model's requests go, as far as the model says: what a bill can be matched by."""
+
+    base_url_host: str | None = None
+    account: str | None = None
+    project: str | None = None
+    region: str | None = None
+
+
+UNKNOWN_ENDPOINT = Endpoint()
+
+
+class OpenCall:
+    """A call between its start and its end: one small mutable slot, because every call pays for it."""
+
+    __slots__ = (
+        "answers",
+        "attribution",
+        "call_id",
+        "clock",
+        "endpoint",
+        "first_token_at",
+        "invocation_id",
+        "max_tokens",
+        "metadata",
+        "prompt_tokens",
+        "received_bytes",
+        "record",
+        "run_id",
+        "started_at",
+    )
+
+    def __init__(
+        self,
+        *,
+        call_id: str,
+        run_id: str,
+        invocation_id: str,
+        attribution: Attribution,
+        metadata: Mapping[str, Any],
+        prompt_tokens: Callable[[], int],
+    ) -> None:
+        self.call_id = call_id
+        self.run_id = run_id
+        self.invocation_id = invocation_id
+        self.attribution = attribution
+        self.metadata = metadata
+        """Of the callback: LangChain's provider and model names are in it."""
+        self.prompt_tokens = prompt_tokens
+        """Counts the prompt; asked only where no usage is reported."""
+        self.endpoint = UNKNOWN_ENDPOINT
+        self.max_tokens: int | None = None
+        self.answers = 1
+        self.received_bytes = 0
+        """Text streamed so far, in UTF-8 bytes."""
+        self.first_token_at: datetime | None = None
+        self.record: CallRecord | None = None
+        """What was written when the call closed."""
+        clock = CALL_CLOCK.get()
+        if clock is not None:
+            # A clock that two calls shared would give the second one the first one's times.
+            clock = CallClock()
+            CALL_CLOCK.set(clock)
+        self.clock = clock
+        self.started_at = datetime.now(UTC)
+
+
+@dataclass(slots=True, kw_only=True)
+class Answer:
+    """What came back for a call, whole, broken off, or not at all."""
+
+    usage: Mapping[str, Any] | None = None
+    """The integration's own counts; None where it reports none."""
+    response: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    """The integration's `response_metadata`."""
+    received_bytes: int = 0
+    """Text of the answer, in UTF-8 bytes; looked at only where no usage is reported."""
+    error: CallError | None = None
+    whole: bool = True
+    """False: the answer broke off, so a count it may carry is too small."""
+    reasons: tuple[str, ...] = ()
+    """Why it is not whole, or not charged."""
+    charged: bool = True
+    """False: refused by the provider, or never sent."""
+    counted_elsewhere: bool = False
+    """True: another call of the same request carries the usage of both."""
+
+
+class MeterAmounts(Mapping[str, Decimal]):
+    """Cost by meter as amounts, worked out only when somebody looks: most calls are never looked at."""
+
+    __slots__ = ("_costs",)
+
+    def __init__(self, costs: Mapping[str, MeterCost]) -> None:
+        self._costs = costs
+
+    def __getitem__(self, meter: str) -> Decimal:
+        return self._costs[meter].amount_usd
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._costs)
+
+    def __len__(self) -> int:
+        return len(self._costs)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class Meter:
+    """Prices calls and charges and writes them down. Safe between threads."""
+
+    def __init__(self, *, ledger: Ledger, prices: PriceBook, faults: Faults) -> None:
+        self.ledger = ledger
+        self.prices = prices
+        self.faults = faults
+        self._price_book_hash = prices.hash
+        self._past = PastOutput()
+
+    def close(self, call: OpenCall, answer: Answer) -> CallRecord:
+        """Settle a call by its answer, and write it down. Closing again supersedes: a late answer is the truth."""
+        ended_at = datetime.now(UTC)
+        started_at, first_token_at, replayed = call.started_at, call.first_token_at, False
+        clock = call.clock
+        if clock is not None:
+            started_at = clock.started_at or started_at
+            first_token_at = clock.first_token_at or first_token_at
+            ended_at = clock.ended_at or ended_at
+            replayed = clock.replayed
+        reading = self._read(call, answer, started_at)
+        if answer.charged:
+            reading = self._complete(call, answer, reading)
+            cost = self._price(reading, (ended_at - started_at).total_seconds())
+            if replayed:
+                cost = replace(cost, billed_usd=None if cost.usd is None else Decimal(0), billing_mode="replay")
+        else:
+            cost = _free(answer.reasons)
+        record = self._record(call, answer, reading, cost, (started_at, first_token_at, ended_at))
+        call.record = record
+        self.write(record)
+        return record
+
+    def write(self, record: Record) -> None:
+        """Write a record down; a ledger's fault is noted and the run goes on."""
+        try:
+            self.ledger.write(record)
+        except Exception as error:  # noqa: BLE001  A ledger that breaks its contract must not kill the user's run.
+            self.faults.note(error)
+
+    def tool_price(self, name: str | None, at: datetime) -> tuple[Decimal, str] | None:
+        """Dollars for one call of a tool, and the card that says so; None where no card does."""
+        if name is None:
+            return None
+        try:
+            return self.prices.tool_price(name, at=at)
+        except Exception as error:  # noqa: BLE001  Without its price the charge is still a fact.
+            self.faults.note(error)
+            return None
+
+    def charge(self, charge: ChargeRecord) -> ChargeRecord:
+        """Price a tool's charge by its card if nobody has named an amount, and write it down."""
+        if charge.cost_usd is None:
+            priced = self.tool_price(charge.name, charge.at)
+            if priced is not None:
+                amount, card_id = priced
+                usd = amount * charge.quantity
+                charge = replace(charge, cost_usd=usd, cost_status="exact" if usd else "free", card_id=card_id)
+        self.write(charge)
+        return charge
+
+    def _read(self, call: OpenCall, answer: Answer, at: datetime) -> Reading:
+        try:
+            return self.prices.read(
+                answer.usage,
+                answer.response,
+                call.metadata,
+                at=at,
+                base_url_host=call.endpoint.base_url_host,
+                tags=call.attribution.tags,
+            )
+        except Exception as error:  # noqa: BLE001  An answer that cannot be read was still paid for.
+            self.faults.note(error)
+            provider, model = call.metadata.get("ls_provider"), call.metadata.get("ls_model_name")
+            key = PriceKey(provider=provider, model=model, requested_model=model, at=at)
+            return Reading(usage=None, key=key, reasons=("unreadable_answer",))
+
+    def _complete(self, call: OpenCall, answer: Answer, reading: Reading) -> Reading:
+        """The reading with usage that can be charged: the reported one, else an estimate, flagged."""
+        usage, path, model = reading.usage, call.attribution.node_path, reading.key.model
+        if answer.counted_elsewhere:
+            return replace(reading, usage=NO_USAGE, reasons=(*reading.reasons, *answer.reasons))
+        if usage is not None and answer.whole:
+            if not reading.cache_hit:
+                self._past.add(path, model, usage.output_tokens)
+            return reading
+        reasons = (*reading.reasons, *answer.reasons)
+        if usage is None and NO_USAGE_REPORTED not in reasons:
+            reasons += (NO_USAGE_REPORTED,)
+        expected = expected_output_tokens(
+            max_tokens=call.max_tokens, past=self._past.mean(path, model), answers=call.answers
+        )
+        usage = charged_usage(
+            usage,
+            prompt_tokens=call.prompt_tokens(),
+            received_tokens=tokens_of_bytes(max(call.received_bytes, answer.received_bytes)),
+            expected_tokens=expected,
+        )
+        return replace(reading, usage=usage, reasons=reasons, estimated=True)
+
+    def _price(self, reading: Reading, seconds: float) -> Cost:
+        try:
+            return self.prices.price(reading, seconds=seconds)
+        except Exception as error:  # noqa: BLE001  A call whose price fails is unpriced, not lost.
+            self.faults.note(error)
+            return Cost(usd=None, contracted_usd=None, billed_usd=None, status="unpriced", reasons=("pricing_failed",))
+
+    def _record(
+        self,
+        call: OpenCall,
+        answer: Answer,
+        reading: Reading,
+        cost: Cost,
+        times: tuple[datetime, datetime | None, datetime],
+    ) -> CallRecord:
+        key, endpoint, response = reading.key, call.endpoint, answer.response
+        by_meter = cost.by_meter
+        return CallRecord(
+            call_id=call.call_id,
+            run_id=call.run_id,
+            invocation_id=call.invocation_id,
+            attribution=call.attribution,
+            provider=key.provider,
+            model=key.model,
+            requested_model=key.requested_model,
+            usage=(reading.usage if answer.charged else None) or NO_USAGE,
+            raw_usage=_raw_usage(answer),
+            cost_usd=cost.usd,
+            contracted_usd=cost.contracted_usd,
+            billed_usd=cost.billed_usd,
+            meter_usd=None if cost.usd is None or (type(by_meter) is dict and not by_meter) else MeterAmounts(by_meter),
+            currency=cost.currency,
+            fx_id=cost.fx_id,
+            billing_mode=cost.billing_mode,
+            cost_status=cost.status,
+            estimated=answer.charged and (reading.estimated or cost.status == "estimated"),
+            reasons=cost.reasons,
+            card_id=cost.card_id,
+            price_book_hash=self._price_book_hash,
+            started_at=times[0],
+            first_token_at=times[1],
+            ended_at=times[2],
+            error=answer.error,
+            provider_request_id=_text(response.get("id")) or _text(response.get("request_id")),
+            account=endpoint.account,
+            project=endpoint.project,
+            region=endpoint.region,
+            service_tier=_text(response.get("service_tier")),
+            base_url_host=endpoint.base_url_host,
+            revision=0 if call.record is None else call.record.revision + 1,
+        )
+
+
+def _free(reasons: tuple[str, ...]) -> Cost:
+    """The known cost of what the provider does not charge."""
+    nothing = Decimal(0)
+    return Cost(usd=nothing, contracted_usd=nothing, billed_usd=nothing, status="free", reasons=reasons)
+
+
+def _text(value: object) -> str | None:
+    """A short name as it stands; None for what is none, so that no longer text can slip into a record."""
+    return value if isinstance(value, str) and 0 < len(value) <= NAME_LENGTH else None
+
+
+def _raw_usage(answer: Answer) -> Mapping[str, Any] | None:
+    """The integration's counts as they came, and the provider's own beside them where the integration hands them on."""
+    usage, response = answer.usage, answer.response
+    provider = response.get("token_usage") or response.get("usage")
+    if not usage and not provider:
+        return None
+    raw = _counts(usage or NOTHING)
+    if isinstance(provider, Mapping) and provider is not usage:
+        raw["provider_usage"] = _counts(provider)
+    return raw
+
+
+def _counts(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and short names only: whatever a provider adds to its counts, no text gets in."""
+    counts: dict[str, Any] = {}
+    for name, value in usage.items():
+        if type(value) is int or value is None or isinstance(value, bool | int | float | Decimal):
+            counts[name] = value
+        elif isinstance(value, Mapping):
+            counts[name] = _counts(value)
+        elif _text(value) is not None and name in NAMES_IN_USAGE:
+            counts[name] = value
+    return counts
