@@ -137,8 +137,8 @@ def test_the_text_of_a_tree_shows_own_and_subtree_cost():
 
 
 @pytest.mark.parametrize("name", ["researcher/" * 30 + "search", "\u7814\u7a76" * 60])
-def test_long_names_are_cut_at_their_beginning(name):
-    """The end of a path tells where; 80 columns are never passed, double-width letters included."""
+def test_long_names_are_cut_in_their_middle(name):
+    """A path's end and its beginning stay; 80 columns are never passed, double-width letters included."""
     text = str(Summary(("agent",), [group(name, usd="1", calls=1_000_000)]))
 
     for line in text.splitlines():

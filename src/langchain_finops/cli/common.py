@@ -48,7 +48,12 @@ class OutputFormat(StrEnum):
 
 FormatOption = Annotated[
     OutputFormat,
-    typer.Option("--format", help="table or markdown for people, json or csv for programs: unrounded, all fields."),
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="table or markdown for people; json or csv for programs, unrounded and with all fields. Default: table.",
+        show_default=False,
+    ),
 ]
 LedgerOption = Annotated[
     str | None,
@@ -117,8 +122,8 @@ def _sentences(error: Exception, name: str) -> list[str]:
     if isinstance(error, _CommandLineError):
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else name
-        message = error.format_message().rstrip(".")  # type: ignore[attr-defined]  # found by its name above
-        return [f"{message}. See `{command} --help`."]
+        message = error.format_message()  # type: ignore[attr-defined]  # found by its name above
+        return [f"{message.rstrip('.')}{'' if message.rstrip('.').endswith('?') else '.'} See `{command} --help`."]
     if isinstance(error, OSError) and error.filename is not None:
         return [f"{error.filename}: {error.strerror}."]
     return [f"{type(error).__name__}: {error}. This should not happen: run it again with --debug to see where."]

@@ -58,6 +58,13 @@ class Ledger(Protocol):
     ) -> list[Group]:
         """Exact sums of current versions, grouped by names of `DIMENSIONS`, dearest first; one group for `by=()`."""
 
+    def forget(self, user_id: str) -> int:
+        """Unlink a person: `user_id` becomes None in all records; return how many named it."""
+
+    def prune(self, before: datetime) -> int:
+        """Fold calls and charges of UTC days that ended by `before` into daily sums, which `totals` goes on counting;
+        return how many those were."""
+
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was written is durable; False if `timeout` seconds passed first."""
 

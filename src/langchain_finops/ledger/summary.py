@@ -233,11 +233,14 @@ def cell_width(text: str) -> int:
 
 
 def fit(text: str, width: int) -> str:
-    """Return the name in exactly `width` columns, cut at its beginning: the end of a path or an id tells more."""
+    """Return the name in exactly `width` columns, cut in its middle: a path's end and a model's beginning tell most."""
+    room = width - 1
+    head, tail = text[: room // 2], text[-(room - room // 2) :] if room > 0 else ""
     if cell_width(text) > width:
-        text = _CUT + text[1 - width :]
-    while cell_width(text) > width:
-        text = _CUT + text[2:]
+        text = head + _CUT + tail
+    while cell_width(text) > width:  # Double-width letters: take from the longer side.
+        head, tail = (head[:-1], tail) if len(head) >= len(tail) else (head, tail[1:])
+        text = head + _CUT + tail
     return text + " " * (width - cell_width(text))
 
 

@@ -23,8 +23,8 @@ FORMATS: tuple[str, ...] = get_args(Format)
 Row = Mapping[str, Any]
 
 GAP = 2
-NAME_WIDTH = 12
-"""Names are cut to no less than this before a column has to leave."""
+NAME_WIDTH, WIDE_NAME = 12, 24
+"""Names are cut to no less than this before a column has to leave: to the first for one of rank 7 or less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Column:
     text: Callable[[Row], str]
     """What a row shows in it."""
     name: bool = False
-    """Names stand to the left and may be cut at their beginning; figures stand to the right and never are."""
+    """Names stand to the left and may be cut in their middle; figures stand to the right and never are."""
     rank: int = 0
     """Where the terminal is narrow the highest ranks leave first; 0 never does."""
 
@@ -199,19 +199,26 @@ def _chosen(columns: list[Column], natural: list[int], width: int | None) -> tup
     widths = dict(enumerate(natural))
     if width is None:
         return list(widths), widths
-    least = {place: min(size, NAME_WIDTH) if columns[place].name else size for place, size in widths.items()}
-    shown: list[int] = []
-    used = -GAP
-    for place in sorted(widths, key=lambda place: columns[place].rank):
-        if columns[place].rank == 0 or used + GAP + least[place] <= width:
-            shown.append(place)
-            used += GAP + least[place]
-    names = [place for place in shown if columns[place].name]
-    spare = max(width - used, 0)
-    for place in names:
-        grown = min(widths[place] - least[place], spare)
-        widths[place], spare = least[place] + grown, spare - grown
+    fixed = {place for place, column in enumerate(columns) if column.rank == 0}
+    shown = fixed
+    for rank in sorted({column.rank for column in columns} - {0}):
+        more = shown | {place for place, column in enumerate(columns) if column.rank == rank}
+        if _least_width(columns, widths, more, WIDE_NAME if rank > 7 else NAME_WIDTH) > width:
+            break
+        shown = more
+    spare = width - _least_width(columns, widths, shown, NAME_WIDTH)
+    for place in sorted(shown):
+        if columns[place].name:
+            least = min(widths[place], NAME_WIDTH)
+            grown = max(min(widths[place] - least, spare), 0)
+            widths[place], spare = least + grown, spare - grown
     return sorted(shown), widths
+
+
+def _least_width(columns: list[Column], widths: dict[int, int], shown: set[int], name_width: int) -> int:
+    """How wide a line of these columns is when names are cut to `name_width`."""
+    sizes = [min(widths[place], name_width) if columns[place].name else widths[place] for place in shown]
+    return sum(sizes) + GAP * (len(sizes) - 1)
 
 
 def _line(columns: list[Column], shown: list[int], widths: dict[int, int], cells: list[str]) -> str:

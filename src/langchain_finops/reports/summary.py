@@ -72,7 +72,8 @@ def report(
         total |= {"subtree_calls": total["calls"], "subtree_unpriced": _unknown(total)}
         total["subtree_cost_usd"] = total["cost_usd"]
     total = _enriched(blank | total, everything.totals.cost_usd)
-    return Report(by=keys, fields=_fields(keys), rows=rows, total=total)
+    fields = _fields(keys)
+    return Report(by=keys, fields=fields, rows=rows, total={name: total[name] for name in fields})
 
 
 def _dimension(name: str) -> str:
@@ -133,13 +134,13 @@ def _columns(by: Sequence[str], total: ReportRow) -> Iterator[Column]:
     for name in by:
         yield Column(title=name, text=_name(name), name=True)
     yield Column(title="calls", text=_count("calls"), rank=2)
-    yield Column(title="input", text=_tokens("total_input_tokens"), rank=5)
-    yield Column(title="cached", text=_tokens("cache_read_tokens"), rank=7)
-    yield Column(title="output", text=_tokens("total_output_tokens"), rank=6)
+    yield Column(title="input", text=_tokens("total_input_tokens"), rank=4)
+    yield Column(title="cached", text=_tokens("cache_read_tokens"), rank=6)
+    yield Column(title="output", text=_tokens("total_output_tokens"), rank=5)
     if total["reasoning_tokens"]:
         yield Column(title="reasoning", text=_tokens("reasoning_tokens"), rank=13)
     if total["charges"]:
-        yield Column(title="models", text=_usd("model_usd", "unpriced"), rank=12)
+        yield Column(title="model cost", text=_usd("model_usd", "unpriced"), rank=12)
         yield Column(title="charges", text=_usd("charge_usd", "charges_unpriced"), rank=12)
     yield Column(title="cost", text=_usd("cost_usd", "unpriced", "charges_unpriced"))
     if "node" in by:
@@ -150,7 +151,7 @@ def _columns(by: Sequence[str], total: ReportRow) -> Iterator[Column]:
     if total["tasks"]:
         yield Column(title="judged", text=lambda row: f"{row['judged']:,}/{row['tasks']:,}", rank=9)
     if total["judged"]:
-        yield Column(title="success", text=_success_rate, rank=4)
+        yield Column(title="success", text=_success_rate, rank=7)
         yield Column(title="cost/success", text=_success_cost, rank=3)
 
 
@@ -221,22 +222,21 @@ def _success_rate(row: Mapping[str, Any]) -> str:
 
 def _notes(by: Sequence[str], rows: Sequence[ReportRow], total: ReportRow) -> Iterator[str]:
     """How to read the figures: what they count, what is only a bound, what is missing and how to mend it."""
-    charged = ", charges (tools, people, machines) included" if total["charges"] else ""
-    yield f"input counts cached tokens as well; cost is at list price{charged}."
+    charges = " and charges (tools, people, machines)" if total["charges"] else ""
+    yield f"cost: list price of calls{charges}. input: cached tokens included."
     if "node" in by:
-        yield "cost is a node's own; subtree is the node and all below it. Own costs add up to the total."
+        yield "cost is a node's own and adds up to the total; subtree is the node and all below it."
     if total["billed_usd"] != total["model_usd"]:
-        yield "billed is what is really paid: nothing for answers from a local cache or a recording."
+        yield "billed: what is really paid; answers from a local cache or a recording are not."
     unknown = _unknown(total)
     if unknown:
-        every = f"{total['calls']:,} calls" + (f" and {total['charges']:,} charges" if total["charges"] else "")
+        every = f"{total['calls'] + total['charges']:,} calls{' and charges' if charges else ''}"
         yield (
-            f">= is a lower bound: {unknown:,} of {every} have no known price, which is not the same as free. "
-            "`finops report --by provider,model,status` shows which; a price card in a file named by "
-            "$FINOPS_PRICES prices the calls to come."
+            f">=: at least; {unknown:,} of {every} are unpriced, which is not free. `finops report --by "
+            "provider,model,status` shows which; a card in a file that $FINOPS_PRICES names prices those to come."
         )
     if total["estimated"]:
-        yield f"estimated: {total['estimated']:,} of {total['calls']:,} calls did not report tokens or price."
+        yield f"estimated: {total['estimated']:,} of {total['calls']:,} calls, which did not report tokens or price."
     yield from _outcome_notes(rows, total)
 
 
@@ -246,16 +246,16 @@ def _outcome_notes(rows: Sequence[ReportRow], total: ReportRow) -> Iterator[str]
         return
     if not total["judged"]:
         yield (
-            f"Not judged: all {total['tasks']:,} tasks. `finops outcome TASK --success` or handler.log_outcome(...) "
+            f"not judged: all {total['tasks']:,} tasks. `finops outcome TASK --success` or handler.log_outcome(...) "
             "says what became of one; then the cost per success shows."
         )
         return
-    yield "cost/success = all cost, of failed and unjudged tasks too, over the number of successes."
+    yield "cost/success: all cost, of failed and unjudged tasks too, over the successes."
     if total["judged"] < total["tasks"]:
         left = total["tasks"] - total["judged"]
-        yield f"Not judged: {left:,} of {total['tasks']:,} tasks. Rates leave them out, costs do not."
+        yield f"not judged: {left:,} of {total['tasks']:,} tasks; rates leave them out, costs do not."
     statements = {row["cost_per_success_statement"] for row in [*rows, total]}
     if any(row["cost_per_success_above_usd"] is not None for row in [*rows, total]):
-        yield "> $X: no success yet; at 95% confidence a success costs more than this."
+        yield "> $X: no success yet; at 95% confidence one costs more than that."
     elif "no_success" in statements:
         yield "- under cost/success: no success among the judged tasks yet."
