@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
@@ -32,6 +33,8 @@ SCORER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "numeric": ("answer_field", "expected_field", "tolerance", "relative_tolerance"),
     "python": ("function", "threshold"),
 }
+IGNORABLE_BY: Mapping[str, tuple[str, ...]] = {"regex": ("case",)}
+"""A pattern says by itself what it makes of white space and punctuation."""
 SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 T = TypeVar("T")
@@ -170,7 +173,7 @@ class _Reader:
 
     def _baseline(self, data: Mapping[object, object], configurations: Sequence[Configuration]) -> str | None:
         baseline = self._read(data, "baseline", _text, None)
-        names = [configuration.name for configuration in configurations]
+        names = [configuration.name for configuration in configurations if configuration.name]
         if baseline is not None and baseline not in names:
             self._fault("baseline", f"{baseline!r} is no configuration: those are {', '.join(names)}")
         return baseline
@@ -260,7 +263,7 @@ class _Reader:
             type=cast("Literal['exact', 'contains', 'regex', 'numeric', 'python']", kind),
             answer_field=self._read(entry, "answer_field", _text, None, where),
             expected_field=self._read(entry, "expected_field", _text, None, where),
-            ignore=self._read(entry, "ignore", _ignore, (), where),
+            ignore=self._read(entry, "ignore", partial(_ignore, known=IGNORABLE_BY.get(kind, IGNORABLE)), (), where),
             pattern=self._read(entry, "pattern", _pattern, None, where),
             tolerance=self._read(entry, "tolerance", _not_negative, Decimal(0), where),
             relative_tolerance=self._read(entry, "relative_tolerance", _not_negative, Decimal(0), where),
@@ -362,11 +365,11 @@ def _scorer_type(value: object) -> str:
     return str(value)
 
 
-def _ignore(value: object) -> tuple[str, ...]:
+def _ignore(value: object, known: Sequence[str]) -> tuple[str, ...]:
     entries = value if isinstance(value, list) else [value]
     for entry in entries:
-        if entry not in IGNORABLE:
-            raise ValueError(f"{entry!r} found: some of {', '.join(IGNORABLE)} are expected")
+        if entry not in known:
+            raise ValueError(f"{entry!r} found: some of {', '.join(known)} are expected")
     return tuple(entries)
 
 

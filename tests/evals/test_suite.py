@@ -1,0 +1,221 @@
+"""Suites: all faults at once, and nothing that is not enforced."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from langchain_finops.errors import BadData, EvalError
+from langchain_finops.evals.matrix import Configuration
+from langchain_finops.evals.scorers import Scorer
+from langchain_finops.evals.suite import Limits, Suite, load_suite, suite_beside
+
+SMALL = """
+target: agent:build
+scorer: exact
+configurations: [{name: one}]
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "tasks.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults_of(path: Path) -> list[str]:
+    with pytest.raises(BadData) as caught:
+        load_suite(path)
+    return [str(fault).removeprefix(f"{path}: ").removeprefix(str(path)) for fault in caught.value.faults]
+
+
+def test_a_small_suite_has_sensible_defaults(tmp_path: Path) -> None:
+    """A target, a scorer and a configuration are enough."""
+    path = written(tmp_path, SMALL)
+
+    assert load_suite(path) == Suite(
+        path=path,
+        target="agent:build",
+        scorers=(Scorer(name="exact", type="exact"),),
+        configurations=(Configuration(name="one"),),
+        repeats=1,
+        tries=3,
+        concurrency=8,
+    )
+
+
+def test_a_full_suite_is_read_field_by_field(tmp_path: Path) -> None:
+    """Everything that can be said; the recording stands beside the suite."""
+    path = written(
+        tmp_path,
+        """
+        target: pkg.agent:make.graph
+        scorers:
+          - {type: numeric, name: total, tolerance: 0.1, relative_tolerance: "0.01", answer_field: a.b}
+          - {type: regex, pattern: "x+", ignore: case}
+          - {type: python, function: "scoring:polite", threshold: 0.5}
+        configurations:
+          - {name: base, model: small, options: {temperature: 0.2}}
+        matrix:
+          model: [small, large]
+        repeats: 3
+        baseline: base
+        recording: tasks.recording.jsonl
+        limits: {seconds: 1.5, recursion_limit: 12}
+        tries: 1
+        concurrency: 2
+        """,
+    )
+
+    suite = load_suite(path)
+
+    assert suite.target == "pkg.agent:make.graph"
+    assert suite.scorers == (
+        Scorer(
+            name="total",
+            type="numeric",
+            answer_field="a.b",
+            tolerance=Decimal("0.1"),
+            relative_tolerance=Decimal("0.01"),
+        ),
+        Scorer(name="regex", type="regex", pattern="x+", ignore=("case",)),
+        Scorer(name="python", type="python", function="scoring:polite", threshold=0.5),
+    )
+    assert suite.configurations == (
+        Configuration(name="base", parameters={"model": "small", "options": {"temperature": 0.2}}),
+        Configuration(name="model=small", parameters={"model": "small"}),
+        Configuration(name="model=large", parameters={"model": "large"}),
+    )
+    assert (suite.repeats, suite.baseline, suite.tries, suite.concurrency) == (3, "base", 1, 2)
+    assert suite.recording == tmp_path / "tasks.recording.jsonl"
+    assert suite.limits == Limits(seconds=1.5, recursion_limit=12)
+
+
+def test_cards_are_named_sets(tmp_path: Path) -> None:
+    """Card sets keep their order, for the first prices the run; their faults are told with the rest."""
+    cards = "cards:\n  {name}: [{{id: h, match: {{model: 'm*'}}, rates: {{input_tokens: 1, output_tokens: 2}}}}]\n"
+    suite = load_suite(written(tmp_path, SMALL + cards.format(name="hosted")))
+
+    assert [card.id for card in suite.cards["hosted"]] == ["h"]
+    wrong = faults_of(written(tmp_path, SMALL + "repeats: 0\ncards: {hosted: [{id: h}], 5: []}\n"))
+    assert wrong[0] == "repeats: 0 found: a whole number, 1 or more, is expected"
+    assert any(fault.startswith("cards.hosted") for fault in wrong)
+    assert "cards.5: 5 found: a text is expected; write it in quotes" in wrong
+
+
+def test_all_faults_are_told_at_once_with_their_field(tmp_path: Path) -> None:
+    """One look shows all that is wrong, and what would be right."""
+    path = written(
+        tmp_path,
+        """
+        target: agent.build
+        scorers:
+          - fuzzy
+          - {type: numeric, tolerance: -1, ignore: case}
+          - {type: regex, pattern: "(", ignore: whitespace}
+          - {type: python}
+          - {type: exact, ignore: [case, colour]}
+          - {type: exact}
+          - 7
+        configurations:
+          - {name: no, shots: 2}
+          - {shots: 2}
+          - {name: a, 5: x, when: 2026-01-01}
+          - {name: a}
+          - b
+        matrix: {model: small}
+        repeats: many
+        baseline: z
+        recording: 5
+        limits: {seconds: 0, usd: 5}
+        tries: true
+        concurency: 4
+        """,
+    )
+
+    assert faults_of(path) == [
+        "concurency: is not known: 'concurrency' is meant?",
+        "configurations[0].name: False found: a text is expected; write it in quotes",
+        "configurations[1].name: is missing: a text that tells it apart",
+        "configurations[2].5: a parameter's name is a text: write it in quotes",
+        "configurations[2].when: datetime.date(2026, 1, 1) is not plain data: write it in quotes",
+        "configurations[4]: 'b' found: a mapping with a `name` and parameters is expected",
+        "matrix: a mapping of parameters to lists of values is expected, such as `model: [a, b]`",
+        "configurations: the name 'a' stands there twice",
+        "recording: 5 found: a text is expected",
+        "target: 'agent.build' found: `module:function` is expected",
+        "scorers[0].type: 'fuzzy' is no scorer: one of exact, contains, regex, numeric, python",
+        (
+            "scorers[1].ignore: is not known: known are type, name, answer_field, expected_field, tolerance, "
+            "relative_tolerance"
+        ),
+        "scorers[1].tolerance: -1 found: a number, 0 or more, is expected",
+        "scorers[2].ignore: 'whitespace' found: some of case are expected",
+        "scorers[2].pattern: '(' is no regular expression: missing ), unterminated subpattern at position 0",
+        "scorers[3].function: is missing: `module:function` of a function of an answer and an item's outputs",
+        "scorers[4].ignore: 'colour' found: some of case, whitespace, punctuation are expected",
+        "scorers[6]: 7 found: one of exact, contains, regex, numeric, python",
+        "scorers: the name 'exact' stands there twice: give one of them another `name`",
+        "repeats: 'many' found: a whole number, 1 or more, is expected",
+        "baseline: 'z' is no configuration: those are a",
+        "limits.usd: is not known: known are seconds, recursion_limit",
+        "limits.seconds: 0 found: a number of seconds above 0 is expected",
+        "tries: True found: a whole number, 1 or more, is expected",
+    ]
+
+
+def test_what_is_missing_is_told(tmp_path: Path) -> None:
+    """An empty mapping lacks a target, a scorer and configurations."""
+    assert faults_of(written(tmp_path, "{}")) == [
+        "configurations: is missing: a list of mappings with a `name` and parameters",
+        "target: is missing: `module:function` of a function that takes a configuration and returns a Runnable",
+        "scorer: is missing: one of exact, contains, regex, numeric, python",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("target: [", ":2: not YAML: expected the node content, but found '<stream end>'"),
+        ("target: a:b\ntarget: c:d", ":2: not YAML: 'target' stands there twice"),
+        ("- 1", "a mapping with `target`, `scorer`, `configurations` is expected"),
+        ("", "a mapping with `target`, `scorer`, `configurations` is expected"),
+        ("x: \0", ": special characters are not allowed"),
+    ],
+)
+def test_what_is_no_mapping_is_one_fault(tmp_path: Path, text: str, fault: str) -> None:
+    """YAML that cannot be read names its line; a key that stands there twice would hide the first."""
+    (found,) = faults_of(written(tmp_path, text + "\n"))
+
+    assert fault in found
+
+
+def test_a_scorer_stands_once(tmp_path: Path) -> None:
+    """`scorer` and `scorers` together leave open which is meant."""
+    assert faults_of(written(tmp_path, SMALL + "scorers: [contains]\n")) == [
+        "scorer: stands beside `scorers`: keep one of them"
+    ]
+
+
+def test_a_suite_is_found_beside_its_dataset(tmp_path: Path) -> None:
+    """The same stem, `.yaml` or `.yml`; where there is none, the error says what to write."""
+    with pytest.raises(EvalError, match=r"has no suite: write tasks\.yaml beside it, or pass --suite FILE"):
+        suite_beside(tmp_path / "tasks.jsonl")
+    (tmp_path / "tasks.yml").write_text(SMALL)
+    assert suite_beside(tmp_path / "tasks.jsonl") == tmp_path / "tasks.yml"
+    path = written(tmp_path, SMALL)
+    assert suite_beside(tmp_path / "tasks.jsonl") == path
+
+
+def test_a_missing_suite_is_one_sentence(tmp_path: Path) -> None:
+    """The error names the file."""
+    with pytest.raises(EvalError, match=r"nowhere\.yaml cannot be read: No such file"):
+        load_suite(tmp_path / "nowhere.yaml")
+
+
+def test_a_suite_that_is_not_utf8_is_a_fault(tmp_path: Path) -> None:
+    """A wrong encoding is told with its place."""
+    path = tmp_path / "tasks.yaml"
+    path.write_bytes(b"target: \xff")
+
+    assert faults_of(path) == ["byte 9 is not UTF-8"]
