@@ -1,0 +1,207 @@
+"""What appending a record means in SQL, within a transaction that is open.
+
+Statements are compiled once and run on the driver's cursor: executing them through SQLAlchemy costs more than the
+whole transaction, on the one path that runs inside the user's graph for every call.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final
+
+from sqlalchemy import Dialect, Table, bindparam, insert, select
+from sqlalchemy.sql import ClauseElement
+
+from langchain_finops.ledger import schema
+from langchain_finops.ledger.codec import MICROS_PER_DAY
+from langchain_finops.ledger.grouping import success_of
+from langchain_finops.ledger.rows import Row, label_of, party_of
+from langchain_finops.records import Outcome
+
+__all__ = ["Appender", "pruned_key"]
+
+CACHE: Final = 20_000
+"""How many labels, and how many parties, are remembered by number; then the memory starts again."""
+Compile = Callable[[ClauseElement], str]
+
+
+def pruned_key(kind: str, id_: str) -> bytes:
+    """What remains of the id of a call or charge that was folded."""
+    return blake2b(f"{kind}:{id_}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def _insert(table: Table, sql: Compile, without: Sequence[str] = ()) -> str:
+    """An INSERT that takes one value for each column, in the table's order."""
+    return sql(insert(table).values({c.name: bindparam(c.name) for c in table.c if c.name not in without}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Versioned:
+    """The statements of calls, charges or runs."""
+
+    latest: str
+    there: str
+    insert: str
+
+
+def _versioned(table: Table, sql: Compile) -> _Versioned:
+    c = table.c
+    latest = select(c.revision, c.n, c.label, c.at, c.party).where(c.id == bindparam("id")).order_by(c.revision.desc())
+    there = select(c.n).where(c.id == bindparam("id"), c.revision == bindparam("revision"))
+    return _Versioned(latest=sql(latest), there=sql(there), insert=_insert(table, sql, without=("n",)))
+
+
+def _take_back(sql: Compile) -> str:
+    """Append the negative of one posting."""
+    c = schema.postings.c
+    same = {"label", "day", "party", "at"}
+    figures = [column if column.name in same else -column for column in schema.postings.c]
+    where = [c[name] == bindparam(f"old_{name}") for name in ("label", "day", "party", "n")]
+    return sql(insert(schema.postings).from_select([column.name for column in c], select(*figures).where(*where)))
+
+
+class Appender:
+    """Appends rows, and remembers the numbers of labels and parties that are committed."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        def sql(statement: ClauseElement) -> str:
+            return str(statement.compile(dialect=dialect))
+
+        labels, parties, outcomes, runs = schema.labels, schema.parties, schema.outcomes, schema.VERSIONED["run"]
+        self._versioned = {kind: _versioned(table, sql) for kind, table in schema.VERSIONED.items()}
+        self._find_label = sql(select(labels.c.label).where(labels.c.key == bindparam("key")))
+        self._find_party = sql(select(parties.c.party).where(parties.c.key == bindparam("key")))
+        self._add_label = _insert(labels, sql, without=("label",))
+        self._add_party = _insert(parties, sql, without=("party",))
+        self._post = _insert(schema.postings, sql)
+        self._take_back = _take_back(sql)
+        self._find_pruned = sql(select(schema.pruned.c.key).where(schema.pruned.c.key == bindparam("key")))
+        self._run_invocation = sql(
+            select(runs.c.n)
+            .join(parties, parties.c.party == runs.c.party)
+            .where(runs.c.id == bindparam("id"), parties.c.invocation_id == bindparam("invocation_id"))
+        )
+        self._outcome_revisions = sql(
+            select(outcomes.c.revision, outcomes.c.at, outcomes.c.body)
+            .where(outcomes.c.id == bindparam("id"))
+            .order_by(outcomes.c.revision)
+        )
+        self._add_outcome = _insert(outcomes, sql, without=("n",))
+        self._find_event = sql(select(schema.events.c.n).where(schema.events.c.id == bindparam("id")))
+        self._add_event = _insert(schema.events, sql, without=("n",))
+        self._labels: dict[tuple[Any, ...], int] = {}
+        self._parties: dict[tuple[Any, ...], int] = {}
+        self._new_labels: dict[tuple[Any, ...], int] = {}
+        self._new_parties: dict[tuple[Any, ...], int] = {}
+
+    def append(self, cursor: sqlite3.Cursor, rows: Sequence[Row]) -> int:
+        """Append those that are not there yet; how many those were."""
+        return sum(self._append(cursor, row) for row in rows)
+
+    def committed(self) -> None:
+        """The transaction is safe, and so are the numbers it gave."""
+        for known, new in ((self._labels, self._new_labels), (self._parties, self._new_parties)):
+            if len(known) + len(new) > CACHE:
+                known.clear()
+            known.update(new)
+            new.clear()
+
+    def rolled_back(self) -> None:
+        """Forget the numbers that the transaction gave: another label may get them."""
+        self._new_labels.clear()
+        self._new_parties.clear()
+
+    def forget_parties(self) -> None:
+        """Look every party up again: a person was unlinked."""
+        self._parties.clear()
+
+    def _append(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+        if row.kind == "outcome":
+            return self._append_outcome(cursor, row)
+        if row.kind == "event":
+            return self._append_event(cursor, row)
+        if row.kind == "run":
+            return self._append_run(cursor, row)
+        return self._append_summed(cursor, row)
+
+    def _append_summed(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+        """A call or a charge: its row, and the posting that makes it the current version."""
+        statements = self._versioned[row.kind]
+        latest = cursor.execute(statements.latest, (row.id,)).fetchone()
+        if latest is None:
+            if cursor.execute(self._find_pruned, (pruned_key(row.kind, row.id),)).fetchone():
+                return False
+        elif latest[0] == row.revision or cursor.execute(statements.there, (row.id, row.revision)).fetchone():
+            return False
+        label, party = self._label(cursor, row), self._party(cursor, row)
+        number = self._insert_version(cursor, row, row.revision, label, party)
+        if latest is not None:
+            if latest[0] > row.revision:
+                return True  # An older version that comes late is history: the newer one stays the current one.
+            _, old_n, old_label, old_at, old_party = latest
+            cursor.execute(self._take_back, (old_label, old_at // MICROS_PER_DAY, old_party, old_n))
+        cursor.execute(self._post, (label, row.day, party, number, row.at, 1, *row.posting))
+        return True
+
+    def _append_run(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+        """A run. An invocation whose revision another invocation took first, in another process, gets the next one."""
+        statements = self._versioned["run"]
+        revision = row.revision
+        if cursor.execute(statements.there, (row.id, revision)).fetchone():
+            if cursor.execute(self._run_invocation, (row.id, row.party[1])).fetchone():
+                return False
+            revision = cursor.execute(statements.latest, (row.id,)).fetchone()[0] + 1
+        self._insert_version(cursor, row, revision, self._label(cursor, row), self._party(cursor, row))
+        return True
+
+    def _insert_version(self, cursor: sqlite3.Cursor, row: Row, revision: int, label: int, party: int) -> int:
+        cursor.execute(self._versioned[row.kind].insert, (row.id, revision, row.at, label, party, row.body))
+        number = cursor.lastrowid
+        assert number is not None
+        return number
+
+    def _append_outcome(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+        """An outcome. One whose revision is taken by a different one gets the next: the last one written counts."""
+        there = cursor.execute(self._outcome_revisions, (row.id,)).fetchall()
+        revision, supersedes = row.revision, row.supersedes
+        if any(taken == revision for taken, _, _ in there):
+            if any((at, body) == (row.at, row.body) for _, at, body in there):
+                return False
+            supersedes = there[-1][0]
+            revision = supersedes + 1
+        assert isinstance(row.record, Outcome)
+        success, value_pico = success_of(row.record)
+        cursor.execute(self._add_outcome, (row.id, revision, row.at, supersedes, success, value_pico, row.body))
+        return True
+
+    def _append_event(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+        if cursor.execute(self._find_event, (row.id,)).fetchone():
+            return False
+        cursor.execute(self._add_event, (row.id, row.at, row.body))
+        return True
+
+    def _label(self, cursor: sqlite3.Cursor, row: Row) -> int:
+        number = self._labels.get(row.label) or self._new_labels.get(row.label)
+        if number is None:
+            number = _intern(cursor, self._find_label, self._add_label, label_of(row))
+            self._new_labels[row.label] = number
+        return number
+
+    def _party(self, cursor: sqlite3.Cursor, row: Row) -> int:
+        number = self._parties.get(row.party) or self._new_parties.get(row.party)
+        if number is None:
+            number = _intern(cursor, self._find_party, self._add_party, party_of(row))
+            self._new_parties[row.party] = number
+        return number
+
+
+def _intern(cursor: sqlite3.Cursor, find: str, add: str, columns: dict[str, Any]) -> int:
+    """The number of the row with these columns, which is added where it is missing."""
+    found = cursor.execute(find, (columns["key"],)).fetchone()
+    if found is not None:
+        return int(found[0])
+    cursor.execute(add, tuple(columns.values()))
+    number = cursor.lastrowid
+    assert number is not None
+    return number

@@ -1,0 +1,173 @@
+"""A ledger that lives as long as its process. It keeps all records, and its totals are the plain sums of them."""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, cast
+
+from langchain_finops.ledger.codec import check, floor_day, identity
+from langchain_finops.ledger.forks import renew_in_child
+from langchain_finops.ledger.grouping import Period, check_by, check_filters, fold, matches, same, time_of
+from langchain_finops.ledger.rows import is_kept_by_sums
+from langchain_finops.ledger.totals import Group
+from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
+
+__all__ = ["MemoryLedger"]
+
+Versions = dict[int, tuple[int, Record]]
+"""Versions of one record by revision, each with the number of the write that brought it."""
+
+
+class MemoryLedger:
+    """The `Ledger` of `open_ledger(":memory:")`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kinds: dict[str, dict[str, Versions]] = {}
+        self._folded: dict[str, dict[str, Record]] = {"call": {}, "charge": {}}
+        self._writes = 0
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """The child has a copy of the records, and a lock of its own."""
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Another ledger: what is in memory has no address."""
+        return ":memory:"
+
+    def write(self, *records: Record) -> None:
+        """Append records, all or none."""
+        checked = [check(record) for record in records]
+        with self._lock:
+            for record in checked:
+                self._append(record)
+
+    def _append(self, record: Record) -> None:
+        kind, id_, revision = identity(record)
+        if id_ in self._folded.get(kind, ()):
+            return
+        versions = self._kinds.setdefault(kind, {}).setdefault(id_, {})
+        if revision in versions:
+            if not isinstance(record, RunRecord | Outcome):
+                return
+            if any(same(record, version) for _, version in versions.values()):
+                return
+            record, revision = _next(record, max(versions))
+        self._writes += 1
+        versions[revision] = (self._writes, record)
+
+    def _read(
+        self, kind: str, history: bool, since: datetime | None, until: datetime | None, filters: Mapping[str, object]
+    ) -> Iterator[Any]:
+        check_filters(filters, kind)
+        period = Period.of(since, until)
+        with self._lock:
+            records = [
+                (time_of(record), number, record)
+                for versions in self._kinds.get(kind, {}).values()
+                for number, record in (versions.values() if history else [versions[max(versions)]])
+            ]
+        records.sort(key=lambda entry: entry[:2])
+        return (record for at, _, record in records if at in period and matches(record, filters))
+
+    def calls(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[CallRecord]:
+        """Model calls, oldest first."""
+        return self._read("call", history, since, until, filters)
+
+    def charges(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[ChargeRecord]:
+        """What is not a model call, oldest first."""
+        return self._read("charge", history, since, until, filters)
+
+    def runs(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[RunRecord]:
+        """Logical runs, oldest first."""
+        return self._read("run", history, since, until, filters)
+
+    def outcomes(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[Outcome]:
+        """What became of tasks, oldest first."""
+        return self._read("outcome", history, since, until, filters)
+
+    def events(
+        self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> Iterator[Event]:
+        """The audit trail, oldest first."""
+        return self._read("event", history, since, until, filters)
+
+    def totals(
+        self, by: Sequence[str] = (), *, since: datetime | None = None, until: datetime | None = None, **filters: object
+    ) -> list[Group]:
+        """Exact sums of the current versions, grouped, dearest first."""
+        dimensions = check_by(by)
+        check_filters(filters, "call", "charge")
+        period = Period.of(since, until)
+        calls, charges = list(self.calls()), list(self.charges())
+        if is_kept_by_sums(filters):
+            with self._lock:
+                calls += cast("Iterable[CallRecord]", self._folded["call"].values())
+                charges += cast("Iterable[ChargeRecord]", self._folded["charge"].values())
+        return fold(calls, charges, self.outcomes(), by=dimensions, period=period, filters=filters)
+
+    def forget(self, user_id: str) -> int:
+        """Unlink a person: `user_id` becomes None in all records; how many calls, charges and runs named it."""
+        with self._lock:
+            count = 0
+            for kind in ("call", "charge", "run"):
+                for versions in self._kinds.get(kind, {}).values():
+                    for revision, (number, record) in versions.items():
+                        if unlinked := _unlinked(record, user_id):
+                            versions[revision] = (number, unlinked)
+                            count += 1
+            for records in self._folded.values():
+                records |= {id_: _unlinked(record, user_id) or record for id_, record in records.items()}
+        return count
+
+    def prune(self, before: datetime) -> int:
+        """Fold calls and charges of UTC days that ended by `before` into daily sums; how many those were.
+
+        Readers no longer yield them; totals still count them.
+        """
+        limit = floor_day(before)
+        count = 0
+        with self._lock:
+            for kind, folded in self._folded.items():
+                ids = self._kinds.get(kind, {})
+                for id_ in [id_ for id_, versions in ids.items() if _is_before(versions, limit)]:
+                    versions = ids.pop(id_)
+                    folded[id_] = versions[max(versions)][1]
+                    count += 1
+        return count
+
+    def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - nothing is ever pending
+        """Nothing is ever pending."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to let go of; the records stay readable."""
+
+
+def _next(record: RunRecord | Outcome, newest: int) -> tuple[Record, int]:
+    if isinstance(record, Outcome):
+        return replace(record, revision=newest + 1, supersedes=newest), newest + 1
+    return replace(record, revision=newest + 1), newest + 1
+
+
+def _unlinked(record: Record, user_id: str) -> Record | None:
+    """The record without the person, or None if it does not name the person."""
+    assert isinstance(record, CallRecord | ChargeRecord | RunRecord)
+    if record.attribution.user_id != user_id:
+        return None
+    return replace(record, attribution=replace(record.attribution, user_id=None))
+
+
+def _is_before(versions: Versions, limit: int) -> bool:
+    return all(time_of(record) < limit for _, record in versions.values())

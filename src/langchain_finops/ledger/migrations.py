@@ -1,0 +1,47 @@
+"""How older tables become what `schema` says: one step a version, append-only."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sqlalchemy import Connection, insert, inspect, select, update
+
+from langchain_finops.errors import LedgerError, LedgerTooNew
+from langchain_finops.ledger import schema
+
+__all__ = ["STEPS", "migrate", "version_of"]
+
+Step = Callable[[Connection], None]
+
+STEPS: Final[tuple[Step, ...]] = ()
+"""Step k brings version k + 1 to k + 2. Never change one that was released, and never take one away: append."""
+
+
+def version_of(connection: Connection) -> int:
+    """The version of the tables there; 0 where there are none. Raises LedgerError for another program's database."""
+    tables = set(inspect(connection).get_table_names())
+    if not tables:
+        return 0
+    if not {"meta", "postings", "labels"} <= tables:
+        raise LedgerError(f"{connection.engine.url} is a database of something else, not a ledger")
+    found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema_version")).scalar_one()
+    return int(found)
+
+
+def migrate(connection: Connection, steps: Sequence[Step] = STEPS) -> None:
+    """Bring the tables to the newest version, within the transaction that is open. Raises LedgerTooNew."""
+    newest = 1 + len(steps)
+    version = version_of(connection)
+    if version > newest:
+        raise LedgerTooNew(
+            f"{connection.engine.url} has schema version {version}, and this langchain-finops knows {newest}: "
+            "pip install -U langchain-finops"
+        )
+    meta = schema.meta
+    if version == 0:
+        schema.metadata.create_all(connection, checkfirst=False)
+        connection.execute(insert(meta).values(name="schema_version", value=str(newest)))
+        return
+    for step in steps[version - 1 :]:
+        step(connection)
+    if version < newest:
+        connection.execute(update(meta).where(meta.c.name == "schema_version").values(value=str(newest)))

@@ -1,0 +1,104 @@
+"""The tables, in SQLAlchemy Core. Every change of them is a step in `migrations`."""
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+
+from langchain_finops.ledger.rows import LABEL_COLUMNS, PARTY_COLUMNS
+from langchain_finops.usage import METERS_AND_REASONING
+
+__all__ = ["AMOUNT_COLUMNS", "POSTING_COLUMNS", "VERSIONED", "events", "labels", "meta", "metadata", "outcomes",
+           "parties", "postings", "pruned"]  # fmt: skip
+
+metadata = MetaData()
+# SQLite numbers rows by itself only where the type is spelled INTEGER.
+_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
+
+meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("label", _NUMBER, primary_key=True),
+    Column("key", LargeBinary, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    *(Column(name, Text) for name in LABEL_COLUMNS),
+    *(Column(name, Integer, nullable=False) for name in ("failed", "estimated", "unpriced")),
+    Column("detail", Text, nullable=False),
+)
+
+parties = Table(
+    "parties",
+    metadata,
+    Column("party", _NUMBER, primary_key=True),
+    Column("key", LargeBinary, unique=True),  # NULL where a person was unlinked: nobody is found by it again.
+    *(Column(name, Text) for name in PARTY_COLUMNS),
+    Column("tags", Text),
+    Index("parties_run", "run_id"),
+    Index("parties_task", "task_id"),
+)
+
+
+def _versioned(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("n", _NUMBER, primary_key=True),
+        Column("id", Text, nullable=False),
+        Column("revision", Integer, nullable=False),
+        Column("at", BigInteger, nullable=False),
+        Column("label", Integer, nullable=False),
+        Column("party", Integer, nullable=False),
+        Column("body", Text, nullable=False),
+        UniqueConstraint("id", "revision"),
+        Index(f"{name}_at", "at"),
+        Index(f"{name}_party", "party"),
+    )
+
+
+VERSIONED: Final = {"call": _versioned("calls"), "charge": _versioned("charges"), "run": _versioned("runs")}
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("n", _NUMBER, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("supersedes", Integer),
+    Column("success", Integer),
+    Column("value_pico", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    UniqueConstraint("id", "revision"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("n", _NUMBER, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("at", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+AMOUNT_COLUMNS: Final = ("cost_pico", "contracted_pico", "billed_pico")
+POSTING_COLUMNS: Final = (*METERS_AND_REASONING, *AMOUNT_COLUMNS)
+
+# What `totals` reads: one row a call or charge, in the order of its label, so that sums by label need no sorting.
+# A version that is superseded is taken back by a second row with `-n` and all its figures negative: nothing is changed,
+# and a plain sum is always of the current versions.
+postings = Table(
+    "postings",
+    metadata,
+    Column("label", Integer, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("party", Integer, primary_key=True),
+    Column("n", BigInteger, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("records", Integer, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in POSTING_COLUMNS),
+    sqlite_with_rowid=False,
+)
+
+# Ids of calls and charges that were folded, as hashes: without them a late copy would be counted twice.
+pruned = Table("pruned", metadata, Column("key", LargeBinary, primary_key=True), sqlite_with_rowid=False)

@@ -1,0 +1,89 @@
+"""Where records go that the ledger could not take: one JSON line each, in a file beside it."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from langchain_finops.errors import Fault, LedgerError
+from langchain_finops.ledger.codec import from_text, to_text
+from langchain_finops.records import Record
+
+try:
+    import fcntl as _fcntl
+except ImportError:  # Windows: recovering while another process spills is then on the user.
+    _fcntl = None  # type: ignore[assignment]  # there is no such module there
+
+__all__ = ["Spill", "read"]
+
+fcntl: ModuleType | None = _fcntl
+
+
+class Spill:
+    """The spill file of one ledger. Many processes append at once, while one recovers."""
+
+    def __init__(self, ledger: Path) -> None:
+        self.path = ledger.with_name(f"{ledger.name}.spill.jsonl")
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Append records in one write. Raises LedgerError where that fails: they are then nowhere."""
+        # A line that a kill cut short is ended by the newline that the next one begins with.
+        data = "".join(f"\n{to_text(record)}\n" for record in records).encode()
+        try:
+            descriptor = self._open_locked(os.O_WRONLY | os.O_APPEND | os.O_CREAT, exclusive=False)
+            try:
+                while data:
+                    data = data[os.write(descriptor, data) :]
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise LedgerError(
+                f"{len(records)} records are lost: neither the ledger nor {self.path}: {error}"
+            ) from error
+
+    def _open_locked(self, flags: int, *, exclusive: bool) -> int:
+        """The file, locked: shared by those who append, exclusive for who moves it away."""
+        while True:
+            descriptor = os.open(self.path, flags, 0o600)
+            if fcntl is None:
+                return descriptor
+            fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            try:
+                if os.fstat(descriptor).st_ino == self.path.stat().st_ino:
+                    return descriptor
+            except FileNotFoundError:
+                pass
+            # It was moved away before we had the lock: what we append to it now might never be read.
+            os.close(descriptor)
+
+    def take(self) -> list[Path]:
+        """Move what was spilled so far out of the writers' way. Files that an earlier recovery left are among them."""
+        try:
+            descriptor = self._open_locked(os.O_RDONLY, exclusive=True)
+        except FileNotFoundError:
+            return self._taken()
+        try:
+            self.path.rename(self.path.with_name(f"{self.path.name}.{os.getpid()}-{time.time_ns()}.taken"))
+        finally:
+            os.close(descriptor)
+        return self._taken()
+
+    def _taken(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{self.path.name}.*.taken"))
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits to be recovered."""
+        return not (self.path.exists() or self._taken())
+
+
+def read(path: Path, faults: list[Fault]) -> Iterator[Record]:
+    """The records of a file; lines that are none are added to `faults`."""
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield from_text(line)
+            except ValueError as error:
+                faults.append(Fault(where=f"{path}:{number}", what=f"{error}"))

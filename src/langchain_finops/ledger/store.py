@@ -1,0 +1,193 @@
+"""One SQLite file: its connections, its transactions, and how rows are appended in one.
+
+WAL with `synchronous=NORMAL`: what was committed survives `kill -9` of the process. A power cut may take the last
+moments before it (never the file): a sync to disk for every call would cost milliseconds inside the user's event loop.
+"""
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+from sqlalchemy.sql import ClauseElement
+
+from langchain_finops.errors import LedgerError
+from langchain_finops.ledger import migrations
+from langchain_finops.ledger.append import Appender
+from langchain_finops.ledger.rows import Row
+
+__all__ = ["Busy", "Store"]
+
+OPEN_TIMEOUT_S: Final = 10.0
+"""How long opening waits for another process that creates or migrates the file."""
+T = TypeVar("T")
+
+
+class Busy(LedgerError):
+    """Another process held the file for longer than we may wait."""
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether waiting may help."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(cause, "sqlite_errorcode", None)
+    return isinstance(cause, sqlite3.OperationalError) and code is not None and code & 0xFF in {5, 6}
+
+
+def retry_while_busy(deadline: float, action: Callable[[], T]) -> T:
+    """The action's result, tried until `time.monotonic()` passes the deadline, at least once.
+
+    SQLite's own busy handler sleeps up to 100 ms between tries, so that with many writers one starves; and it does not
+    run at all where two connections start on a new file at once.
+    """
+    while True:
+        try:
+            return action()
+        except (sqlite3.OperationalError, DBAPIError) as error:
+            if not is_busy(error):
+                raise
+            if time.monotonic() >= deadline:
+                raise Busy("the ledger is locked by another process") from error
+        time.sleep(random.uniform(0.0002, 0.002))  # noqa: S311 - only spreads the writers out
+
+
+def engine_for(path: Path, *, read_only: bool) -> Engine:
+    """An engine whose every connection is new, speaks WAL, and leaves transactions to us."""
+    target, query = path.as_posix(), {}
+    if read_only:
+        target, query = f"file:{quote(target)}", {"mode": "ro", "uri": "true"}
+    engine = create_engine(
+        URL.create("sqlite", database=target, query=query),
+        poolclass=NullPool,
+        connect_args={"check_same_thread": False, "isolation_level": None, "timeout": 0.0, "cached_statements": 256},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _set_up(dbapi_connection: sqlite3.Connection, _: object) -> None:
+        dbapi_connection.execute("PRAGMA synchronous=NORMAL")
+        dbapi_connection.execute("PRAGMA cache_size=-16384")
+        dbapi_connection.execute("PRAGMA temp_store=MEMORY")
+        # A checkpoint syncs the file: once every 16 MB of writes, not every 4.
+        dbapi_connection.execute("PRAGMA wal_autocheckpoint=4096")
+
+    return engine
+
+
+def _in_transaction(raw: Any, work: Callable[[sqlite3.Cursor], T], deadline: float) -> T:
+    """Run `work` in a transaction that no other writer can come between, on a driver's connection."""
+    retry_while_busy(deadline, lambda: raw.execute("BEGIN IMMEDIATE"))
+    try:
+        result = work(raw.cursor())
+        retry_while_busy(deadline, lambda: raw.execute("COMMIT"))
+    except BaseException:
+        if raw.in_transaction:  # SQLite has rolled back by itself where the disk is full.
+            raw.execute("ROLLBACK")
+        raise
+    return result
+
+
+class Store:
+    """An open file. One writer at a time in this process: the caller holds a lock around `append`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.read_only = False
+        self._engine = engine_for(path, read_only=False)
+        deadline = time.monotonic() + OPEN_TIMEOUT_S
+        try:
+            self._writer = retry_while_busy(deadline, self._open)
+        except DBAPIError as error:
+            self._open_read_only(error)
+        self.appender = Appender(self._engine.dialect)
+
+    def _open(self) -> Connection:
+        connection = self._engine.connect()
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                migrations.migrate(connection)
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_read_only(self, reason: DBAPIError) -> None:
+        """Reports still work on a file that may not be written; what is written goes to the spill file."""
+        self._engine = engine_for(self.path, read_only=True)
+        try:
+            self._writer = self._engine.connect()
+            if migrations.version_of(self._writer) != 1 + len(migrations.STEPS):
+                raise LedgerError(f"{self.path} cannot be written: {reason.orig}")
+        except DBAPIError as error:
+            raise LedgerError(f"cannot open the ledger {self.path}: {reason.orig}") from error
+        self.read_only = True
+
+    def append(self, rows: Sequence[Row], *, deadline: float) -> int:
+        """Append in one transaction; how many were not there yet. Raises LedgerError, and has then done nothing."""
+
+        def work(cursor: sqlite3.Cursor) -> int:
+            return self.appender.append(cursor, rows)
+
+        return self.transaction(work, deadline=deadline)
+
+    def transaction(self, work: Callable[[sqlite3.Cursor], T], *, deadline: float) -> T:
+        """Run `work` in a transaction that no other writer can come between. Commits at its end, else rolls back."""
+        try:
+            result = _in_transaction(self._writer.connection.dbapi_connection, work, deadline)
+        except sqlite3.Error as error:
+            self.appender.rolled_back()
+            raise LedgerError(f"cannot write the ledger {self.path}: {error}") from error
+        except BaseException:
+            self.appender.rolled_back()
+            raise
+        self.appender.committed()
+        return result
+
+    def exclusively(self, work: Callable[[sqlite3.Cursor], T], deadline: float) -> T:
+        """Run `work`, which may take long, in a transaction on a connection of its own.
+
+        Writers of this process wait for it no longer than they would for another process.
+        """
+        try:
+            with self._engine.connect() as connection:
+                return _in_transaction(connection.connection.dbapi_connection, work, deadline)
+        except (sqlite3.Error, DBAPIError) as error:
+            raise LedgerError(f"cannot write the ledger {self.path}: {error}") from error
+
+    def truncate_log(self) -> None:
+        """Fold the WAL into the file and empty it, unless somebody reads from it right now."""
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def sql(self, statement: ClauseElement) -> str:
+        """The statement as text for the driver."""
+        return str(statement.compile(dialect=self._engine.dialect))
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection of its own that sees one state of the file until the block ends."""
+        try:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={OPEN_TIMEOUT_S * 1000:.0f}")
+                connection.execute(text("BEGIN"))
+                yield connection
+                connection.execute(text("ROLLBACK"))
+        except DBAPIError as error:
+            raise LedgerError(f"cannot read the ledger {self.path}: {error.orig}") from error
+
+    def close(self) -> None:
+        """Let go of the file. The last one to do so folds the WAL into it."""
+        self._writer.close()
+        self._engine.dispose()

@@ -1,0 +1,137 @@
+"""The ledger's own thread: SQL and spill for callers that run an event loop, which must not do blocking I/O themselves.
+
+Callers wait by `SimpleQueue.get`, which releases the GIL and is the one wait that blockbuster lets pass.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeVar
+
+from langchain_finops.ledger.rows import Row
+
+__all__ = ["Worker", "on_own_thread", "under_event_loop"]
+
+T = TypeVar("T")
+BATCH: Final = 64
+"""Waiting writes that one transaction takes in: event loops on several threads share its cost."""
+
+
+def under_event_loop() -> bool:
+    """Whether this thread is running an event loop right now."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """Something to do on the worker's thread; `reply` gets None, or what was raised."""
+
+    rows: Sequence[Row] = ()
+    action: Callable[[], None] | None = None
+    last: bool = False
+    reply: "SimpleQueue[BaseException | None]" = field(default_factory=SimpleQueue)
+
+
+class Worker:
+    """A thread that writes rows in the order in which they were handed over."""
+
+    def __init__(self, write: Callable[[Sequence[Row]], None]) -> None:
+        self._write = write
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="finops-ledger", daemon=True)
+        self._thread.start()
+
+    def write(self, rows: Sequence[Row], timeout: float) -> bool:
+        """Have rows written; False if that took longer than `timeout` seconds. They will be written all the same."""
+        return self._wait(_Job(rows=rows), timeout)
+
+    def run(self, action: Callable[[], None], timeout: float | None = None) -> bool:
+        """Have something done after all that was handed over before; False on time-out."""
+        return self._wait(_Job(action=action), timeout)
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """End the thread after all that was handed over; False if it is still busy after `timeout` seconds."""
+        if threading.current_thread() is self._thread:  # A garbage collection on it ended the ledger's life.
+            self._jobs.put(_Job(last=True))
+            return False
+        return self._wait(_Job(last=True), timeout)
+
+    def _wait(self, job: _Job, timeout: float | None) -> bool:
+        self._jobs.put(job)
+        try:
+            raised = job.reply.get(timeout=timeout)
+        except Empty:
+            return False
+        if raised is not None:
+            raise raised
+        return True
+
+    def _run(self) -> None:
+        while True:
+            job: _Job | None = self._jobs.get()
+            batch: list[_Job] = []
+            while job is not None and job.rows and len(batch) < BATCH:
+                batch.append(job)
+                job = self._next()
+            self._write_batch(batch)
+            if job is None:
+                continue
+            if job.rows:
+                self._write_batch([job])
+                continue
+            job.reply.put(_raised(job.action))
+            if job.last:
+                return
+
+    def _next(self) -> _Job | None:
+        try:
+            return self._jobs.get_nowait()
+        except Empty:
+            return None
+
+    def _write_batch(self, batch: Sequence[_Job]) -> None:
+        raised = _raised(lambda: self._write([row for job in batch for row in job.rows])) if batch else None
+        for job in batch:
+            # One writer's bad row must not cost the others theirs.
+            alone = raised is not None and len(batch) > 1
+            job.reply.put(_raised(partial(self._write, job.rows)) if alone else raised)
+
+
+def _raised(action: Callable[[], Any] | None) -> BaseException | None:
+    """What an action raises, to be raised again where its result is waited for."""
+    if action is not None:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - the thread goes on, and whoever waits gets it
+            return error
+    return None
+
+
+def on_own_thread(action: Callable[[], T], timeout: float | None = None) -> T:
+    """The action's result: in place, or on a thread made for it where this one runs an event loop.
+
+    Raises TimeoutError if that thread needs longer than `timeout` seconds, and whatever the action raises.
+    """
+    if not under_event_loop():
+        return action()
+    results: list[T] = []
+    reply: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def work() -> None:
+        reply.put(_raised(lambda: results.append(action())))
+
+    threading.Thread(target=work, name="finops-ledger-once", daemon=True).start()
+    try:
+        raised = reply.get(timeout=timeout)
+    except Empty:
+        raise TimeoutError from None
+    if raised is not None:
+        raise raised
+    return results[0]
