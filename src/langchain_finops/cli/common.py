@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 
+PATIENCE_S = 1.0
+"""What takes no longer shows no progress."""
+
+
 class ExitCode(IntEnum):
     """What a command's exit code says."""
 
@@ -84,8 +88,9 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> 
     """Run a command line and return its exit code. Errors are one sentence on stderr; `--debug`, anywhere among the
     arguments, adds the traceback. A command may return an ExitCode."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"] or ["--help"]
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word != "--debug"] + words[end:] or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Without it a name that a terminal cannot show would be a traceback.
             stream.reconfigure(errors="replace")
@@ -97,8 +102,7 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.GOOD
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("Stopped.", err=True)
-        return 130
+        return 130  # What a shell expects of a command that Ctrl-C ended.
     except Exception as error:  # noqa: BLE001 - the last place where an error can become a sentence.
         if debug:
             traceback.print_exc()
@@ -143,7 +147,7 @@ def busy(what: str) -> Iterator[None]:
     finished = threading.Event()
 
     def show() -> None:
-        if finished.wait(1):
+        if finished.wait(PATIENCE_S):
             return
         from rich.console import Console
 
