@@ -135,6 +135,7 @@ def arms_of(
     `scorer` decides alone; None: all that judged must agree. `cards` prices; None: the set chosen for the run.
     Raises BadArguments for a scorer or card set that the results do not have.
     """
+    cards = None if cards == plan.priced_by else cards  # Then the known part of an unknown cost is known as well.
     tries = _tries_by_slot(attempts, plan)
     said = _verdicts_by_try(verdicts, scorer)
     if tries and cards is not None:
