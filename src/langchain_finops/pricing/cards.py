@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +10,7 @@ from typing import TypeVar
 from langchain_finops.errors import BadData, Fault
 from langchain_finops.money import EXACT, usd
 from langchain_finops.pricing.engine import Rate, Rates
-from langchain_finops.pricing.matching import ALWAYS, EVERY_CALL, Match, Validity
+from langchain_finops.pricing.matching import ALWAYS, EVERY_CALL, Match, Validity, midnight
 from langchain_finops.pricing.providers import canonical_provider
 from langchain_finops.usage import METERS, TOKEN_METERS
 
@@ -153,9 +153,9 @@ class Fields:
         """An amount of 0 or more, or None."""
         return self._checked(name, _positive if positive else _amount)
 
-    def day(self, name: str) -> date | None:
-        """A date, or None."""
-        return self._checked(name, _day)
+    def moment(self, name: str) -> datetime | None:
+        """A moment in UTC, or None; a date is its first moment."""
+        return self._checked(name, _moment)
 
     def flag(self, name: str) -> bool:
         """True or False; False where it is missing."""
@@ -238,7 +238,7 @@ def _match(card: Fields, faults: list[Fault]) -> Match:
 
 def read_validity(fields: Fields) -> Validity:
     """The dates between which a price counts."""
-    starts, until = fields.day("from"), fields.day("until")
+    starts, until = fields.moment("from"), fields.moment("until")
     if starts is not None and until is not None and until <= starts:
         fields.fault("until", f"is {until}, which is not after {starts}: the price would never count")
     return Validity(starts=starts, until=until)
@@ -294,13 +294,20 @@ def _positive(value: object) -> Decimal:
     return amount
 
 
-def _day(value: object) -> date:
-    if type(value) is date:
-        return value
-    try:
-        return date.fromisoformat(value) if isinstance(value, str) else date.fromisoformat("")
-    except ValueError:
-        raise ValueError(f"is {value!r}; it has to be a date such as 2026-01-31") from None
+def _moment(value: object) -> datetime:
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value) if "T" in value else date.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if isinstance(moment, datetime):
+        if moment.utcoffset() is None:
+            raise ValueError(f"is {value}, without a time zone; write it such as 2026-01-31T16:00:00Z")
+        return moment.astimezone(UTC)
+    if isinstance(moment, date):
+        return midnight(moment)
+    raise ValueError(f"is {value!r}; it has to be a date such as 2026-01-31")
 
 
 def _true(value: object) -> bool:

@@ -1,6 +1,6 @@
 """The arithmetic: counts times a compiled rate card, in integers. Pure; it knows no provider and no date."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -108,8 +108,13 @@ class RateCard:
         return next(step.units for step in reversed(steps) if size > step.above)
 
 
-def compile_card(card_id: str, rates: Rates, reasons: Sequence[str] = ()) -> RateCard:
-    """A card of integers. Exact: `scale` grows until no rate has a fraction left."""
+def compile_card(
+    card_id: str, rates: Rates, reasons: Sequence[str] = (), *, uncertain: Collection[str] = ()
+) -> RateCard:
+    """A card of integers. Exact: `scale` grows until no rate has a fraction left.
+
+    A meter that is `uncertain` counts as one without a rate of its own: what stands there is a stand-in.
+    """
     resolved = {meter: _stand_in(meter, rates) for meter in METERS}
     prices = [price for rate in rates.values() for price in (rate.usd, *(usd for _, usd in rate.steps))]
     scale = 10 ** max(0, *(-12 - _exponent(price) for price in prices)) if prices else 1
@@ -118,7 +123,7 @@ def compile_card(card_id: str, rates: Rates, reasons: Sequence[str] = ()) -> Rat
     for above in (-1, *thresholds):
         usd = [rate.at(above) if rate else Decimal(0) for rate in resolved.values()]
         steps.append(Step(above=above, units=tuple(int(EXACT.multiply(price, PICO_PER_USD * scale)) for price in usd)))
-    gaps = [meter for meter in METERS if meter not in rates and meter not in NO_FEE_UNLESS_LISTED]
+    gaps = [m for m in METERS if (m not in rates or m in uncertain) and m not in NO_FEE_UNLESS_LISTED]
     return RateCard(
         card_id=card_id,
         scale=scale,
@@ -183,8 +188,13 @@ def has_rare(usage: Usage) -> int:
 
 def gaps_used(usage: Usage, card: RateCard) -> tuple[str, ...]:
     """The meters that this call used and the card has no rate of its own for."""
-    gaps = card.common_gaps + card.rare_gaps if has_rare(usage) else card.common_gaps
-    return tuple(meter for meter in gaps if getattr(usage, meter))
+    used: tuple[str, ...] = ()
+    for meter in card.common_gaps:
+        if getattr(usage, meter):
+            used += (meter,)
+    if card.rare_gaps and has_rare(usage):
+        used += tuple(meter for meter in card.rare_gaps if getattr(usage, meter))
+    return used
 
 
 def round_half_even(numerator: int, denominator: int) -> int:

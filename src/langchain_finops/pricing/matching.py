@@ -15,9 +15,9 @@ __all__ = ["ALWAYS", "EVERY_CALL", "Match", "Validity", "fits", "midnight"]
 class Validity:
     """When a price counts. All that is given has to hold: dates, hours and weekdays, all in UTC."""
 
-    starts: date | None = None
-    until: date | None = None
-    """The first day on which it no longer counts."""
+    starts: datetime | None = None
+    until: datetime | None = None
+    """The first moment at which it no longer counts."""
     hours: tuple[tuple[time, time], ...] = ()
     """Windows of the day, each from its first moment to just before its second; none for the whole day."""
     weekdays: frozenset[int] = frozenset(range(7))
@@ -25,19 +25,17 @@ class Validity:
 
     def holds(self, at: datetime) -> bool:
         """True where the price counts at that moment, in UTC."""
-        day, moment = at.date(), at.time()
+        moment = at.time()
         return (
-            (self.starts is None or day >= self.starts)
-            and (self.until is None or day < self.until)
-            and day.weekday() in self.weekdays
+            (self.starts is None or at >= self.starts)
+            and (self.until is None or at < self.until)
+            and at.weekday() in self.weekdays
             and (not self.hours or any(first <= moment < last for first, last in self.hours))
         )
 
     def edges(self, at: datetime) -> Iterator[datetime]:
         """The moments near `at` from which `holds` may give another answer."""
-        for day in (self.starts, self.until):
-            if day is not None:
-                yield midnight(day)
+        yield from (moment for moment in (self.starts, self.until) if moment is not None)
         days = [at.date() + timedelta(days=step) for step in (-1, 0, 1) if date.min < at.date() < date.max]
         for day in days:
             if len(self.weekdays) < 7:

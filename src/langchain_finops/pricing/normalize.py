@@ -35,6 +35,8 @@ TTL_METERS: Mapping[str, str] = {
     "1h": "cache_write_1h_tokens",
     "12h": "cache_write_12h_tokens",
 }
+USUAL_TIERS = ("default", "standard", "on_demand")
+"""Service tiers that are the standard one of whoever has them: nothing more has to be read."""
 SPLIT_NAMES = tuple((f"ephemeral_{ttl}_input_tokens", meter) for ttl, meter in TTL_METERS.items())
 REDUCED_FIRST = (
     "cache_read_tokens",
@@ -82,12 +84,15 @@ def read_answer(
     rule = identity.rule
     service_tier = response_metadata.get("service_tier")
     facts = PLAIN
-    if service_tier is not None or rule.extras is not None or context:
+    if rule.extras is not None or context or not (service_tier is None or service_tier in USUAL_TIERS):
         facts = _facts(response_metadata, service_tier, identity, context)
-    raw = usage_metadata if isinstance(usage_metadata, Mapping) else NOTHING
+    raw = usage_metadata if type(usage_metadata) is dict or isinstance(usage_metadata, Mapping) else NOTHING
     doubts: list[str] = []
-    counts = raw if _has_counts(raw) else _token_usage(response_metadata)
+    counts = raw
     usage = _disjoint(counts, response_metadata, rule, facts, doubts) if _has_counts(counts) else None
+    if usage is None:
+        counts = _token_usage(response_metadata)
+        usage = _disjoint(counts, response_metadata, rule, facts, doubts) if _has_counts(counts) else None
 
     key = PriceKeyDraft()
     key.provider, key.model, key.requested_model = identity.provider, identity.model, identity.requested_model
@@ -151,7 +156,7 @@ def _details(
     raw: Mapping[str, object], names: tuple[str, str, str], response_metadata: Mapping[str, object]
 ) -> Mapping[str, object]:
     details = raw.get(names[0])
-    if details and isinstance(details, Mapping):
+    if details and (type(details) is dict or isinstance(details, Mapping)):
         return details
     # Some adapters drop the details, and leave them in the provider's own counts.
     token_usage = response_metadata.get("token_usage")
@@ -268,10 +273,11 @@ def _tier_in_details(raw: Mapping[str, object]) -> str | None:
     """OpenAI's tier as its adapter names it in the keys of the details; None for the standard one."""
     for name in ("input_token_details", "output_token_details"):
         details = raw.get(name)
-        if isinstance(details, Mapping):
-            for tier in ("priority", "flex"):
-                if tier in details:
-                    return tier
+        if type(details) is dict or isinstance(details, Mapping):
+            if "priority" in details:
+                return "priority"
+            if "flex" in details:
+                return "flex"
     return None
 
 

@@ -5,7 +5,7 @@ The first entry that fits decides, so a newer one stands above the one it supers
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cache
@@ -33,10 +33,12 @@ FIELDS = (
     "factor",
     "as_of",
     "free",
+    "uncertain",
     "source",
     "checked",
 )
 EFFECTS = ("rates", "factor", "as_of", "free")
+NEVER = datetime.combine(date.min, time(), UTC)
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -55,11 +57,13 @@ class Correction:
     """Rates that replace those of the same meters."""
     factor: Mapping[str, Decimal] | None
     """Multipliers of the standard rates by meter."""
-    as_of: date | None
-    """The condition's rates are those that the catalogue has from this day on, if the standard rates were the same."""
+    as_of: datetime | None
+    """The condition's rates are those that the catalogue has from then on, if the standard rates were the same."""
+    uncertain: tuple[str, ...]
+    """Meters whose rate at that time is not known for certain: a call that used one is only estimated."""
     free: bool
     source: str
-    checked: date
+    checked: datetime
 
     def is_for(self, provider: str | None, model: str) -> bool:
         """True for a model that the entry is about, dates and conditions apart."""
@@ -123,8 +127,13 @@ def _correction(data: object, where: str, faults: list[Fault]) -> Correction:
     for name in ("id", "provider", "model", "source", "checked"):
         if name not in fields:
             fields.fault(name, "is missing")
-    if sum(name in fields for name in EFFECTS) != 1:
-        fields.fault("rates", f"an entry has exactly one of {', '.join(EFFECTS)}")
+    effects = sum(name in fields for name in EFFECTS)
+    if effects > 1 or not (effects or "uncertain" in fields):
+        fields.fault("rates", f"an entry has one of {', '.join(EFFECTS)}, or at least `uncertain`")
+    uncertain = fields.texts("uncertain")
+    for meter in uncertain:
+        if meter not in METERS:
+            fields.fault("uncertain", f"is {meter!r}; there are {', '.join(METERS)}")
     when = _when(fields, faults)
     if when is None and ("as_of" in fields or "factor" in fields):
         fields.fault("when", "is missing: `factor` and `as_of` say how a condition differs from the standard")
@@ -137,10 +146,11 @@ def _correction(data: object, where: str, faults: list[Fault]) -> Correction:
         validity=Validity(starts=plain.starts, until=plain.until, hours=_hours(fields), weekdays=_weekdays(fields)),
         rates=read_rates(fields, "rates", faults) if "rates" in fields else None,
         factor=_factors(fields, faults) if "factor" in fields else None,
-        as_of=fields.day("as_of"),
+        as_of=fields.moment("as_of"),
         free=fields.flag("free"),
+        uncertain=uncertain,
         source=fields.text("source") or "",
-        checked=fields.day("checked") or date.min,
+        checked=fields.moment("checked") or NEVER,
     )
 
 

@@ -9,7 +9,6 @@ from langchain_finops.pricing.cards import Card, SelfHosted
 from langchain_finops.pricing.catalog import Catalog, Listing
 from langchain_finops.pricing.cost import PriceKey
 from langchain_finops.pricing.engine import Rate, RateCard, Rates, compile_card
-from langchain_finops.pricing.matching import midnight
 from langchain_finops.pricing.overlay import Correction, Overlay
 from langchain_finops.pricing.providers import is_known_endpoint
 
@@ -43,6 +42,7 @@ class Listed:
     rates: dict[str, Rate]
     card_id: str
     reasons: list[str]
+    uncertain: tuple[str, ...] = ()
 
 
 class Quoting:
@@ -85,7 +85,7 @@ class Quoting:
         self._apply_conditions(listed, listing, key, model)
         if not is_known_endpoint(key.provider, key.base_url_host):
             listed.reasons.append("unknown_endpoint")
-        card = compile_card(listed.card_id, listed.rates, listed.reasons)
+        card = compile_card(listed.card_id, listed.rates, listed.reasons, uncertain=listed.uncertain)
         return _quote(Quote(rates=card, card_id=listed.card_id), key.at, contract, edges)
 
     def _why_unpriced(self, key: PriceKey, listing: Listing | None) -> str:
@@ -124,6 +124,8 @@ def _standard(listing: Listing | None, correction: Correction | None, key: Price
         listed.reasons += doubts
         if key.provider is None:
             listed.reasons.append("provider_guessed")
+    if correction is not None:
+        listed.uncertain = correction.uncertain
     if correction is not None and correction.rates is not None:
         listed.rates.update(correction.rates)
         listed.card_id = f"overlay:{correction.id}"
@@ -140,7 +142,7 @@ def _corrected(rates: Rates, standard: Rates, correction: Correction, listing: L
         return {meter: rates[meter].times(factor) for meter, factor in correction.factor.items() if meter in rates}
     if correction.as_of is None or correction.when is None or listing is None:
         return None
-    then = midnight(correction.as_of)
+    then = correction.as_of
     variant = listing.variant(then, *correction.when)
     if variant is None:
         return None
