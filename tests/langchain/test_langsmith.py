@@ -1,0 +1,316 @@
+"""LangSmith: our marks arrive with the real client on a loopback server, whoever put the tracer there."""
+
+import json
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.tracers import LangChainTracer
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langsmith import Client
+from langsmith import run_trees as langsmith_run_trees
+from langsmith import utils as langsmith_utils
+
+from langchain_finops import FinOpsHandler, PriceBook, attach, detach
+from langchain_finops.pricing import parse_cards
+
+PROJECT = "00000000-0000-4000-8000-00000000a001"
+CARDS = [{"id": "scripted", "match": {"model": "scripted"}, "rates": {"input_tokens": 3, "output_tokens": 15}}]
+COST = "0.00063"
+"""10 input tokens at $3 and 40 output tokens at $15 a million, in dollars."""
+
+
+class LangSmithServer(ThreadingHTTPServer):
+    """Takes what the real client sends, and remembers the last that was said of each run."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.feedback: list[dict[str, Any]] = []
+        self.fail_feedback = False
+
+    def named(self, name: str) -> dict[str, Any]:
+        """The run of that name; there must be one."""
+        (run,) = [run for run in self.runs.values() if run.get("name") == name]
+        return run
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: LangSmithServer
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output quiet."""
+
+    def reply(self, body: object, status: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/sessions"):
+            session = {
+                "id": PROJECT,
+                "name": "default",
+                "tenant_id": PROJECT,
+                "start_time": "2026-01-01T00:00:00Z",
+                "reference_dataset_id": None,
+            }
+            self.reply([session])
+        else:
+            self.reply({"version": "0.9.0", "batch_ingest_config": {"use_multipart_endpoint": False}})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/feedback":
+            if self.server.fail_feedback:
+                self.reply({"detail": "no"}, 400)
+                return
+            self.server.feedback.append(body)
+        else:
+            for run in body["post"] + body["patch"] if self.path == "/runs/batch" else [body]:
+                self.server.runs.setdefault(run["id"], {}).update(run)
+        self.reply({})
+
+    def do_PATCH(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.runs.setdefault(self.path.rpartition("/")[2], {}).update(body)
+        self.reply({})
+
+
+@pytest.fixture
+def server() -> Iterator[LangSmithServer]:
+    server = LangSmithServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def client(server: LangSmithServer) -> Client:
+    return Client(api_url=server.url, api_key="x", auto_batch_tracing=False)
+
+
+@pytest.fixture
+def traced_by_environment(
+    server: LangSmithServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LangSmithServer]:
+    """Tracing is on as users switch it on: by the environment."""
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    monkeypatch.setenv("LANGSMITH_ENDPOINT", server.url)
+    monkeypatch.setenv("LANGSMITH_API_KEY", "x")
+    monkeypatch.setattr(langsmith_run_trees, "_CLIENT", client)
+    langsmith_utils.get_env_var.cache_clear()
+    yield server
+    monkeypatch.undo()
+    langsmith_utils.get_env_var.cache_clear()
+
+
+def scripted() -> GenericFakeChatModel:
+    """A scripted model that reports 10 input and 40 output tokens each time."""
+
+    def answers() -> Iterator[AIMessage]:
+        while True:
+            yield AIMessage(
+                "secret",
+                usage_metadata={"input_tokens": 10, "output_tokens": 40, "total_tokens": 50},
+                response_metadata={"model_name": "scripted"},
+            )
+
+    return GenericFakeChatModel(messages=answers(), name="the-model")
+
+
+def graph() -> Any:
+    """A graph of one node that makes one call."""
+    model = scripted()
+
+    def sync_node(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [model.invoke(state["messages"])]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("ask", sync_node)
+    builder.add_edge(START, "ask")
+    builder.add_edge("ask", END)
+    return builder.compile(name="the-graph")
+
+
+def handler(**more: Any) -> FinOpsHandler:
+    book = PriceBook(cards=parse_cards(CARDS, where="test"), catalog=False)
+    return FinOpsHandler(agent_id="support", ledger=":memory:", prices=book, **more)
+
+
+METADATA = {"task_id": "t-42", "user_id": "u-7"}
+QUESTION = {"messages": [("user", "hello")]}
+
+
+def assert_marked(run: dict[str, Any], *, status: str = "completed") -> None:
+    metadata = run["extra"]["metadata"]
+    assert metadata["finops:agent_id"] == "support"
+    assert metadata["finops:task_id"] == "t-42"
+    assert metadata["finops:user_id"] == "u-7"
+    assert metadata["finops:status"] == status
+    assert Decimal(metadata["finops:cost_usd"]) == Decimal(COST)
+    assert metadata["finops:cost_status"] == "exact"
+    wanted = {"finops:agent_id=support", "finops:task_id=t-42", f"finops:status={status}", f"finops:cost_usd={COST}"}
+    assert wanted <= set(run["tags"])
+    assert run["end_time"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_marks_arrive_with_tracing_from_the_environment(
+    traced_by_environment: LangSmithServer, asynchronous: bool
+) -> None:
+    """The root run and its model run carry agent, task, status and exact cost, as tags and as metadata."""
+    config = {"callbacks": [handler()], "metadata": METADATA}
+    if asynchronous:
+        await graph().ainvoke(QUESTION, config)
+    else:
+        graph().invoke(QUESTION, config)
+
+    assert_marked(traced_by_environment.named("the-graph"))
+    assert_marked(traced_by_environment.named("the-model"))
+
+
+@pytest.mark.parametrize("ours_first", [False, True])
+def test_marks_arrive_with_a_tracer_passed_by_hand(server: LangSmithServer, client: Client, ours_first: bool) -> None:
+    """It does not matter which of the two handlers stands first in the list."""
+    handlers = [handler(), LangChainTracer(client=client)]
+    graph().invoke(QUESTION, {"callbacks": handlers if ours_first else handlers[::-1], "metadata": METADATA})
+
+    assert_marked(server.named("the-graph"))
+    assert_marked(server.named("the-model"))
+
+
+def test_marks_arrive_when_attached(traced_by_environment: LangSmithServer) -> None:
+    """An attached handler hears of everything after the tracer; the marks arrive all the same."""
+    attach(handler())
+    try:
+        graph().invoke(QUESTION, {"metadata": METADATA})
+    finally:
+        detach()
+
+    assert_marked(traced_by_environment.named("the-graph"))
+    assert_marked(traced_by_environment.named("the-model"))
+
+
+def test_marks_arrive_for_a_bare_call(traced_by_environment: LangSmithServer) -> None:
+    """A model called outside any graph is a run of its own and is marked once."""
+    scripted().invoke("hello", {"callbacks": [handler()], "metadata": METADATA})
+
+    assert_marked(traced_by_environment.named("the-model"))
+
+
+def test_a_node_that_makes_no_call_is_not_marked(traced_by_environment: LangSmithServer) -> None:
+    """Marks are on the root and on model runs alone: they do not leak into runs that share LangChain's metadata."""
+    graph().invoke(QUESTION, {"callbacks": [handler()], "metadata": METADATA})
+
+    node = traced_by_environment.named("ask")
+    assert not [name for name in node["extra"]["metadata"] if name.startswith("finops:")]
+    assert not [tag for tag in node.get("tags") or [] if tag.startswith("finops:")]
+
+
+def test_an_unpriced_call_has_no_cost_in_its_marks(traced_by_environment: LangSmithServer) -> None:
+    """Unknown is not zero on LangSmith either: there is no cost tag, and the status says why."""
+    unpriced = FinOpsHandler(agent_id="support", ledger=":memory:", prices=PriceBook(catalog=False))
+    graph().invoke(QUESTION, {"callbacks": [unpriced], "metadata": METADATA})
+
+    for name in ("the-graph", "the-model"):
+        run = traced_by_environment.named(name)
+        assert run["extra"]["metadata"]["finops:cost_usd"] is None
+        assert run["extra"]["metadata"]["finops:cost_status"] == "unpriced"
+        assert not [tag for tag in run["tags"] if tag.startswith("finops:cost_usd")]
+
+
+def test_a_failed_run_says_so(traced_by_environment: LangSmithServer) -> None:
+    """The status of a run that raised is `failed`, and what it spent before is there."""
+    model = scripted()
+
+    def node(state: MessagesState) -> dict[str, Any]:
+        model.invoke(state["messages"])
+        raise RuntimeError("after the call")
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("ask", node)
+    builder.add_edge(START, "ask")
+    with pytest.raises(RuntimeError, match="after the call"):
+        builder.compile(name="the-graph").invoke(QUESTION, {"callbacks": [handler()], "metadata": METADATA})
+
+    assert_marked(traced_by_environment.named("the-graph"), status="failed")
+
+
+def test_an_outcome_becomes_feedback_on_the_root_run(traced_by_environment: LangSmithServer) -> None:
+    """The outcome of a task is on its root run: success as a score, the value exact, as text."""
+    ours = handler()
+    graph().invoke(QUESTION, {"callbacks": [ours], "metadata": METADATA})
+    ours.log_outcome(task_id="t-42", success=True, value_usd=Decimal("0.00001234"), score=0.75, reason="solved")
+    ours.flush()
+
+    root = traced_by_environment.named("the-graph")["id"]
+    rows = {row["key"]: row for row in traced_by_environment.feedback}
+    assert set(rows) == {"finops:success", "finops:score", "finops:value_usd"}
+    assert {row["run_id"] for row in rows.values()} == {root}
+    assert {row["session_id"] for row in rows.values()} == {PROJECT}
+    assert rows["finops:success"]["score"] == 1
+    assert rows["finops:success"]["comment"] == "solved"
+    assert rows["finops:score"]["score"] == 0.75
+    assert rows["finops:value_usd"]["value"] == "0.00001234"
+
+
+async def test_an_outcome_judged_at_the_end_of_a_run_does_not_block_the_loop(
+    traced_by_environment: LangSmithServer,
+) -> None:
+    """`success=` on the handler sends its feedback from another thread: the hook waits for no HTTP."""
+    book = PriceBook(cards=parse_cards(CARDS, where="test"), catalog=False)
+    ours = FinOpsHandler(agent_id="support", ledger=":memory:", prices=book, success=lambda state: False)
+    compiled = graph()
+    with blockbuster_ctx() as guard:
+        # The tracer of this test posts in place, which is what blockbuster is for; what is tested is our part.
+        for function in guard.functions.values():
+            function.can_block_in("langsmith/client.py", "request_with_retries")
+        await compiled.ainvoke(QUESTION, {"callbacks": [ours], "metadata": METADATA})
+    ours.flush()
+
+    (row,) = traced_by_environment.feedback
+    assert (row["key"], row["score"]) == ("finops:success", 0)
+
+
+def test_a_fault_of_langsmith_reaches_nobody(
+    traced_by_environment: LangSmithServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """LangSmith refusing feedback is logged once; the run, the outcome and the ledger are as they should be."""
+    traced_by_environment.fail_feedback = True
+    ours = handler()
+    graph().invoke(QUESTION, {"callbacks": [ours], "metadata": METADATA})
+    for _ in range(2):
+        ours.log_outcome(task_id="t-42", success=True)
+    ours.flush()
+
+    assert [record.message for record in caplog.records if record.name == "langchain_finops"] == [
+        "LangSmith did not take an outcome; further ones are only counted"
+    ]
+    assert [outcome.success for outcome in ours.ledger.outcomes()] == [True]
+
+
+def test_without_a_tracer_nothing_is_sent(server: LangSmithServer) -> None:
+    """A process that does not trace sends nothing anywhere."""
+    ours = handler()
+    graph().invoke(QUESTION, {"callbacks": [ours], "metadata": METADATA})
+    ours.log_outcome(task_id="t-42", success=True)
+    ours.flush()
+
+    assert not server.runs
+    assert not server.feedback
