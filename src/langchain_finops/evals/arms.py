@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import chain
 
 from langchain_finops.errors import BadArguments
-from langchain_finops.evals.results import AttemptResult, AttemptStatus, Verdict
+from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.evals.scorers import decide
 from langchain_finops.money import sum_usd
 from langchain_finops.reports.stats import TaskSums
@@ -37,10 +37,7 @@ class Plan:
 class Slot:
     """One attempt at a task: all its tries. The last one decides, the costs of all add up."""
 
-    task: str
-    repeat: int
-    status: AttemptStatus
-    stop_reason: str | None
+    tries: tuple[AttemptResult, ...]
     success: bool
     """A limit stop, an error and an answer without a verdict are no success."""
     judged: bool
@@ -50,22 +47,11 @@ class Slot:
     """List cost; the part that is known where `unknown`."""
     unknown: bool
     imputed: bool = False
-    contracted_usd: Decimal | None
-    billed_usd: Decimal | None
-    overhead_usd: Decimal | None
-    usage: Mapping[str, int]
-    calls: int
-    unpriced_calls: int
-    estimated_calls: int
-    replayed_calls: int
-    latency_s: float
-    """Of the try that decides."""
-    tries: int
-    error_tries: int
-    """Tries that an infrastructure error ended, the last one included."""
-    fingerprints: frozenset[str]
-    cards: frozenset[str]
-    """Card sets that priced it besides."""
+
+    @property
+    def last(self) -> AttemptResult:
+        """The try that decides."""
+        return self.tries[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,15 +73,33 @@ class Arm:
         """Sums by task, over all tasks tried."""
         return self.sums(list(self.by_task))
 
+    @cached_property
+    def _of_task(self) -> dict[str, tuple[float, int, int, int]]:
+        """Cost, successes, attempts and unknown costs of each task: added up once, however often they are compared."""
+        return {
+            task: (
+                float(sum_usd([slot.cost_usd for slot in slots])),
+                sum(slot.success for slot in slots),
+                len(slots),
+                sum(slot.unknown for slot in slots),
+            )
+            for task, slots in self.by_task.items()
+        }
+
     def sums(self, tasks: Sequence[str]) -> TaskSums:
         """Sums of these tasks, in this order."""
-        groups = [self.by_task[task] for task in tasks]
+        figures = [self._of_task[task] for task in tasks]
         return TaskSums(
-            cost=[float(sum_usd([slot.cost_usd for slot in slots])) for slots in groups],
-            successes=[sum(slot.success for slot in slots) for slots in groups],
-            attempts=[len(slots) for slots in groups],
-            unknown=sum(slot.unknown for slots in groups for slot in slots),
+            cost=[cost for cost, _, _, _ in figures],
+            successes=[won for _, won, _, _ in figures],
+            attempts=[count for _, _, count, _ in figures],
+            unknown=sum(unknown for _, _, _, unknown in figures),
         )
+
+    @cached_property
+    def tries(self) -> list[AttemptResult]:
+        """All tries of all slots."""
+        return [attempt for slot in self.slots for attempt in slot.tries]
 
     @property
     def unjudged(self) -> int:
@@ -188,13 +192,15 @@ def _planned(by_arm: Mapping[str, Mapping[str, Sequence[Slot]]], plan: Plan) -> 
     seen: dict[str, set[int]] = {task: set() for task in tasks}
     for by_task in by_arm.values():
         for task, slots in by_task.items():
-            seen[task].update(slot.repeat for slot in slots)
+            seen[task].update(slot.last.repeat for slot in slots)
     return {task: frozenset(repeats) for task, repeats in seen.items()}
 
 
 def _arm(name: str, by_task: Mapping[str, Sequence[Slot]], planned: Mapping[str, frozenset[int]]) -> Arm:
     ordered = {task: by_task[task] for task in planned if task in by_task}
-    complete = frozenset(task for task, slots in ordered.items() if {slot.repeat for slot in slots} == planned[task])
+    complete = frozenset(
+        task for task, slots in ordered.items() if {slot.last.repeat for slot in slots} == planned[task]
+    )
     return Arm(name=name, by_task=ordered, complete=complete)
 
 
@@ -203,35 +209,20 @@ def _slot(
 ) -> Slot:
     last = tries[-1]
     # An item or configuration that was changed is another slot: what its former answer cost is no part of this one.
-    version = last.item_hash, last.configuration_hash
-    tries = [attempt for attempt in tries if (attempt.item_hash, attempt.configuration_hash) == version]
+    if len(tries) > 1:
+        version = last.item_hash, last.configuration_hash
+        tries = [attempt for attempt in tries if (attempt.item_hash, attempt.configuration_hash) == version]
     verdicts = list(said.get((last.slot, last.try_number), {}).values()) if last.status == "completed" else []
     decision = decide(verdict.success for verdict in verdicts)
     scores = [verdict.score for verdict in verdicts if verdict.score is not None]
     costs = [_cost(attempt, cards) for attempt in tries]
     return Slot(
-        task=last.task,
-        repeat=last.repeat,
-        status=last.status,
-        stop_reason=last.stop_reason,
+        tries=tuple(tries),
         success=decision is True,
         judged=last.status != "completed" or decision is not None,
         score=sum(scores) / len(scores) if scores else None,
         cost_usd=sum_usd([known for known, _ in costs]),
         unknown=any(unknown for _, unknown in costs),
-        contracted_usd=_sum([attempt.contracted_usd for attempt in tries]),
-        billed_usd=_sum([attempt.billed_usd for attempt in tries]),
-        overhead_usd=_sum([attempt.overhead_usd for attempt in tries]),
-        usage=_meters(tries),
-        calls=sum(attempt.calls for attempt in tries),
-        unpriced_calls=sum(attempt.unpriced_calls for attempt in tries),
-        estimated_calls=sum(attempt.estimated_calls for attempt in tries),
-        replayed_calls=sum(attempt.replayed_calls for attempt in tries),
-        latency_s=last.latency_s,
-        tries=len(tries),
-        error_tries=sum(attempt.status == "error" for attempt in tries),
-        fingerprints=frozenset(attempt.fingerprint for attempt in tries),
-        cards=frozenset(last.costs_by_card),
     )
 
 
@@ -241,19 +232,3 @@ def _cost(attempt: AttemptResult, cards: str | None) -> tuple[Decimal, bool]:
         return (attempt.known_usd, True) if attempt.cost_usd is None else (attempt.cost_usd, False)
     cost = attempt.costs_by_card.get(cards)
     return (Decimal(0), True) if cost is None else (cost, False)
-
-
-def _sum(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    """The exact sum; unknown where one of them is."""
-    known = [amount for amount in amounts if amount is not None]
-    return sum_usd(known) if len(known) == len(amounts) else None
-
-
-def _meters(tries: Sequence[AttemptResult]) -> Mapping[str, int]:
-    if len(tries) == 1:
-        return tries[0].usage
-    meters: dict[str, int] = {}
-    for attempt in tries:
-        for meter, count in attempt.usage.items():
-            meters[meter] = meters.get(meter, 0) + count
-    return meters

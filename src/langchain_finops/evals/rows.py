@@ -1,6 +1,7 @@
 """The figures of the evaluation table, a row for each configuration. Derivations in docs/statistics.md."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -88,13 +89,13 @@ def _row(arm: Arm, planned: Mapping[str, frozenset[int]], options: TableOptions)
 
 
 def _statuses(arm: Arm) -> Figures:
-    statuses = [slot.status for slot in arm.slots]
+    statuses = [slot.last.status for slot in arm.slots]
     return {
         "completed": statuses.count("completed"),
         "stopped": statuses.count("stopped"),
         "errors": statuses.count("error"),
-        "tries": sum(slot.tries for slot in arm.slots),
-        "error_tries": sum(slot.error_tries for slot in arm.slots),
+        "tries": len(arm.tries),
+        "error_tries": sum(attempt.status == "error" for attempt in arm.tries),
         "unjudged": arm.unjudged,
     }
 
@@ -131,9 +132,9 @@ def _money(arm: Arm) -> Figures:
         "cost_per_attempt_usd": _ratio(sums.cost, sums.attempts) if arm.slots and not all_unknown else None,
         # A share of what is known would be a share of something else.
         "share_spent_on_failures": float(failed / total) if total > 0 and not unknown else None,
-        "contracted_usd": _all_known([slot.contracted_usd for slot in arm.slots]),
-        "billed_usd": _all_known([slot.billed_usd for slot in arm.slots]),
-        "overhead_usd": _all_known([slot.overhead_usd for slot in arm.slots]),
+        "contracted_usd": _all_known([attempt.contracted_usd for attempt in arm.tries]),
+        "billed_usd": _all_known([attempt.billed_usd for attempt in arm.tries]),
+        "overhead_usd": _all_known([attempt.overhead_usd for attempt in arm.tries]),
     }
 
 
@@ -194,22 +195,21 @@ def _tasks_needed(spread: float | None, options: TableOptions) -> int | None:
 
 
 def _work(arm: Arm) -> Figures:
-    latencies = sorted(slot.latency_s for slot in arm.slots if slot.status != "error")
+    latencies = sorted(slot.last.latency_s for slot in arm.slots if slot.last.status != "error")
+    meters: Counter[str] = Counter()
+    for attempt in arm.tries:
+        meters.update(attempt.usage)
     return {
-        "input_tokens": _tokens(arm, INPUT_METERS),
-        "cache_read_tokens": _tokens(arm, ("cache_read_tokens", "cached_audio_tokens")),
-        "output_tokens": _tokens(arm, OUTPUT_METERS),
-        "calls": sum(slot.calls for slot in arm.slots),
-        "unpriced_calls": sum(slot.unpriced_calls for slot in arm.slots),
-        "estimated_calls": sum(slot.estimated_calls for slot in arm.slots),
-        "replayed_calls": sum(slot.replayed_calls for slot in arm.slots),
+        "input_tokens": sum(meters[meter] for meter in INPUT_METERS),
+        "cache_read_tokens": meters["cache_read_tokens"] + meters["cached_audio_tokens"],
+        "output_tokens": sum(meters[meter] for meter in OUTPUT_METERS),
+        "calls": sum(attempt.calls for attempt in arm.tries),
+        "unpriced_calls": sum(attempt.unpriced_calls for attempt in arm.tries),
+        "estimated_calls": sum(attempt.estimated_calls for attempt in arm.tries),
+        "replayed_calls": sum(attempt.replayed_calls for attempt in arm.tries),
         "latency_p50_s": _percentile(latencies, 0.5),
         "latency_p95_s": _percentile(latencies, 0.95),
     }
-
-
-def _tokens(arm: Arm, meters: Sequence[str]) -> int:
-    return sum(slot.usage.get(meter, 0) for slot in arm.slots for meter in meters)
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -207,7 +207,7 @@ def _counted(computed: Computed, options: TableOptions) -> str:
 
 
 def _priced(computed: Computed, plan: Plan, options: TableOptions) -> str:
-    seen = dict.fromkeys(name for arm in computed.arms for slot in arm.slots for name in slot.cards)
+    seen = dict.fromkeys(name for arm in computed.arms for attempt in arm.tries for name in attempt.costs_by_card)
     names = [*plan.cards, *(name for name in seen if name not in plan.cards)]
     used = options.cards or plan.priced_by
     told = {name: f"{name} ({plan.cards[name]})" if plan.cards.get(name) else name for name in names}
@@ -297,12 +297,8 @@ def _listed(rows: Sequence[Row], wanted: Callable[[Row], object], what: str) -> 
 
 def _ends(computed: Computed) -> Iterator[str]:
     """How attempts ended that did not complete; each counts, with its cost, as no success."""
-    reasons = Counter(
-        f"{slot.status} ({slot.stop_reason or 'no reason given'})"
-        for arm in computed.arms
-        for slot in arm.slots
-        if slot.status != "completed"
-    )
+    ends = [slot.last for arm in computed.arms for slot in arm.slots if slot.last.status != "completed"]
+    reasons = Counter(f"{last.status} ({last.stop_reason or 'no reason given'})" for last in ends)
     if reasons:
         told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
         yield f"Counted as no success, with their cost: {told}."
@@ -315,6 +311,6 @@ def _provenance(computed: Computed) -> Iterator[str]:
     replayed = sum(row["replayed_calls"] for row in computed.rows)
     if replayed:
         yield f"{replayed:,} calls were replayed: list costs and latencies as recorded, nothing was billed for them."
-    targets = {fingerprint for arm in computed.arms for slot in arm.slots for fingerprint in slot.fingerprints}
+    targets = {attempt.fingerprint for arm in computed.arms for attempt in arm.tries}
     if len(targets) > 1:
         yield f"Answers come from {len(targets)} versions of the target."
