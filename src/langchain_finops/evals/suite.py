@@ -173,7 +173,7 @@ class _Reader:
 
     def _baseline(self, data: Mapping[object, object], configurations: Sequence[Configuration]) -> str | None:
         baseline = self._read(data, "baseline", _text, None)
-        names = [configuration.name for configuration in configurations if configuration.name]
+        names = dict.fromkeys(configuration.name for configuration in configurations if configuration.name)
         if baseline is not None and baseline not in names:
             self._fault("baseline", f"{baseline!r} is no configuration: those are {', '.join(names)}")
         return baseline

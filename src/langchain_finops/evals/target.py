@@ -23,9 +23,13 @@ def resolve(spec: str, roots: Sequence[Path]) -> Callable[..., object]:
     """Import the function that `module:function` names. Raises EvalError naming what is not there."""
     module_name, _, function_name = spec.partition(":")
     for root in reversed(roots):  # The suite's own folder ends up first.
-        if str(root) not in sys.path:
-            sys.path.insert(0, str(root))
+        if str(root) in sys.path:
+            sys.path.remove(str(root))
+        sys.path.insert(0, str(root))
     importlib.invalidate_caches()
+    loaded, source = sys.modules.get(module_name), _local_source(module_name, roots)
+    if loaded is not None and source is not None and getattr(loaded, "__file__", None) != str(source):
+        del sys.modules[module_name]  # Another suite's module of the same name would answer for this one.
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
