@@ -26,7 +26,7 @@ ONE_CALL = (100 * Decimal(1) + 10 * Decimal(10)) / 1_000_000
 
 def test_every_slot_is_tried_and_judged_once(workshop: "Workshop") -> None:
     """Configurations x tasks x repeats: each has an answer, a trajectory, its exact cost and a verdict."""
-    workshop.suite(SUITE_WITH("repeats: 2"))
+    workshop.suite(suite_with("repeats: 2"))
 
     results = workshop.run()
 
@@ -118,12 +118,9 @@ def test_a_corrected_reference_judges_again_and_buys_nothing(workshop: "Workshop
     said = {(verdict.configuration, verdict.task): verdict.success for verdict in results.verdicts}
     assert said == {("right", "t1"): True, ("wrong", "t1"): False, ("right", "t2"): False, ("wrong", "t2"): True}
     ledger = open_ledger(workshop.results / "ledger.db")
-    outcomes = {
-        outcome.task_id.split("/")[1:3][0] + outcome.task_id.split("/")[2]: outcome.success
-        for outcome in ledger.outcomes()
-    }
+    outcomes = {tuple(outcome.task_id.split("/")[1:3]): outcome.success for outcome in ledger.outcomes()}
     ledger.close()
-    assert outcomes == {"rightt1": True, "wrongt1": False, "rightt2": False, "wrongt2": True}
+    assert outcomes == said
 
 
 def test_a_new_scorer_judges_stored_answers(workshop: "Workshop") -> None:
@@ -132,7 +129,7 @@ def test_a_new_scorer_judges_stored_answers(workshop: "Workshop") -> None:
     workshop.calls()
     scoring = workshop.folder / "scoring.py"
     scoring.write_text("def score(answer, outputs):\n    return True\n")
-    workshop.suite(SUITE_WITH("", scorer='{type: python, function: "scoring:score"}'))
+    workshop.suite(suite_with("", scorer='{type: python, function: "scoring:score"}'))
 
     results = workshop.run()
 
@@ -145,11 +142,11 @@ def test_more_repeats_buy_only_what_is_missing(workshop: "Workshop") -> None:
     """Raising `repeats` adds slots; lowering it leaves them out of the figures."""
     workshop.run()
     workshop.calls()
-    workshop.suite(SUITE_WITH("repeats: 2"))
+    workshop.suite(suite_with("repeats: 2"))
     assert len(workshop.run().attempts) == 8
     assert workshop.calls() == sorted(["answer 1", "answer 2"] * 2)
 
-    workshop.suite(SUITE_WITH(""))
+    workshop.suite(suite_with(""))
     assert len(workshop.run().attempts) == 4
     assert workshop.calls() == []
 
@@ -158,7 +155,7 @@ def test_a_changed_configuration_runs_again_alone(workshop: "Workshop") -> None:
     """Answers of the parameters before are no answers of these."""
     workshop.run()
     workshop.calls()
-    workshop.suite(SUITE_WITH("", wrong="{name: wrong, wrong: true, model: gpt-4.1}"))
+    workshop.suite(suite_with("", wrong="{name: wrong, wrong: true, model: gpt-4.1}"))
 
     results = workshop.run()
 
@@ -189,7 +186,7 @@ def test_a_changed_target_is_refused(workshop: "Workshop") -> None:
 def test_outages_are_tried_again_and_their_cost_adds_up(workshop: "Workshop") -> None:
     """A transient error is tried again within its slot, each try a line of its own; the last one decides."""
     workshop.data(number=[1], do=["status-503-2"])
-    workshop.suite(SUITE_WITH("", wrong=""))
+    workshop.suite(suite_with("", wrong=""))
 
     results = workshop.run()
 
@@ -207,7 +204,7 @@ def test_outages_are_tried_again_and_their_cost_adds_up(workshop: "Workshop") ->
 def test_tries_are_bounded_and_errors_stay_errors(workshop: "Workshop") -> None:
     """After the last try the slot is an error, without a verdict; it is tried again only when asked to."""
     workshop.data(number=[1], do=["status-429-5"])
-    workshop.suite(SUITE_WITH("tries: 2", wrong=""))
+    workshop.suite(suite_with("tries: 2", wrong=""))
 
     results = workshop.run()
     assert [result.status for result in results.attempts] == ["error", "error"]
@@ -234,7 +231,7 @@ def test_what_would_fail_again_is_not_tried_again(
 ) -> None:
     """A refused key, a bad request and a bug of the target are errors at once, told apart."""
     workshop.data(number=[1], do=[act])
-    workshop.suite(SUITE_WITH("", wrong=""))
+    workshop.suite(suite_with("", wrong=""))
 
     (result,) = workshop.run().attempts
 
@@ -244,7 +241,7 @@ def test_what_would_fail_again_is_not_tried_again(
 def test_a_swallowed_outage_is_no_wrong_answer(workshop: "Workshop") -> None:
     """A target that answers although no call came through was not wrong: the infrastructure failed."""
     workshop.data(number=[1], do=["swallow"])
-    workshop.suite(SUITE_WITH("tries: 1", wrong=""))
+    workshop.suite(suite_with("tries: 1", wrong=""))
 
     (result,) = workshop.run().attempts
 
@@ -255,7 +252,7 @@ def test_a_swallowed_outage_is_no_wrong_answer(workshop: "Workshop") -> None:
 def test_an_outage_ends_the_run(workshop: "Workshop") -> None:
     """Ten slots in a row without an answer end the run with a sentence; the same command goes on, errors on request."""
     workshop.data(number=list(range(1, 31)), do=["status-401-10"] * 30)
-    workshop.suite(SUITE_WITH("concurrency: 1", wrong=""))
+    workshop.suite(suite_with("concurrency: 1", wrong=""))
 
     with pytest.raises(EvalError, match=r"10 attempts in a row ended in Refused \(HTTP status 401\).*--retry-errors"):
         workshop.run()
@@ -268,7 +265,7 @@ def test_an_outage_ends_the_run(workshop: "Workshop") -> None:
 def test_a_time_limit_stops_an_attempt_and_counts_its_cost(workshop: "Workshop") -> None:
     """What was bought before the limit counts; the attempt is stopped, which is neither an error nor an answer."""
     workshop.data(number=[1], do=["hang"])
-    workshop.suite(SUITE_WITH("limits: {seconds: 0.2}", wrong=""))
+    workshop.suite(suite_with("limits: {seconds: 0.2}", wrong=""))
 
     (result,) = workshop.run().attempts
 
@@ -281,7 +278,7 @@ def test_a_thread_is_stopped_at_its_next_call(workshop: "Workshop") -> None:
     """A target without an `ainvoke` runs in a thread, and its time limit holds there too."""
     agent = workshop.folder / "agent.py"
     agent.write_text(agent.read_text() + THREADED)
-    workshop.suite(SUITE_WITH("limits: {seconds: 0.2}", wrong="").replace("agent:build", "agent:threaded"))
+    workshop.suite(suite_with("limits: {seconds: 0.2}", wrong="").replace("agent:build", "agent:threaded"))
 
     results = workshop.run()
 
@@ -316,7 +313,7 @@ def threaded(configuration):
 def test_a_recursion_limit_stops_an_attempt(workshop: "Workshop") -> None:
     """LangGraph's own limit is handed on; each step before it counts."""
     workshop.data(number=[1], do=["loop"])
-    workshop.suite(SUITE_WITH("limits: {recursion_limit: 5}", wrong=""))
+    workshop.suite(suite_with("limits: {recursion_limit: 5}", wrong=""))
 
     (result,) = workshop.run().attempts
 
@@ -328,7 +325,7 @@ def test_a_recursion_limit_stops_an_attempt(workshop: "Workshop") -> None:
 def test_a_graph_that_asks_a_person_is_stopped(workshop: "Workshop") -> None:
     """An interrupt is no answer."""
     workshop.data(number=[1], do=["interrupt"])
-    workshop.suite(SUITE_WITH("", wrong=""))
+    workshop.suite(suite_with("", wrong=""))
 
     (result,) = workshop.run().attempts
 
@@ -337,7 +334,7 @@ def test_a_graph_that_asks_a_person_is_stopped(workshop: "Workshop") -> None:
 
 def test_an_unknown_price_is_unknown(workshop: "Workshop") -> None:
     """A model without a price makes the attempt's cost unknown, not zero."""
-    workshop.suite(SUITE_WITH("", wrong="{name: wrong, model: nobody-knows-1}"))
+    workshop.suite(suite_with("", wrong="{name: wrong, model: nobody-knows-1}"))
 
     results = workshop.run()
 
@@ -359,7 +356,7 @@ def test_the_card_set_is_chosen(workshop: "Workshop") -> None:
 
 def test_nothing_runs_where_something_is_wrong(workshop: "Workshop") -> None:
     """References and names are checked first; all faults are told at once, and nothing is written."""
-    workshop.suite(SUITE_WITH("", scorer="{type: numeric, expected_field: total}").replace("agent:build", "agent:bild"))
+    workshop.suite(suite_with("", scorer="{type: numeric, expected_field: total}").replace("agent:build", "agent:bild"))
 
     with pytest.raises(BadData) as caught:
         workshop.run()
@@ -387,7 +384,7 @@ def test_a_target_that_cannot_be_built_is_told_before_anything_is_bought(
     """Every configuration is built first."""
     agent = workshop.folder / "agent.py"
     agent.write_text(agent.read_text() + f"\n\ndef broken(configuration):\n    {body}\n")
-    workshop.suite(SUITE_WITH("").replace("agent:build", "agent:broken"))
+    workshop.suite(suite_with("").replace("agent:build", "agent:broken"))
 
     with pytest.raises(EvalError, match=message):
         workshop.run()
@@ -405,7 +402,7 @@ def test_one_run_at_a_time_in_a_folder(workshop: "Workshop") -> None:
 
 def test_a_torn_line_is_tried_again_and_told(workshop: "Workshop") -> None:
     """A crash in the middle of a line costs that line only; files before it are as they were."""
-    workshop.suite(SUITE_WITH("concurrency: 1"))
+    workshop.suite(suite_with("concurrency: 1"))
     workshop.run()
     workshop.calls()
     path = workshop.results / "attempts.jsonl"
@@ -451,9 +448,8 @@ def test_langsmith_sees_attempts_only_when_asked(
     """Tracing that the environment turns on is off during attempts unless `trace` is on."""
     agent = workshop.folder / "agent.py"
     agent.write_text(agent.read_text() + TRACED)
-    workshop.suite(SUITE_WITH("", wrong="").replace("agent:build", "agent:traced"))
+    workshop.suite(suite_with("", wrong="").replace("agent:build", "agent:traced"))
     monkeypatch.setenv("LANGSMITH_TRACING", "true")
-    monkeypatch.setenv("LANGSMITH_ENDPOINT", "http://127.0.0.1:9")
 
     results = workshop.run(trace=trace)
 
@@ -462,19 +458,24 @@ def test_langsmith_sees_attempts_only_when_asked(
 
 TRACED = """
 
-class Traced(Runnable if "Runnable" in globals() else object):
-    pass
+from langchain_core.runnables import Runnable
+from langsmith.utils import tracing_is_enabled
+
+
+class Traced(Runnable):
+    async def ainvoke(self, input, config=None, **_):
+        return {"answer": str(bool(tracing_is_enabled()))}
+
+    def invoke(self, input, config=None, **_):
+        raise NotImplementedError
 
 
 def traced(configuration):
-    from langchain_core.runnables import RunnableLambda
-    from langsmith.utils import tracing_is_enabled
-
-    return RunnableLambda(lambda _: {"answer": str(bool(tracing_is_enabled()))})
+    return Traced()
 """
 
 
-def SUITE_WITH(more: str, *, wrong: str = "{name: wrong, wrong: true}", scorer: str = "exact") -> str:
+def suite_with(more: str, *, wrong: str = "{name: wrong, wrong: true}", scorer: str = "exact") -> str:
     """The workshop's suite with other parts."""
     second = f"\n  - {wrong}" if wrong else ""
     return f"""

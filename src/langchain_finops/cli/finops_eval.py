@@ -210,3 +210,7 @@ def _progress() -> Iterator["Observer | None"]:
             bar.update(shown, completed=stand.done, total=stand.total, description=spent)
 
         yield observe
+
+
+if __name__ == "__main__":
+    main()

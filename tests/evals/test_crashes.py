@@ -1,0 +1,119 @@
+"""Crashes: `kill -9` and Ctrl-C of a real process lose no finished attempt, and nothing is paid for twice."""
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from langchain_finops.evals.results import read_attempts
+from langchain_finops.ledger import open_ledger
+from langchain_finops.money import sum_usd
+
+if TYPE_CHECKING:
+    from tests.evals.conftest import Workshop
+
+SLOW = '''
+
+import os
+
+
+async def _slow(state):
+    """Ends the process once so many attempts are on file: others are then in every state."""
+    wish = HERE / "end.txt"
+    if wish.exists():
+        attempts, number = wish.read_text().split()
+        if (HERE / "results/tasks/attempts.jsonl").read_bytes().count(b"\\n") >= int(attempts):
+            wish.unlink()
+            os.kill(os.getpid(), int(number))
+    await asyncio.sleep(0)
+    return {}
+
+
+def slow(configuration):
+    model = Scripted(wrong=configuration.get("wrong", False))
+
+    async def ask(state):
+        return {"answer": (await model.ainvoke(f"answer {state['number']}")).content}
+
+    async def ask_again(state):
+        await model.ainvoke(f"again {state['number']}")
+        return {}
+
+    graph = StateGraph(State)
+    for name, node in (("ask", ask), ("wait", _slow), ("again", ask_again)):
+        graph.add_node(name, node)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", "wait")
+    graph.add_edge("wait", "again")
+    graph.add_edge("again", END)
+    return graph.compile()
+'''
+
+SUITE = """
+target: agent:slow
+scorer: exact
+concurrency: 3
+configurations:
+  - {name: right}
+  - {name: wrong, wrong: true}
+cards:
+  hosted: [{id: hosted, match: {model: "gpt-4.1*"}, rates: {input_tokens: 1, output_tokens: 10}}]
+"""
+
+
+@pytest.fixture
+def slow_workshop(workshop: "Workshop") -> "Workshop":
+    agent = workshop.folder / "agent.py"
+    agent.write_text(agent.read_text() + SLOW)
+    workshop.suite(SUITE)
+    workshop.data(number=list(range(20)))
+    return workshop
+
+
+def ended_after(workshop: "Workshop", attempts: int, how: signal.Signals) -> int:
+    """Start a run that ends itself after so many attempts are on file, and return its exit code."""
+    (workshop.folder / "end.txt").write_text(f"{attempts} {int(how)}")
+    command = [sys.executable, "-m", "langchain_finops.cli.finops_eval", "run", str(workshop.dataset)]
+    return subprocess.run(command, cwd=workshop.folder, capture_output=True, check=False, timeout=120).returncode
+
+
+def check_whole(workshop: "Workshop") -> None:
+    """All slots are answered and judged once; results and ledger agree on what every try cost."""
+    results = workshop.run()
+    completed = [result.slot for result in results.attempts if result.status == "completed"]
+    assert Counter(completed) == {(name, f"t{n}", 0): 1 for name in ("right", "wrong") for n in range(20)}
+    assert len(results.verdicts) == 40
+    ledger = open_ledger(workshop.results / "ledger.db")
+    (total,) = ledger.totals()
+    ledger.close()
+    assert total.totals.cost_usd == sum_usd([result.cost_usd for result in results.attempts])
+    assert (total.tasks, total.judged, total.successes) == (40, 40, 20)
+
+
+def test_a_killed_run_loses_no_finished_attempt_and_goes_on(slow_workshop: "Workshop") -> None:
+    """`kill -9` in the middle, three times over: what was on file stays, and no finished slot is asked again."""
+    for attempts in (5, 12, 25):
+        assert ended_after(slow_workshop, attempts, signal.SIGKILL) == -signal.SIGKILL
+        finished = {result.slot for result in read_attempts(slow_workshop.results)[0] if result.status == "completed"}
+        assert len(finished) >= attempts - 1
+        slow_workshop.calls()
+        before = finished
+
+    check_whole(slow_workshop)
+    asked = Counter(slow_workshop.calls())
+    # Only what had no line was asked again: both configurations' slots of an item share a text.
+    for n in range(20):
+        open_slots = 2 - sum((name, f"t{n}", 0) in before for name in ("right", "wrong"))
+        assert asked[f"answer {n}"] == open_slots
+
+
+def test_ctrl_c_keeps_what_was_finished_and_counts_what_was_not(slow_workshop: "Workshop") -> None:
+    """An attempt that Ctrl-C ended was paid for in part: its line says so, and its slot is tried again."""
+    assert ended_after(slow_workshop, 6, signal.SIGINT) == 130
+    interrupted = [result for result in read_attempts(slow_workshop.results)[0] if result.stop_reason == "interrupted"]
+    assert all(result.status == "error" and result.answer is None for result in interrupted)
+
+    check_whole(slow_workshop)
