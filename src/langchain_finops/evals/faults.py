@@ -79,9 +79,9 @@ def call_error(error: BaseException) -> CallError:
 def retry_after_s(error: BaseException) -> float | None:
     """How long the service asks to wait, in seconds."""
     for cause in causes(error):
-        headers = getattr(getattr(cause, "response", None), "headers", None)
+        headers = getattr(getattr(cause, "response", None), "headers", None) or {}
         try:
-            return float(headers["retry-after"]) if headers is not None else None
+            return float(headers["retry-after"])
         except (KeyError, TypeError, ValueError):
             continue
     return None
