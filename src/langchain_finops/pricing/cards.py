@@ -252,7 +252,7 @@ def read_rates(card: Fields, name: str, faults: list[Fault]) -> Rates:
         price = fields.amount(meter)
         if price is not None:
             rates[meter] = Rate(usd=EXACT.scaleb(price, -6) if meter in TOKEN_METERS else price)
-    if isinstance(card.get(name), Mapping) and not rates:
+    if card.get(name) == {}:
         card.fault(name, "has no rate; for a call that costs nothing say `free: true`")
     return rates
 

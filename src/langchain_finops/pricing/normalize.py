@@ -64,6 +64,7 @@ class Facts:
     """How long cache writes live that come without saying so."""
     reported_usd: Decimal | None = None
     remarks: list[str] = field(default_factory=list)
+    """What was said and could not be made use of: the price may then be another."""
 
 
 PLAIN = Facts()
@@ -87,7 +88,7 @@ def read_answer(
     if rule.extras is not None or context or not (service_tier is None or service_tier in USUAL_TIERS):
         facts = _facts(response_metadata, service_tier, identity, context)
     raw = usage_metadata if type(usage_metadata) is dict or isinstance(usage_metadata, Mapping) else NOTHING
-    doubts: list[str] = []
+    doubts = list(facts.remarks)
     counts = raw
     usage = _disjoint(counts, response_metadata, rule, facts, doubts) if _has_counts(counts) else None
     if usage is None:
@@ -107,10 +108,7 @@ def read_answer(
     # LangChain's cache writes this into an answer that it gives again.
     reading.cache_hit = raw.get("total_cost") == 0 if "total_cost" in raw else False
     reading.estimated = bool(doubts)
-    if facts.remarks or usage is None:
-        doubts += facts.remarks
-        doubts += () if usage is not None else (NO_USAGE,)
-    reading.reasons = tuple(doubts)
+    reading.reasons = tuple(doubts) if usage is not None else (*doubts, NO_USAGE)
     return sealed(reading, Reading)
 
 
