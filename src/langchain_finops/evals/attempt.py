@@ -69,6 +69,7 @@ class Tried:
     """What one try came to."""
 
     result: AttemptResult
+    handler: FinOpsHandler
     held_back: Sequence[Record] = ()
     """Records that are yet to be written to the ledger."""
     try_again: bool = False
@@ -113,15 +114,15 @@ async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, b
     with _surroundings(Slot(*trial.slot), bench):
         end = await _run(trial, runnable, _config(trial, try_number, bench, handler, watch), bench.limits, watch)
     clock.stop()
-    records = witness.records
-    witness.release()
-    sums = tally(records, bench.books)
+    held_back = witness.release()
+    sums = tally(witness.records, bench.books)
     _correct(end, sums)
     # A thread that goes on may have a call in flight; a fault of the metering may have lost one.
     in_the_dark = watch.abandoned or handler.faults > 0
     return Tried(
         result=_result(trial, try_number, bench, end, sums=sums, watch=watch, clock=clock, in_the_dark=in_the_dark),
-        held_back=records if bench.replays else (),
+        held_back=held_back,
+        handler=handler,
         try_again=end.stop_reason == "infrastructure" and (end.error is None or is_worth_another_try(end.error)),
         wait_s=None if end.error is None else retry_after_s(end.error),
     )

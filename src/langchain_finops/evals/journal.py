@@ -3,7 +3,7 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from langchain_finops.records import Record
 
 __all__ = ["Journal"]
 
-Entry = tuple[AttemptResult | None, Sequence[Verdict], Sequence[Record], Callable[[], None] | None, Future[None]]
+Entry = tuple[AttemptResult | None, Sequence[Verdict], Sequence[Record], Future[None]]
 
 
 class Journal:
@@ -39,11 +39,10 @@ class Journal:
         attempt: AttemptResult | None = None,
         verdicts: Sequence[Verdict] = (),
         records: Sequence[Record] = (),
-        log: Callable[[], None] | None = None,
     ) -> None:
-        """Write, and wait until it is on disk. `log` is called on the journal's thread after the records."""
+        """Write, and wait until it is on disk."""
         done: Future[None] = Future()
-        self._queue.put((attempt, verdicts, records, log, done))
+        self._queue.put((attempt, verdicts, records, done))
         # Shielded: a cancelled attempt must not lose a line that is already on its way to the disk.
         await asyncio.shield(asyncio.wrap_future(done))
 
@@ -75,16 +74,13 @@ class Journal:
         try:
             if records := [record for entry in entries for record in entry[2]]:
                 self._ledger.write(*records)
-            for entry in entries:
-                if entry[3] is not None:
-                    entry[3]()
             if attempts := [entry[0] for entry in entries if entry[0] is not None]:
                 self._attempts.append(*attempts)
             if verdicts := [verdict for entry in entries for verdict in entry[1]]:
                 self._scores.append(*verdicts)
         except BaseException as error:  # noqa: BLE001  Told to every attempt that waits; the thread must go on.
             for entry in entries:
-                entry[4].set_exception(error)
+                entry[3].set_exception(error)
         else:
             for entry in entries:
-                entry[4].set_result(None)
+                entry[3].set_result(None)

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -39,7 +38,7 @@ from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.money import sum_usd
-from langchain_finops.records import CallRecord, ChargeRecord
+from langchain_finops.records import CallRecord, ChargeRecord, Outcome
 
 __all__ = ["Observer", "Progress", "arun", "run"]
 
@@ -125,7 +124,6 @@ class _Run:
         with ExitStack() as stack:
             ledger = open_ledger(self.prepared.ledger)
             stack.callback(ledger.close)
-            self.scribe = FinOpsHandler(ledger=ledger, prices=self.prepared.prices)
             self.journal = stack.enter_context(Journal(self.prepared.folder, ledger))
             self.items = {item.id: item for item in self.prepared.dataset.items}
             for result in self.unjudged:
@@ -234,14 +232,16 @@ class _Run:
             last = not tried.try_again or failures == self.prepared.suite.tries
             await self._keep(tried, last=last)
             if last:
-                await self._finish(tried.result)
+                await self._finish(tried)
                 break
             await self._pause(tried, failures)
 
-    async def _finish(self, result: AttemptResult) -> None:
-        self._count(result)
-        if result.status == "completed":
-            await self._judge(result)
+    async def _finish(self, tried: Tried) -> None:
+        self._count(tried.result)
+        if tried.result.status == "completed":
+            outcome = await self._judge(tried.result)
+            if self.bench.trace:
+                await asyncio.to_thread(_tell_langsmith, tried.handler, outcome)
 
     async def _keep(self, tried: Tried, *, last: bool) -> None:
         """Put a try on disk. One that Ctrl-C ended counts as well, unless nothing was paid for it."""
@@ -250,9 +250,10 @@ class _Run:
         self.spent = sum_usd([self.spent, result.known_usd])
         if not (interrupted and self.bench.replays):
             stored = (result.task_id, result.try_number) in self.stored
-            failed = last and result.status != "completed" and not interrupted
-            log = partial(self._log, result, success=False, reason=result.stop_reason) if failed else None
-            await self.journal.keep(attempt=result, records=() if stored else tried.held_back, log=log)
+            records = [] if stored else [*tried.held_back]
+            if last and result.status != "completed" and not interrupted:
+                records.append(self._outcome(result, success=False, reason=result.stop_reason))
+            await self.journal.keep(attempt=result, records=records)
         if interrupted:
             raise asyncio.CancelledError
 
@@ -273,8 +274,8 @@ class _Run:
                 f"{self.prepared.folder}; run again with --retry-errors when it is mended"
             )
 
-    async def _judge(self, result: AttemptResult) -> None:
-        """Judge a stored answer, put the verdicts on disk, and log the outcome in the ledger."""
+    async def _judge(self, result: AttemptResult) -> Outcome:
+        """Judge a stored answer, and put the verdicts on disk and the outcome in the ledger."""
         item = self.items[result.task]
         verdicts: list[Verdict] = []
         for scorer in self.prepared.suite.scorers:
@@ -299,12 +300,15 @@ class _Run:
             )
         success = decide(verdict.success for verdict in verdicts)
         reasons = "; ".join(verdict.reason for verdict in verdicts if verdict.reason) or None
-        await self.journal.keep(verdicts=verdicts, log=partial(self._log, result, success=success, reason=reasons))
+        outcome = self._outcome(result, success=success, reason=reasons)
+        await self.journal.keep(verdicts=verdicts, records=[outcome])
+        return outcome
 
-    def _log(self, result: AttemptResult, *, success: bool | None, reason: str | None) -> None:
-        """Tell the ledger what became of the slot, so that `finops report` knows the cost of a success."""
+    def _outcome(self, result: AttemptResult, *, success: bool | None, reason: str | None) -> Outcome:
+        """What became of the slot, for the ledger: `finops report` knows the cost of a success by it."""
         judged_by = ", ".join(scorer.name for scorer in self.prepared.suite.scorers)
-        self.scribe.log_outcome(task_id=result.task_id, success=success, reason=reason, judged_by=judged_by)
+        now = datetime.now(UTC)
+        return Outcome(task_id=result.task_id, success=success, reason=reason, judged_by=judged_by, at=now)
 
 
 def _unjudged(
@@ -320,6 +324,13 @@ def _unjudged(
         for result in last_tries(attempts).values()
         if result.status == "completed" and judged.get((result.slot, result.try_number), set()) != wanted
     ]
+
+
+def _tell_langsmith(handler: FinOpsHandler, outcome: Outcome) -> None:
+    """Send the outcome as feedback to the trace that this handler saw; in the ledger it is a revision that says the same."""
+    handler.log_outcome(
+        task_id=outcome.task_id, success=outcome.success, reason=outcome.reason, judged_by=outcome.judged_by
+    )
 
 
 def _said(result: AttemptResult) -> str:

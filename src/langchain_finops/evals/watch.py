@@ -64,16 +64,19 @@ class Watch(BaseCallbackHandler):
 
 
 class Witness:
-    """One attempt's view of the run's ledger: passes everything on, and notes what is written.
+    """One attempt's view of the run's ledger: notes what is written, and passes on what was paid for.
 
-    `hold_back=True` keeps the records until `release`. A replay does so: it pays for nothing, and one that is
-    killed must not leave half an attempt behind, which would be counted again when it is resumed.
+    The rest is kept for the journal, which writes many attempts' at once: how the run ended; and with `hold_back=True`
+    everything. A replay does so: it pays for nothing, and one that is killed must not leave half an attempt behind,
+    which would be counted again when it is resumed.
     """
 
     def __init__(self, ledger: Ledger, *, hold_back: bool = False) -> None:
         self._ledger, self._hold_back = ledger, hold_back
         self._lock = threading.Lock()
         self._records: list[Record] = []
+        self._held_back: list[Record] = []
+        self._released = False
 
     @property
     def url(self) -> str:
@@ -87,15 +90,22 @@ class Witness:
             return list(self._records)
 
     def write(self, *records: Record) -> None:
-        """Note the records, and write them unless they are held back."""
+        """Note the records, and write those that must be on disk at once."""
         with self._lock:
             self._records += records
-        if not self._hold_back:
-            self._ledger.write(*records)
+            if self._released:
+                now: Sequence[Record] = records
+            else:
+                now = [] if self._hold_back else [record for record in records if not isinstance(record, RunRecord)]
+                self._held_back += [record for record in records if record not in now]
+        if now:
+            self._ledger.write(*now)
 
-    def release(self) -> None:
-        """Let what comes late, after the attempt has ended, through to the ledger."""
-        self._hold_back = False
+    def release(self) -> list[Record]:
+        """What was held back. What comes later, after the attempt has ended, goes through to the ledger."""
+        with self._lock:
+            self._released = True
+            return list(self._held_back)
 
     def calls(
         self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
