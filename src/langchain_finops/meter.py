@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from langchain_finops.budgets.estimate import PastOutput, charged_usage, expected_output_tokens, tokens_of_bytes
 from langchain_finops.ledger.base import Ledger
@@ -16,7 +16,7 @@ from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
 from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, Record
 from langchain_finops.usage import Usage
 
-__all__ = ["CALL_CLOCK", "Answer", "CallClock", "Endpoint", "Faults", "Meter", "OpenCall"]
+__all__ = ["CALL_CLOCK", "Answer", "CallClock", "Endpoint", "Faults", "Meter", "OpenCall", "Request"]
 
 log = logging.getLogger("langchain_finops")
 
@@ -83,52 +83,51 @@ class Endpoint:
 UNKNOWN_ENDPOINT = Endpoint()
 
 
+class Request(NamedTuple):
+    """How large a call is, as far as its request tells."""
+
+    prompt_tokens: int
+    """Estimated tokens of the prompt and the tools that go with it."""
+    max_tokens: int | None
+    """Its own bound on the tokens of one answer."""
+    answers: int
+    """How many answers it asks for (`n`)."""
+
+
 class OpenCall:
     """A call between its start and its end: one small mutable slot, because every call pays for it."""
 
     __slots__ = (
-        "answers",
         "attribution",
         "call_id",
         "clock",
         "endpoint",
         "first_token_at",
         "invocation_id",
-        "max_tokens",
         "metadata",
-        "prompt_tokens",
         "received_bytes",
-        "record",
+        "request",
         "run_id",
         "started_at",
     )
 
     def __init__(
         self,
-        *,
-        call_id: str,
-        run_id: str,
-        invocation_id: str,
+        ids: tuple[str, str, str],
         attribution: Attribution,
         metadata: Mapping[str, Any],
-        prompt_tokens: Callable[[], int],
+        request: Callable[[], Request],
     ) -> None:
-        self.call_id = call_id
-        self.run_id = run_id
-        self.invocation_id = invocation_id
+        self.call_id, self.run_id, self.invocation_id = ids
         self.attribution = attribution
         self.metadata = metadata
         """Of the callback: LangChain's provider and model names are in it."""
-        self.prompt_tokens = prompt_tokens
-        """Counts the prompt; asked only where no usage is reported."""
+        self.request = request
+        """Measures the request; asked only where no usage is reported, because it takes reading the prompt."""
         self.endpoint = UNKNOWN_ENDPOINT
-        self.max_tokens: int | None = None
-        self.answers = 1
         self.received_bytes = 0
         """Text streamed so far, in UTF-8 bytes."""
         self.first_token_at: datetime | None = None
-        self.record: CallRecord | None = None
-        """What was written when the call closed."""
         clock = CALL_CLOCK.get()
         if clock is not None:
             # A clock that two calls shared would give the second one the first one's times.
@@ -191,7 +190,7 @@ class Meter:
         self._past = PastOutput()
 
     def close(self, call: OpenCall, answer: Answer) -> CallRecord:
-        """Settle a call by its answer, and write it down. Closing again supersedes: a late answer is the truth."""
+        """Settle a call by its answer, and write it down."""
         ended_at = datetime.now(UTC)
         started_at, first_token_at, replayed = call.started_at, call.first_token_at, False
         clock = call.clock
@@ -209,9 +208,35 @@ class Meter:
         else:
             cost = _free(answer.reasons)
         record = self._record(call, answer, reading, cost, (started_at, first_token_at, ended_at))
-        call.record = record
         self.write(record)
         return record
+
+    def supersede(self, call_id: str, answer: Answer) -> tuple[CallRecord, CallRecord] | None:
+        """Replace the estimate of a call by the answer that came after all; both versions, None if nobody knows it.
+
+        What was known at its start is read back from the ledger: keeping it for every call cut off, in case its answer
+        came yet, would keep finished runs in memory.
+        """
+        old = next(self.ledger.calls(history=True, call_id=call_id), None)
+        if old is None:
+            return None
+        metadata = {"ls_provider": old.provider, "ls_model_name": old.requested_model or old.model}
+        request = Request(old.usage.total_input_tokens, None, 1)
+        call = OpenCall((old.call_id, old.run_id, old.invocation_id), old.attribution, metadata, lambda: request)
+        call.endpoint = Endpoint(
+            base_url_host=old.base_url_host, account=old.account, project=old.project, region=old.region
+        )
+        reading = self._read(call, answer, old.started_at)
+        ended_at = datetime.now(UTC)
+        if answer.charged:
+            reading = self._complete(call, answer, reading)
+            cost = self._price(reading, (ended_at - old.started_at).total_seconds())
+        else:
+            cost = _free(answer.reasons)
+        times = (old.started_at, old.first_token_at, ended_at)
+        new = replace(self._record(call, answer, reading, cost, times), revision=old.revision + 1)
+        self.write(new)
+        return old, new
 
     def write(self, record: Record) -> None:
         """Write a record down; a ledger's fault is noted and the run goes on."""
@@ -269,12 +294,11 @@ class Meter:
         reasons = (*reading.reasons, *answer.reasons)
         if usage is None and NO_USAGE_REPORTED not in reasons:
             reasons += (NO_USAGE_REPORTED,)
-        expected = expected_output_tokens(
-            max_tokens=call.max_tokens, past=self._past.mean(path, model), answers=call.answers
-        )
+        prompt_tokens, max_tokens, answers = call.request()
+        expected = expected_output_tokens(max_tokens=max_tokens, past=self._past.mean(path, model), answers=answers)
         usage = charged_usage(
             usage,
-            prompt_tokens=call.prompt_tokens(),
+            prompt_tokens=prompt_tokens,
             received_tokens=tokens_of_bytes(max(call.received_bytes, answer.received_bytes)),
             expected_tokens=expected,
         )
@@ -329,7 +353,6 @@ class Meter:
             region=endpoint.region,
             service_tier=_text(response.get("service_tier")),
             base_url_host=endpoint.base_url_host,
-            revision=0 if call.record is None else call.record.revision + 1,
         )
 
 

@@ -9,17 +9,15 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import Generation, LLMResult
 
 from langchain_finops.budgets.estimate import tokens_of_bytes
-from langchain_finops.meter import NOTHING, UNKNOWN_ENDPOINT, Answer, Endpoint
+from langchain_finops.meter import NOTHING, UNKNOWN_ENDPOINT, Answer, Endpoint, Request
 
 __all__ = [
     "answer_of",
-    "answers_wanted",
     "chunk_bytes",
     "endpoint_of",
     "event_bytes",
-    "max_tokens",
-    "message_tokens",
-    "prompt_tokens",
+    "received_bytes",
+    "request_of",
 ]
 
 MESSAGE_TOKENS = 4
@@ -98,14 +96,18 @@ def event_bytes(event: Mapping[str, Any]) -> int:
     return sum(utf8(value) for name, value in delta.items() if name != "type" and isinstance(value, str))
 
 
-def message_tokens(messages: Iterable[BaseMessage]) -> int:
+def _message_tokens(messages: Iterable[BaseMessage]) -> int:
     """Estimated tokens of a chat prompt, without the tools that go with it."""
     return sum(MESSAGE_TOKENS + _content_tokens(message) for message in messages)
 
 
-def prompt_tokens(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
-    """Estimated tokens of a whole request: messages or text, and the tools it offers."""
-    text = tokens_of_bytes(utf8(prompt)) if isinstance(prompt, str) else message_tokens(prompt)
+def request_of(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> Request:
+    """How large a request is: its prompt, the tools it offers, and the bounds it states."""
+    return Request(_prompt_tokens(prompt, params), _max_tokens(params, metadata), _answers_wanted(params))
+
+
+def _prompt_tokens(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
+    text = tokens_of_bytes(utf8(prompt)) if isinstance(prompt, str) else _message_tokens(prompt)
     tools = params.get("tools") or params.get("functions")
     return text + (tokens_of_bytes(_json_bytes(tools)) if tools else 0)
 
@@ -135,7 +137,7 @@ def _json_bytes(value: object) -> int:
     return utf8(json.dumps(value, default=str, ensure_ascii=False))
 
 
-def max_tokens(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> int | None:
+def _max_tokens(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> int | None:
     """The request's own bound on output tokens; None where it states none."""
     for name in MAX_TOKENS:
         value = params.get(name)
@@ -145,7 +147,7 @@ def max_tokens(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> int | 
     return stated if type(stated) is int and stated > 0 else None
 
 
-def answers_wanted(params: Mapping[str, Any]) -> int:
+def _answers_wanted(params: Mapping[str, Any]) -> int:
     """How many answers the request asks for (`n`)."""
     wanted = params.get("n")
     return wanted if type(wanted) is int and wanted > 1 else 1

@@ -1,9 +1,7 @@
 """`callbacks=[FinOpsHandler()]`: every call metered once, whatever the entry point, and never at the run's risk."""
 
 import functools
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -97,7 +95,6 @@ class FinOpsHandler(GraphCallbackHandler):
         self._recorder = Recorder(Meter(ledger=open_ledger(ledger), prices=book, faults=self._faults), self._defaults)
         self._success = success
         self._feedback = Feedback()
-        self._outcome_lock = threading.Lock()
 
     # --- what users call -----------------------------------------------------------------------------------------
 
@@ -121,7 +118,7 @@ class FinOpsHandler(GraphCallbackHandler):
         Raises BadArguments for an unknown dimension or several at once.
         """
         recorder = self._recorder
-        live = [(run.run_id, run.sums(), run.before) for run in list(recorder.tracker.runs.values())]
+        live = [(run.sums(), run.before) for run in recorder.tracker.open_runs()]
         return recorder.sums.summary((by,) if isinstance(by, str) else tuple(by), live)
 
     def log_outcome(
@@ -359,12 +356,8 @@ class FinOpsHandler(GraphCallbackHandler):
         self._write_outcome(verdict)
 
     def _write_outcome(self, outcome: Outcome) -> Outcome:
-        """Write an outcome as the next revision of its task's."""
-        with self._outcome_lock:  # Two revisions with one number would be taken for the same one written twice.
-            current = next(iter(self.ledger.outcomes(task_id=outcome.task_id)), None)
-            if current is not None:
-                outcome = replace(outcome, revision=current.revision + 1, supersedes=current.revision)
-            self._recorder.meter.write(outcome)
+        """Write an outcome; the ledger numbers the revisions of a task's."""
+        self._recorder.meter.write(outcome)
         self._recorder.sums.judge(outcome)
         self._feedback.send(outcome)
         return outcome

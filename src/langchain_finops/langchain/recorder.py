@@ -12,19 +12,21 @@ from uuid import UUID
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
+from langgraph.types import Command
 
 from langchain_finops.langchain import extract, failures
-from langchain_finops.langchain.attribution import NAMESPACE
 from langchain_finops.langchain.langsmith import Trace, find_tracer, marks
-from langchain_finops.langchain.sums import Sums
+from langchain_finops.langchain.sums import Sums, who_of
 from langchain_finops.langchain.tracker import (
     Node,
     OpenTool,
+    Paused,
     Run,
     RunCall,
     Span,
     Tracker,
     is_node_start,
+    namespace_of,
     retry_attempt,
 )
 from langchain_finops.ledger.totals import Totals
@@ -58,9 +60,9 @@ class Recorder:
         self.meter = meter
         self.tracker = Tracker(defaults)
         self.sums = Sums()
-        self._calls: dict[UUID, RunCall] = {}
-        self._tools: dict[UUID, OpenTool] = {}
-        self._late: OrderedDict[UUID, RunCall] = OrderedDict()
+        self._calls: dict[int, RunCall] = {}
+        self._tools: dict[int, OpenTool] = {}
+        self._late: OrderedDict[int, int] = OrderedDict()
         self._warned = False
 
     # --- calls -----------------------------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ class Recorder:
     ) -> None:
         """Open a call, as a run of its own where it belongs to none."""
         run_id, parent_run_id, metadata, tags = event
-        twin = self._calls.get(run_id)
+        twin = self._calls.get(run_id.int)
         if twin is not None and twin.prompt is prompt:
             return  # The handler is on the model and on the config: one call, told twice.
         tracker = self.tracker
@@ -86,29 +88,26 @@ class Recorder:
         run = span.run
         params = details.get("invocation_params") or {}
         call = RunCall(
-            call_id=run.invocation_id if bare else tracker.name_of(run_id),
-            run_id=run.run_id,
-            invocation_id=run.invocation_id,
-            attribution=attribution,
-            metadata=metadata,
-            prompt_tokens=partial(extract.prompt_tokens, prompt, params),
+            (run.invocation_id if bare else tracker.name_of(run_id), run.run_id, run.invocation_id),
+            attribution,
+            metadata,
+            partial(extract.request_of, prompt, params, metadata),
         )
-        call.run, call.run_key, call.node, call.who = run, run_id, node, who
+        call.run, call.key, call.node, call.who = run, run_id, node, who
         call.prompt, call.twin, call.event_bytes = prompt, twin, 0
         call.batch_size = details.get("batch_size", 1)
         call.unwatch = self._watch(call) if bare else None
-        call.max_tokens, call.answers = extract.max_tokens(params, metadata), extract.answers_wanted(params)
         call.endpoint = extract.endpoint_of(serialized)
         run.open_calls.add(call)
         if node is not None:
             node.open += 1
-        self._calls[run_id] = call
+        self._calls[run_id.int] = call
         if run.trace is not None:
             run.trace.started(run_id)
 
     def stream(self, run_id: UUID, token_bytes: int, event_bytes: int) -> None:
         """Count what is streamed: an aborted stream's answer comes without it."""
-        call = self._calls.get(run_id)
+        call = self._calls.get(run_id.int)
         if call is not None:
             if call.first_token_at is None and (token_bytes or event_bytes):
                 call.first_token_at = datetime.now(UTC)
@@ -118,35 +117,29 @@ class Recorder:
     def end_call(self, run_id: UUID, response: LLMResult) -> None:
         """Settle a call by its answer; one that was settled without is superseded."""
         call = self._take(run_id)
-        late = self._late.pop(run_id, None) if call is None else None
-        of = call or late
-        if of is None:
+        if call is None and run_id.int not in self._late:
             return  # The same end told twice.
-        answer = extract.answer_of(response, batch_size=of.batch_size)
+        answer = extract.answer_of(response, batch_size=1 if call is None else call.batch_size)
         if answer.usage is None:
             answer.received_bytes = extract.received_bytes(response)
-        if call is not None:
-            self._settle(call, answer, "completed")
+        if call is None:
+            self._supersede(run_id, answer)
         else:
-            self._supersede(of, answer)
+            self._settle(call, answer, "completed")
 
     def fail_call(self, run_id: UUID, error: BaseException, response: LLMResult | None) -> None:
         """Settle a call that failed: for nothing if it was refused or never sent, else at its estimate."""
         call = self._take(run_id)
         if call is not None:
-            self._settle(call, _broken(call, error, response), *failures.run_status(error))
-            return
-        late = self._late.get(run_id)
-        answer = None if late is None else _broken(late, error, response)
-        if late is not None and answer is not None and not answer.charged:
-            del self._late[run_id]
-            self._supersede(late, answer)
+            self._settle(call, _broken(error, response, streamed=_streamed(call)), *failures.run_status(error))
+        elif run_id.int in self._late and failures.not_charged(error) is not None:
+            self._supersede(run_id, _broken(error, response, streamed=False))
 
     def _take(self, run_id: UUID) -> RunCall | None:
         """The open call of this id, which from now on is nobody else's to settle."""
-        call = self._calls.pop(run_id, None)
+        call = self._calls.pop(run_id.int, None)
         if call is not None and call.twin is not None:
-            self._calls[run_id] = call.twin
+            self._calls[run_id.int] = call.twin
         return call
 
     def _settle(
@@ -162,32 +155,32 @@ class Recorder:
             call.node.open -= 1
         if call.unwatch is not None:
             call.unwatch()
-        bare = run.root == call.run_key
+        bare = run.root == call.key
         if run.trace is not None and not bare:
-            run.trace.settled(call.run_key, _call_marks(record), ended=told)
+            run.trace.settled(call.key, _call_marks(record), ended=told)
         if bare:
             self.end_run(run, status, reason, told=told)
 
-    def _supersede(self, call: RunCall, answer: Answer) -> None:
+    def _supersede(self, run_id: UUID, answer: Answer) -> None:
         """Replace an estimate by the answer that came after all."""
-        old = call.record
-        new = self.meter.close(call, answer)
-        if old is None:
+        number = self._late.pop(run_id.int, None)
+        versions = None if number is None else self.meter.supersede(_numbered(run_id, number), answer)
+        if versions is None:
             return
-        if self.tracker.runs.get(call.run.root) is call.run:
-            call.run.add_call(call.who, new, replaced=old)
+        old, new = versions
+        run, who = self.tracker.run_of(old), who_of(old.attribution)
+        if run is None:
+            self.sums.amend(who, old, new)
         else:
-            self.sums.amend(call.who, old, new)
+            run.add_call(who, new, replaced=old)
 
     def _abandon(self, call: RunCall, error: BaseException | None) -> None:
         """Settle a call whose end nobody will report, and keep a place for an answer that comes all the same."""
-        if self._calls.get(call.run_key) is not call or self._take(call.run_key) is not call:
+        if self._calls.get(call.key.int) is not call or self._take(call.key) is not call:
             return
         self._settle(call, _missing(error), "cancelled", "CancelledError", told=False)
-        counted = 0 if call.record is None else call.record.usage.total_input_tokens
-        # The prompt must not outlive its run.
-        call.prompt, call.prompt_tokens = None, lambda: counted
-        self._late[call.run_key] = call
+        # Only numbers: of a run that has ended nothing else is kept.
+        self._late[call.key.int] = int(call.call_id.partition(":")[2] or 1)
         while len(self._late) > LATE_KEPT:
             self._late.popitem(last=False)
 
@@ -223,10 +216,11 @@ class Recorder:
         span = tracker.place(parent_run_id, metadata)
         if span is None:
             span = self._open_root(event, name or "chain", inputs)
-        if is_node_start(span, name, metadata):
-            self._start_node(run_id, span, metadata[NAMESPACE])
+        namespace = namespace_of(metadata)
+        if namespace is not None and is_node_start(span, name, namespace, metadata):
+            self._start_node(run_id, span, namespace)
             return
-        if NAMESPACE not in metadata and name is not None:
+        if namespace is None and name is not None:
             span.run.outer_name = name
         attempt = retry_attempt(tags)
         if attempt is not None:
@@ -239,7 +233,7 @@ class Recorder:
         if span is None:
             return None
         run, node = span.run, span.node
-        if node is not None and span.owner == run_id:
+        if node is not None and span.owner == run_id.int:
             if node.open:
                 self._settle_open(run, node, error)
             if error is not None and "|" not in node.namespace and failures.is_pause(error):
@@ -286,19 +280,31 @@ class Recorder:
             revision=run.revision,
         )
         self.meter.write(record)
-        self.sums.fold((run.run_id, run.cells, run.before))
+        self.sums.fold((run.cells, run.before))
         self.tracker.remember(run, status)
         if run.trace is not None:
             run.trace.settled(run.root, _run_marks(run, attribution, status), ended=told, root=True)
 
     def _open_root(self, event: Event, name: str, inputs: object = ...) -> Span:
-        run_id, _, metadata, _ = event
-        span = self.tracker.open_root(run_id, name, metadata, inputs)
+        span = self.tracker.open_run(event.run_id, name, event.metadata)
+        run = span.run
+        if run.thread_id is not None and _resumes(inputs):
+            paused = self.tracker.unfinished(run.thread_id) or self._told_by_ledger(run)
+            if paused is not None:
+                run.resume(paused)
         tracer = find_tracer()
         if tracer is not None:
-            span.run.trace = Trace(tracer)
-            span.run.trace.started(run_id)
+            run.trace = Trace(tracer)
+            run.trace.started(event.run_id)
         return span
+
+    def _told_by_ledger(self, run: Run) -> Paused | None:
+        """The thread's unfinished run, begun by another handler or process, if it was of the same graph."""
+        earlier = list(self.meter.ledger.runs(thread_id=run.thread_id))
+        last = earlier[-1] if earlier else None
+        if last is None or last.status == "completed" or last.name != run.name:
+            return None
+        return Paused(last.run_id, last.steps, last.revision)
 
     def _start_node(self, run_id: UUID, span: Span, namespace: str) -> None:
         run = span.run
@@ -318,7 +324,7 @@ class Recorder:
             self._abandon(call, _NotStarted(error) if call in refused else error)
         for tool in list(run.open_tools):
             if node is None or tool.node is node:
-                self.end_tool(tool.run_key, error or asyncio.CancelledError())
+                self.end_tool(tool.key, error or asyncio.CancelledError())
 
     # --- tools -----------------------------------------------------------------------------------------------------
 
@@ -340,11 +346,11 @@ class Recorder:
         run.open_tools.add(tool)
         if tool.node is not None:
             tool.node.open += 1
-        self._tools[run_id] = tool
+        self._tools[run_id.int] = tool
 
     def end_tool(self, run_id: UUID, error: BaseException | None) -> None:
         """Write a tool's charge down. A tool that paused will run again, and is charged then."""
-        tool = self._tools.pop(run_id, None)
+        tool = self._tools.pop(run_id.int, None)
         if tool is None:
             return
         run = tool.run
@@ -367,7 +373,20 @@ class _NotStarted(Exception):
         super().__init__()
 
 
-def _broken(call: RunCall, error: BaseException, response: LLMResult | None) -> Answer:
+def _resumes(inputs: object) -> bool:
+    """Whether a root's input goes on with what its thread has left unfinished."""
+    return inputs is None or (isinstance(inputs, Command) and inputs.resume is not None)
+
+
+def _numbered(run_id: UUID, number: int) -> str:
+    return str(run_id) if number == 1 else f"{run_id}:{number}"
+
+
+def _streamed(call: RunCall) -> bool:
+    return bool(call.received_bytes or call.event_bytes)
+
+
+def _broken(error: BaseException, response: LLMResult | None, *, streamed: bool) -> Answer:
     """The answer of a call that ended in an error."""
     answer = extract.answer_of(response)
     answer.received_bytes = extract.received_bytes(response)
@@ -375,7 +394,7 @@ def _broken(call: RunCall, error: BaseException, response: LLMResult | None) -> 
     answer.whole = False
     unbilled = failures.not_charged(error)
     # Text that was streamed proves that the model worked, whatever the error says.
-    if unbilled is not None and not call.received_bytes and not call.event_bytes:
+    if unbilled is not None and not streamed:
         answer.charged, answer.reasons = False, (unbilled,)
     else:
         answer.reasons = (failures.reason_of(error),)

@@ -14,11 +14,25 @@ from langchain_finops.ledger.totals import DIMENSIONS, Group, Totals
 from langchain_finops.money import to_pico
 from langchain_finops.records import Attribution, CallRecord, ChargeRecord, Outcome
 
-__all__ = ["KEYS_KEPT", "OTHER", "Cell", "Cells", "RunSums", "Sums", "cell_of_call", "cell_of_charge", "who_of"]
+__all__ = [
+    "DIMENSIONS_KEPT",
+    "KEYS_KEPT",
+    "OTHER",
+    "Cell",
+    "Cells",
+    "RunSums",
+    "Sums",
+    "cell_of_call",
+    "cell_of_charge",
+    "who_of",
+]
 
 KEYS_KEPT = 10_000
 """Keys that a dimension keeps sums of; later ones are summed as `OTHER`."""
 OTHER = "other"
+
+DIMENSIONS_KEPT = tuple(name for name in DIMENSIONS if name != "run")
+"""All but single runs: of a run that has ended a handler keeps nothing but its share in the sums."""
 
 Who = tuple[str | None, ...]
 """The part of a cell that an attribution decides, in the order of `WHO`."""
@@ -26,8 +40,8 @@ WHO = ("agent", "customer", "environment", "node", "project", "release", "role",
 Cell = tuple[Who, str | None, str | None, str | None, int]
 """Who, provider, model, cost status, and the day as an ordinal."""
 Cells = dict[Cell, Totals]
-RunSums = tuple[str | None, Mapping[Cell, Totals], Collection[Cell]]
-"""A logical run's id, the sums of its latest invocation, and the cells that its earlier ones were summed in."""
+RunSums = tuple[Mapping[Cell, Totals], Collection[Cell]]
+"""The sums of a run's latest invocation, and the cells that its earlier ones were summed in."""
 
 
 def who_of(attribution: Attribution) -> Who:
@@ -81,12 +95,12 @@ class Sums:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._total = Group(key=(), totals=Totals())
-        self._by: dict[str, dict[str | None, Group]] = {dimension: {} for dimension in DIMENSIONS}
+        self._by: dict[str, dict[str | None, Group]] = {dimension: {} for dimension in DIMENSIONS_KEPT}
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
 
     def fold(self, run: RunSums) -> None:
         """Add the cells of a run whose invocation has ended."""
-        run_id, cells, before = run
+        cells, before = run
         if not cells:
             return
         with self._lock:
@@ -94,8 +108,8 @@ class Sums:
             self._total.totals.merge(_merged(cells.values()))
             self._total.runs += not before
             for dimension, groups in self._by.items():
-                counted = {_value(dimension, run_id, cell) for cell in before}
-                for value, part in _split(dimension, run_id, cells).items():
+                counted = {_value(dimension, cell) for cell in before}
+                for value, part in _split(dimension, cells).items():
                     group = _group(groups, value)
                     group.totals.merge(_merged(part.values()))
                     group.runs += value not in counted
@@ -110,7 +124,7 @@ class Sums:
             for call, sign in ((old, -1), (new, 1)):
                 cells = {cell_of_call(who, call): Totals()}
                 for dimension, groups in self._by.items():
-                    for value in _split(dimension, call.run_id, cells):
+                    for value in _split(dimension, cells):
                         _group(groups, value).totals.add_call(call, sign)
                 self._total.totals.add_call(call, sign)
 
@@ -119,7 +133,7 @@ class Sums:
         totals = Totals()
         totals.add_charge(charge)
         cells = {cell_of_charge(who, charge): totals}
-        self.fold((None, cells, cells))
+        self.fold((cells, cells))
 
     def judge(self, outcome: Outcome) -> None:
         """Count a task's current outcome in all groups the task has costs in, instead of its former one."""
@@ -133,19 +147,17 @@ class Sums:
 
     def summary(self, by: tuple[str, ...], live: Iterable[RunSums]) -> Summary:
         """Sums by one dimension, or in all for `()`; runs that are still open are counted in."""
-        if len(by) > 1:
+        if len(by) > 1 or (by and by[0] not in DIMENSIONS_KEPT):
             raise BadArguments(
-                f"a handler keeps sums by one dimension at a time, not by {', '.join(by)}: "
-                f"ask handler.ledger.totals({list(by)!r}), which counts everything in the ledger"
+                f"a handler keeps no sums by {', '.join(by)}: choose one of {', '.join(DIMENSIONS_KEPT)}, "
+                f"or ask the ledger, which counts everything in it: handler.ledger.totals({list(by)!r})"
             )
-        if by and by[0] not in DIMENSIONS:
-            raise BadArguments(f"cannot sum by {by[0]!r}: choose one of {', '.join(DIMENSIONS)}")
         with self._lock:
             kept: dict[str | None, Group] = {None: self._total} if not by else self._by[by[0]]
             groups = {value: _copied(group) for value, group in kept.items()}
-            for run_id, cells, before in live:
-                parts = {None: cells} if not by else _split(by[0], run_id, cells)
-                counted = {_value(by[0], run_id, cell) if by else None for cell in before}
+            for cells, before in live:
+                parts = {None: cells} if not by else _split(by[0], cells)
+                counted = {_value(by[0], cell) if by else None for cell in before}
                 for value, part in parts.items():
                     group = _group(groups, value, key=() if not by else None)
                     group.totals.merge(_merged(part.values()))
@@ -191,11 +203,9 @@ def _group(groups: dict[str | None, Group], value: str | None, key: tuple[str | 
     return group
 
 
-def _value(dimension: str, run_id: str | None, cell: Cell) -> str | None:
+def _value(dimension: str, cell: Cell) -> str | None:
     who, provider, model, status, day = cell
     match dimension:
-        case "run":
-            return run_id
         case "provider":
             return provider
         case "model":
@@ -207,13 +217,11 @@ def _value(dimension: str, run_id: str | None, cell: Cell) -> str | None:
     return who[WHO.index(dimension)]
 
 
-def _split(
-    dimension: str, run_id: str | None, cells: Mapping[Cell, Totals]
-) -> Mapping[str | None, Mapping[Cell, Totals]]:
+def _split(dimension: str, cells: Mapping[Cell, Totals]) -> Mapping[str | None, Mapping[Cell, Totals]]:
     """The cells by their value in a dimension."""
     parts: dict[str | None, dict[Cell, Totals]] = {}
     for cell, totals in cells.items():
-        parts.setdefault(_value(dimension, run_id, cell), {})[cell] = totals
+        parts.setdefault(_value(dimension, cell), {})[cell] = totals
     return parts
 
 

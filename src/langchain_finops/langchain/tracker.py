@@ -1,4 +1,7 @@
-"""Which run, node and step an event belongs to. Knows what is open, and forgets a run when it has ended."""
+"""Which run, node and step an event belongs to. Knows what is open, and forgets a run when it has ended.
+
+Everything is keyed by the ids' integers: a UUID's own hash is a Python function, and an event looks up a dozen.
+"""
 
 import threading
 from collections import OrderedDict, deque
@@ -8,7 +11,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
-from langgraph.types import Command
 
 from langchain_finops.langchain.attribution import NAMESPACE, NODE, Said, attribution, node_path, said
 from langchain_finops.langchain.langsmith import Trace
@@ -17,36 +19,47 @@ from langchain_finops.ledger.totals import Totals
 from langchain_finops.meter import OpenCall
 from langchain_finops.records import Attribution, CallRecord, ChargeRecord, RunStatus
 
-__all__ = ["Node", "OpenTool", "Run", "RunCall", "Span", "Tracker"]
+__all__ = [
+    "Node",
+    "OpenTool",
+    "Paused",
+    "Run",
+    "RunCall",
+    "Span",
+    "Tracker",
+    "is_node_start",
+    "namespace_of",
+    "retry_attempt",
+]
 
 NODES_KEPT = 1_000
 """Node executions of an open run that are remembered after their end: a retry of the node is told by its namespace."""
 IDS_KEPT = 10_000
-"""Ids remembered so that one that is given twice names two things."""
+"""Ids remembered, at least, so that one that is given twice names two things."""
 PAUSED_KEPT = 10_000
 """Threads whose run did not complete and may be resumed."""
 RETRY = "retry:attempt:"
 
 
 class Paused(NamedTuple):
-    """What a run that did not complete is remembered by."""
+    """What is known of a run that did not complete, and may be resumed."""
 
     run_id: str
     steps: int
     revision: int
-    cells: frozenset[Cell]
+    cells: frozenset[Cell] = frozenset()
     """What it was summed in so far."""
 
 
 class RunCall(OpenCall):
     """An open call, and where in its run it was made."""
 
-    __slots__ = ("batch_size", "event_bytes", "node", "prompt", "run", "run_key", "twin", "unwatch", "who")
+    __slots__ = ("batch_size", "event_bytes", "key", "node", "prompt", "run", "twin", "unwatch", "who")
 
     run: "Run"
     node: "Node | None"
     who: Who
-    run_key: UUID
+    key: UUID
     """LangChain's id, by which its events come."""
     prompt: object
     """The very object the event brought: a second event with the same one is the same call, told twice."""
@@ -62,11 +75,11 @@ class RunCall(OpenCall):
 class OpenTool:
     """A tool between its start and its end."""
 
-    __slots__ = ("attribution", "charge_id", "name", "node", "run", "run_key", "started_at", "who")
+    __slots__ = ("attribution", "charge_id", "key", "name", "node", "run", "started_at", "who")
 
-    def __init__(self, run: "Run", run_key: UUID, charge_id: str, name: str | None) -> None:
+    def __init__(self, run: "Run", key: UUID, charge_id: str, name: str | None) -> None:
         self.run = run
-        self.run_key = run_key
+        self.key = key
         self.charge_id = charge_id
         self.name = name
         self.started_at = datetime.now(UTC)
@@ -99,12 +112,13 @@ class Span:
 
     __slots__ = ("attempt", "node", "owner", "run")
 
-    def __init__(self, run: "Run", node: Node | None, owner: UUID, attempt: int | None) -> None:
+    def __init__(self, run: "Run", node: Node | None, owner: int, attempt: int | None = None) -> None:
         self.run = run
         self.node = node
         self.owner = owner
         """The runnable whose end is the end of the span."""
         self.attempt = attempt
+        """Which try of `with_retry`; None where there is none."""
 
 
 class Run:
@@ -141,8 +155,7 @@ class Run:
         self.invocation_id = self.run_id = invocation_id
         self.name = name
         self.metadata = metadata
-        thread_id = metadata.get("thread_id")
-        self.thread_id = None if thread_id is None else str(thread_id)
+        self.thread_id = thread_of(metadata)
         self.outer_name = name
         """Name of the latest runnable that began outside all nodes: the graph's, once a node begins."""
         self.graph_name: str | None = None
@@ -153,7 +166,7 @@ class Run:
         self.paused = False
         self.cells: Cells = {}
         self.nodes: deque[str] = deque()
-        self.spans: set[UUID] = set()
+        self.spans: set[int] = set()
         self.open_calls: set[RunCall] = set()
         self.open_tools: set[OpenTool] = set()
         self.trace: Trace | None = None
@@ -161,6 +174,11 @@ class Run:
         self.said: Said | None = None
         self.attribution: Attribution
         self.who: Who
+
+    def resume(self, paused: Paused) -> None:
+        """Go on with a run that did not complete: under its id, counting on."""
+        self.run_id, self.steps, self.revision, self.before = paused
+        self.revision += 1
 
     def add_call(self, who: Who, call: CallRecord, replaced: CallRecord | None = None) -> None:
         """Sum a settled call, instead of the version it supersedes."""
@@ -195,92 +213,81 @@ class Tracker:
 
     def __init__(self, defaults: Attribution) -> None:
         self._defaults = defaults
-        self._spans: dict[UUID, Span] = {}
+        self._spans: dict[int, Span] = {}
         self._nodes: dict[str, Node] = {}
         self._lock = threading.Lock()
-        self._ids: OrderedDict[UUID, int] = OrderedDict()
+        self._ids: dict[int, int] = {}
+        self._older_ids: dict[int, int] = {}
         self._paused: OrderedDict[str, Paused] = OrderedDict()
-        self.runs: dict[UUID, Run] = {}
-        """Runs that are open, by their root."""
+        self._runs: dict[int, Run] = {}
+
+    # --- ids and spans -----------------------------------------------------------------------------------------------
 
     def name_of(self, run_id: UUID) -> str:
         """A record's id. LangChain's own ids are used once; one that the user gives twice gets a number."""
+        key = run_id.int
         with self._lock:
-            count = self._ids.get(run_id, 0) + 1
-            self._ids[run_id] = count
+            count = (self._ids.get(key) or self._older_ids.get(key, 0)) + 1
+            self._ids[key] = count
             if len(self._ids) > IDS_KEPT:
-                self._ids.popitem(last=False)
+                self._ids, self._older_ids = {}, self._ids
         return str(run_id) if count == 1 else f"{run_id}:{count}"
-
-    def is_open(self, run_id: UUID) -> bool:
-        """Whether a runnable's start has been seen, and not its end."""
-        return run_id in self._spans
 
     def span(self, run_id: UUID) -> Span | None:
         """The span of an open runnable."""
-        return self._spans.get(run_id)
+        return self._spans.get(run_id.int)
 
     def place(self, parent_run_id: UUID | None, metadata: Mapping[str, Any]) -> Span | None:
         """Where an event belongs: by its parent, else its namespace, else the context; None for a new root."""
-        span = None if parent_run_id is None else self._spans.get(parent_run_id)
+        span = None if parent_run_id is None else self._spans.get(parent_run_id.int)
         if span is not None:
             return span
-        namespace = metadata.get(NAMESPACE)
+        namespace = namespace_of(metadata)
         node = None if namespace is None else self._nodes.get(namespace)
         if node is not None:
-            return Span(node.run, node, node.run.root, None)
+            return Span(node.run, node, node.run.root.int)
         # RunnableWithFallbacks hands its own parent to its children, and the context tells of itself.
         config = var_child_runnable_config.get()
         manager = None if config is None else config.get("callbacks")
         outer = getattr(manager, "parent_run_id", None)
-        return None if outer is None else self._spans.get(outer)
-
-    def open_root(self, run_id: UUID, name: str, metadata: Mapping[str, Any], inputs: object = ...) -> Span:
-        """Begin a run; one that continues a thread's unfinished run keeps that one's id and goes on counting."""
-        run = Run(run_id, self.name_of(run_id), name, metadata)
-        if run.thread_id is not None and _resumes(inputs):
-            with self._lock:
-                paused = self._paused.pop(run.thread_id, None)
-            if paused is not None:
-                run.run_id, run.steps, run.revision, run.before = paused
-                run.revision += 1
-        self.runs[run_id] = run
-        return self.open_span(run_id, Span(run, None, run_id, None))
+        return self._spans.get(outer.int) if isinstance(outer, UUID) else None
 
     def open_span(self, run_id: UUID, span: Span) -> Span:
         """Remember where the children of a runnable belong."""
-        self._spans[run_id] = span
-        span.run.spans.add(run_id)
+        key = run_id.int
+        self._spans[key] = span
+        span.run.spans.add(key)
         return span
 
     def close_span(self, run_id: UUID) -> Span | None:
         """Forget a runnable that has ended; None if it was not open."""
-        span = self._spans.pop(run_id, None)
+        key = run_id.int
+        span = self._spans.pop(key, None)
         if span is not None:
-            span.run.spans.discard(run_id)
+            span.run.spans.discard(key)
         return span
+
+    # --- nodes -------------------------------------------------------------------------------------------------------
 
     def open_node(self, run_id: UUID, outer: Span, namespace: str) -> Node:
         """Begin an execution of a node, or the next attempt at one."""
-        node = self.node(outer.run, namespace)
+        node = self._node(outer.run, namespace)
         node.attempt += 1
         node.said = None  # Without it the next attempt's calls would be told of as the first one's.
-        self.open_span(run_id, Span(outer.run, node, run_id, None))
+        self.open_span(run_id, Span(outer.run, node, run_id.int))
         return node
 
-    def node(self, run: Run, namespace: str) -> Node:
+    def _node(self, run: Run, namespace: str) -> Node:
         """The execution of a node, which begins with the first event of its namespace."""
         node = self._nodes.get(namespace)
         if node is not None and node.run is run:
             return node
         with run.lock:
             run.steps += 1
-            node = Node(run, namespace, run.steps)
+            node = self._nodes[namespace] = Node(run, namespace, run.steps)
             run.nodes.append(namespace)
-            oldest = run.nodes.popleft() if len(run.nodes) > NODES_KEPT else None
-        self._nodes[namespace] = node
-        if oldest is not None:
-            self._nodes.pop(oldest, None)
+            if len(run.nodes) > NODES_KEPT:
+                self._nodes.pop(run.nodes.popleft(), None)
         return node
 
     def attribute(
@@ -288,10 +295,11 @@ class Tracker:
     ) -> tuple[Node | None, Attribution, Who]:
         """Whom an event belongs to. A node's calls share one attribution while their metadata says the same."""
         run, node = span.run, span.node
-        namespace = metadata.get(NAMESPACE)
+        namespace = namespace_of(metadata)
         if namespace is not None and (node is None or node.namespace != namespace):
-            node = self.node(run, namespace)
-        place, said_of = node or run, said(metadata)
+            node = self._node(run, namespace)
+        place: Node | Run = run if node is None else node
+        said_of = said(metadata)
         tries = retry_attempt(tags) or span.attempt
         if tries is None and place.said == said_of:
             return node, place.attribution, place.who
@@ -314,16 +322,32 @@ class Tracker:
         """Whom something belongs to that happens outside all runs."""
         return attribution(said(metadata), self._defaults, graph_name=None)
 
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def open_run(self, run_id: UUID, name: str, metadata: Mapping[str, Any]) -> Span:
+        """Begin a run."""
+        run = Run(run_id, self.name_of(run_id), name, metadata)
+        self._runs[run_id.int] = run
+        return self.open_span(run_id, Span(run, None, run_id.int))
+
+    def open_runs(self) -> list[Run]:
+        """Runs that have not ended."""
+        return list(self._runs.values())
+
+    def run_of(self, call: CallRecord) -> Run | None:
+        """The open run that a call was made in; None if it has ended."""
+        return next((run for run in self.open_runs() if run.invocation_id == call.invocation_id), None)
+
     def of_run(self, run: Run) -> Attribution:
         """Whom a run belongs to: what its root was told."""
         return attribution(said(run.metadata), self._defaults, graph_name=run.graph_name)
 
     def close_run(self, run: Run) -> bool:
         """Forget a run and all that was open in it; False if it was closed before."""
-        if self.runs.pop(run.root, None) is None:
+        if self._runs.get(run.root.int) is not run or self._runs.pop(run.root.int, None) is None:
             return False
-        for run_id in list(run.spans):
-            self._spans.pop(run_id, None)
+        for key in list(run.spans):
+            self._spans.pop(key, None)
         for namespace in list(run.nodes):
             self._nodes.pop(namespace, None)
         return True
@@ -340,13 +364,27 @@ class Tracker:
                 if len(self._paused) > PAUSED_KEPT:
                     self._paused.popitem(last=False)
 
+    def unfinished(self, thread_id: str) -> Paused | None:
+        """What this handler knows of a thread's run that did not complete; known once, to whoever resumes it."""
+        with self._lock:
+            return self._paused.pop(thread_id, None)
 
-def is_node_start(span: Span, name: str | None, metadata: Mapping[str, Any]) -> bool:
-    """Whether a chain's start is a node's: a router and inner chains carry the node's metadata as well."""
+
+def thread_of(metadata: Mapping[str, Any]) -> str | None:
+    """The thread's id as text."""
+    thread_id = metadata.get("thread_id")
+    return None if thread_id is None else str(thread_id)
+
+
+def namespace_of(metadata: Mapping[str, Any]) -> str | None:
+    """The namespace of the node's execution; None outside graphs."""
     namespace = metadata.get(NAMESPACE)
-    if namespace is None or name != metadata.get(NODE):
-        return False
-    return span.node is None or span.node.namespace != namespace
+    return namespace if isinstance(namespace, str) and namespace else None
+
+
+def is_node_start(span: Span, name: str | None, namespace: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether a chain's start is a node's: a router and inner chains carry the node's metadata as well."""
+    return name == metadata.get(NODE) and (span.node is None or span.node.namespace != namespace)
 
 
 def retry_attempt(tags: list[str] | None) -> int | None:
@@ -355,8 +393,3 @@ def retry_attempt(tags: list[str] | None) -> int | None:
         if tag.startswith(RETRY) and tag[len(RETRY) :].isdigit():
             return int(tag[len(RETRY) :])
     return None
-
-
-def _resumes(inputs: object) -> bool:
-    """Whether a root's input goes on with what its thread has left unfinished."""
-    return inputs is None or (isinstance(inputs, Command) and inputs.resume is not None)
