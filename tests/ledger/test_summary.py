@@ -196,3 +196,16 @@ def test_a_lower_bound_is_rounded_down():
     """`>= $0.1235` would be false of 0.12345."""
     assert show_usd(Decimal("0.12349"), bound=True) == "$0.1234"
     assert show_usd(Decimal("-0.12341"), bound=True) == "-$0.1235"
+
+
+def test_days_are_in_order_even_where_nodes_are_a_tree():
+    """By day the rows run through time; within a day the dearest comes first."""
+    groups = [
+        group("2026-03-02", "a", usd="9"),
+        group("2026-03-01", "a", usd="1"),
+        group("2026-03-01", "b", usd="2"),
+    ]
+    for by in (("day", "node"), ("day", "agent")):
+        rows = Summary(by, groups).rows()
+        assert [row["day"] for row in rows] == ["2026-03-01", "2026-03-01", "2026-03-02"]
+    assert [row["node"] for row in Summary(("day", "node"), groups).rows()] == ["b", "a", "a"]

@@ -167,6 +167,7 @@ def test_an_empty_ledger_has_no_rows_and_keeps_its_fields():
     assert empty.rows == []
     assert report(ledger, (), filters={"agent": "nobody"}).rows == []
     assert empty.fields == full.fields == tuple(full.rows[0]) == tuple(full.total)
+    assert report(ledger, ["agent"]).fields == tuple(report(ledger, ["agent"]).rows[0])
 
 
 def test_unpriced_calls_make_amounts_lower_bounds_and_never_zero():
@@ -316,6 +317,16 @@ def test_the_total_agrees_with_the_rows_while_calls_are_being_written(ledger, mo
 
     assert asked == [("agent",), ()]
     assert result.total["cost_usd"] == sum(row["cost_usd"] for row in result.rows) == Decimal("2.00")
+
+
+def test_programs_need_no_total(ledger, monkeypatch):
+    """JSON and CSV leave the total out; the ledger is then asked once, and the shares are the same."""
+    totals, asked = ledger.totals, []
+    monkeypatch.setattr(ledger, "totals", lambda by, **more: asked.append(by) or totals(by, **more))
+    result = report(ledger, ["agent"], total=False)
+
+    assert asked == [("agent",)]
+    assert [row["share"] for row in json.loads("\n".join(shown(result, "json")))] == [0.5, 0.4, 0.1]
 
 
 def test_every_format_shows_the_same_costs(ledger):

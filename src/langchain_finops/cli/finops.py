@@ -86,12 +86,13 @@ def report_command(
     start, end = _period(since, until)
     given = {"agent": agent, "user": user, "task": task, "model": model, "node": node}
     filters = {name: value for name, value in given.items() if value is not None}
+    for_people = output_format in {OutputFormat.TABLE, OutputFormat.MARKDOWN}
     with _existing_ledger(ledger) as source:
         with busy("Adding up the ledger"):
-            result = report(source, _names(by), since=start, until=end, filters=filters)
+            result = report(source, _names(by), since=start, until=end, filters=filters, total=for_people)
         span = "".join(f", {word} {value}" for word, value in (("since", since), ("until", until)) if value)
         chosen = "".join(f", {name} {value}" for name, value in filters.items())
-        if not result.rows and output_format in {OutputFormat.TABLE, OutputFormat.MARKDOWN}:
+        if for_people and not result.summary.groups:
             typer.echo(_nothing(_place(source), f"{chosen}{span}"))
             return
         caption = f"Cost by {', '.join(result.by) or 'total'}{chosen}{span or ', all time'}, in {_place(source)}"

@@ -21,16 +21,30 @@ UNATTRIBUTED = "unattributed"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Rows of sums, one for each key, dearest first; with `node` among the keys one for each prefix as well."""
+    """Rows of sums, one for each key, dearest first, days in order; with `node` one for each prefix as well."""
 
     by: tuple[str, ...]
     groups: list[Group]
 
     def rows(self) -> list[dict[str, object]]:
         """Return flat rows with stable field names. Amounts are exact Decimals, None where nothing is priced."""
-        if "node" not in self.by:
-            return [_flat(self.by, group) for group in self.groups]
-        return list(_tree_rows(self.by, self.groups))
+        return list(self.each_row())
+
+    def each_row(self) -> Iterator[dict[str, object]]:
+        """Yield what `rows` returns, one by one: a report by task may have a million of them."""
+        if "node" in self.by:
+            yield from _tree_rows(self.by, self.groups)
+            return
+        groups = self.groups
+        if "day" in self.by:
+            groups = sorted(groups, key=lambda group: _day(self.by, group.key))
+        for group in groups:
+            yield _flat(self.by, group)
+
+    def fields(self) -> tuple[str, ...]:
+        """Return the names of the rows' fields in order, which an empty summary has as well."""
+        nothing = Group(key=(None,) * len(self.by), totals=Totals())
+        return tuple(_flat(self.by, nothing, subtree=Totals() if "node" in self.by else None))
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return `rows()` as a frame; amounts stay Decimals, so that sums of them stay exact."""
@@ -38,20 +52,11 @@ class Summary:
             import pandas as pd
         except ImportError as error:
             raise MissingExtra("Summary.to_pandas()", "eval") from error
-        return pd.DataFrame(self.rows(), columns=list(self._fields()))
+        return pd.DataFrame(self.rows(), columns=list(self.fields()))
 
     def total(self) -> Totals:
         """Return the sums over all groups."""
         return merged(group.totals for group in self.groups)
-
-    def _fields(self) -> list[str]:
-        """Column names, which an empty summary has as well."""
-        rows = self.rows()
-        if rows:
-            return list(rows[0])
-        nothing = Group(key=(None,) * len(self.by), totals=Totals())
-        subtree = {"subtree": Totals()} if "node" in self.by else {}
-        return list(_flat(self.by, nothing, **subtree))
 
     def __str__(self) -> str:
         return _plain_table(self)
@@ -86,6 +91,8 @@ def show_usd(amount: Decimal, *, bound: bool = False) -> str:
 
 def printable(text: str) -> str:
     """Return the text without control characters: a name must not move the reader's cursor or break a row."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join("\N{REPLACEMENT CHARACTER}" if category(char) in _UNPRINTABLE else char for char in text)
 
 
@@ -130,6 +137,11 @@ def _cost_usd(totals: Totals) -> Decimal | None:
 Key = tuple[str | None, ...]
 
 
+def _day(by: tuple[str, ...], key: Key) -> str:
+    """The key's day, for sorting; nothing where sums are not by day."""
+    return (key[by.index("day")] or "") if "day" in by else ""
+
+
 def _prefixes(key: Key, place: int) -> list[Key]:
     """The key of each node path on the way from the root to this one, itself included."""
     path = key[place]
@@ -154,7 +166,7 @@ def _tree_rows(by: tuple[str, ...], groups: list[Group]) -> Iterator[dict[str, o
     def order(key: Key) -> tuple[object, ...]:
         rest = (*key[:place], *key[place + 1 :])
         branch = [(-_pico(subtrees[prefix]), prefix[place] or "") for prefix in _prefixes(key, place)]
-        return -elsewhere[rest], [part or "" for part in rest], branch
+        return _day(by, key), -elsewhere[rest], [part or "" for part in rest], branch
 
     for key in sorted(subtrees, key=order):
         group = own.get(key) or Group(key=key, totals=Totals())
@@ -229,6 +241,8 @@ def _aligned(table: list[list[str]], keys: int) -> list[str]:
 
 def cell_width(text: str) -> int:
     """Return the columns it takes on a terminal: letters of Chinese, Japanese and Korean take two."""
+    if text.isascii():
+        return len(text)
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -44,7 +44,8 @@ class Column:
 class Table:
     """What one command shows, in any format."""
 
-    rows: Sequence[Row]
+    rows: Iterable[Row]
+    """May be made while one iterates, and are iterated once."""
     fields: Sequence[str]
     """Names and order of the fields of every row: what JSON and CSV hold."""
     columns: Sequence[Column]
@@ -78,7 +79,9 @@ def exact(value: object) -> object:
         return value.isoformat()
     if isinstance(value, tuple):
         return list(value)
-    return value
+    if value is None or isinstance(value, str | int | float | list | dict):
+        return value
+    raise TypeError(f"no way to write {type(value).__name__} in a table")
 
 
 # --- for programs ------------------------------------------------------------------------------------------------
@@ -97,7 +100,10 @@ def _write_json(table: Table, file: TextIO) -> None:
 
 
 def _json_object(row: Row, fields: Sequence[str]) -> str:
-    return json.dumps({name: exact(row[name]) for name in fields}, allow_nan=False)
+    return _ENCODER.encode({name: row[name] for name in fields})
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, default=exact)
 
 
 def _write_csv(table: Table, file: TextIO) -> None:
@@ -107,6 +113,8 @@ def _write_csv(table: Table, file: TextIO) -> None:
 
 
 def _csv_cell(value: object) -> str:
+    if type(value) is int:  # Most cells: this one test instead of seven halves the time.
+        return str(value)
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -129,11 +137,14 @@ def _write_markdown(table: Table, file: TextIO) -> None:
         file.write(f"{_markdown(table.caption)}\n\n")
     file.write(_bar(_markdown(column.title) for column in table.columns))
     file.write(_bar(":---" if column.name else "---:" for column in table.columns))
-    file.writelines(
-        _bar(_markdown(column.text(row)) for column in table.columns)
-        for row in [*table.rows, *([table.total] if table.total else [])]
-    )
+    file.writelines(_bar(_markdown(column.text(row)) for column in table.columns) for row in _with_total(table))
     file.writelines(f"\n{_markdown(note)}\n" for note in table.notes)
+
+
+def _with_total(table: Table) -> Iterator[Row]:
+    yield from table.rows
+    if table.total is not None:
+        yield table.total
 
 
 def _bar(cells: Iterator[str]) -> str:
@@ -184,14 +195,12 @@ def _width(file: TextIO) -> int | None:
 def _layout(table: Table, width: int | None) -> tuple[str, list[str], list[str]]:
     """Return the head line, the rows' lines, and the total's line if there is one."""
     columns = list(table.columns)
-    rows = [*table.rows, *([table.total] if table.total else [])]
-    texts = [[printable(column.text(row)) for row in rows] for column in columns]
-    natural = [max(map(cell_width, [column.title, *cells])) for column, cells in zip(columns, texts, strict=True)]
+    cells = [[column.title for column in columns]]
+    cells += ([printable(column.text(row)) for column in columns] for row in _with_total(table))
+    natural = [max(cell_width(line[place]) for line in cells) for place in range(len(columns))]
     shown, widths = _chosen(columns, natural, width)
-    lines = [_line(columns, shown, widths, [column.title for column in columns])]
-    lines += [_line(columns, shown, widths, [cells[number] for cells in texts]) for number in range(len(rows))]
-    body_end = 1 + len(table.rows)
-    return lines[0], lines[1:body_end], lines[body_end:]
+    head, *body = (_line(columns, shown, widths, line) for line in cells)
+    return head, body[:-1] if table.total else body, body[-1:] if table.total else []
 
 
 def _chosen(columns: list[Column], natural: list[int], width: int | None) -> tuple[list[int], dict[int, int]]:
