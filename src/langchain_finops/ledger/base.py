@@ -17,7 +17,8 @@ class Ledger(Protocol):
     Readers yield the current version of each record, one for each `call_id`, `charge_id`, `run_id`, task or
     `event_id`, oldest first; `history=True` yields every version. `since` (inclusive) and `until` (exclusive) are
     aware datetimes, compared with `started_at` or `at`. Filters name a field of the record or of its attribution
-    and the value it must have; an unknown name raises BadArguments.
+    and the value it must have; where both have one (`project`) it is the attribution's. An unknown name raises
+    BadArguments. Amounts are kept to the picodollar, and one record holds at most $9.2 million.
     """
 
     @property
@@ -25,8 +26,13 @@ class Ledger(Protocol):
         """Where it is, in the form `open_ledger` takes."""
 
     def write(self, *records: Record) -> None:
-        """Append records, all or none. On return they are durable, or in the spill file; never raises for a full disk
-        or a locked file. Writing an id and revision that is there already changes nothing."""
+        """Append records, all or none. On return they are durable, or in the spill file; a full disk or a locked file
+        raises nothing. Raises LedgerError only where the spill file fails too or the ledger is closed, and BadArguments
+        for a record that no ledger can keep.
+
+        Writing an id and revision that is there already changes nothing. Of runs and outcomes, which several processes
+        may number alike, a different invocation or judgement under a revision that is taken gets the next one.
+        """
 
     def calls(
         self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
@@ -56,14 +62,21 @@ class Ledger(Protocol):
     def totals(
         self, by: Sequence[str] = (), *, since: datetime | None = None, until: datetime | None = None, **filters: object
     ) -> list[Group]:
-        """Exact sums of current versions, grouped by names of `DIMENSIONS`, dearest first; one group for `by=()`."""
+        """Exact sums of current versions, grouped by names of `DIMENSIONS`, dearest first; one group for `by=()`.
+
+        Period and filters pick calls and charges; a field that a record does not have is None. A task counts in each
+        group that it has a call or charge in, if its first call (of all, whatever the filters) is in the period, and of
+        the group's day where groups are of days.
+        """
 
     def forget(self, user_id: str) -> int:
-        """Unlink a person: `user_id` becomes None in all records; return how many named it."""
+        """Unlink a person: `user_id` becomes None in all calls, charges and runs; return how many named it."""
 
     def prune(self, before: datetime) -> int:
-        """Fold calls and charges of UTC days that ended by `before` into daily sums, which `totals` goes on counting;
-        return how many those were."""
+        """Fold calls and charges of UTC days that ended by `before` into daily sums; return how many those were.
+
+        Readers no longer yield them, nor can they be written again; `totals` goes on counting them exactly.
+        """
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was written is durable; False if `timeout` seconds passed first."""

@@ -2,11 +2,11 @@
 
 Postings lie in the order of label, day, party, so that SQLite sums them without sorting. It is asked for two things:
 sums by label (a few thousand rows come back, which Python folds into groups), and which parties occur under which
-label, which gives the distinct runs and tasks of a group. Only where groups are of parties, both come in one.
+label, which gives the distinct runs and tasks of a group. Only where groups are of parties it has to sort.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
 from typing import Any, Final
@@ -66,7 +66,7 @@ class _Sum:
     charges_unpriced: int = 0
     parties: set[int] = field(default_factory=set)
 
-    def add(self, label: _Label, figures: tuple[int, ...]) -> None:
+    def add(self, label: _Label, figures: Sequence[int]) -> None:
         """Count what a row of sums says."""
         records = figures[0]
         if label.is_call:
@@ -100,11 +100,11 @@ def _amounts(figures: list[int]) -> tuple[int, ...]:
 class _Parties:
     """What sums need of parties, by their number. Runs and tasks are numbers too: 0 is none."""
 
-    run: dict[int, int] = field(default_factory=dict)
-    task: dict[int, int] = field(default_factory=dict)
-    task_ids: list[str] = field(default_factory=lambda: [""])
+    run: list[int]
+    task: list[int]
+    task_ids: list[str]
     key: dict[int, int] = field(default_factory=dict)
-    """Which of `keys` is a party's; missing where it does not pass the filters."""
+    """Which of `keys` is a party's; missing where it does not pass the filters. Empty unless groups are of parties."""
     keys: list[Key] = field(default_factory=list)
     """Values of the dimensions; None where a dimension is not a party's."""
 
@@ -123,8 +123,8 @@ class _Question:
         self._by_party = bool(self._party_filters) or not _OF_PARTY.isdisjoint(self._fields)
         self._labels = self._read_labels()
         self._parties = self._read_parties()
-        self._sums: dict[tuple[Key, int, int], _Sum] = {}
-        """By the label's part of the key, the day, and the number of the party's part."""
+        self._sums: dict[tuple[Key, int], dict[int, _Sum]] = {}
+        """By the label's part of the key and the day, then by the number of the party's part."""
 
     def groups(self) -> list[Group]:
         """Sums, then what became of the tasks."""
@@ -137,10 +137,9 @@ class _Question:
     def _rows(self, query: Select[Any]) -> Iterator[Any]:
         """Rows as the driver gives them: SQLAlchemy's own take twice as long. All values in the query are numbers."""
         sql = query.compile(self._connection, compile_kwargs={"literal_binds": True})
-        cursor = self._connection.connection.cursor()
-        cursor.execute(str(sql))
-        while chunk := cursor.fetchmany(10_000):
-            yield from chunk
+        driver: Any = self._connection.connection.dbapi_connection
+        rows: Iterator[Any] = driver.execute(str(sql))
+        return rows
 
     def _read_labels(self) -> dict[int, _Label]:
         """The labels of calls and charges that pass the filters."""
@@ -159,59 +158,64 @@ class _Question:
     def _read_parties(self) -> _Parties:
         c = schema.parties.c
         names = [name for name in (*self._fields, *self._party_filters) if name in _OF_PARTY]
-        parties, runs, tasks = _Parties(), dict[str, int](), dict[str, int]()
-        numbers: dict[Key, int] = {}
+        size = 1 + max((newest or 0 for (newest,) in self._rows(select(func.max(c.party)))), default=0)
+        runs, tasks, numbers = dict[str, int](), dict[str, int](), dict[Key, int]()
+        parties = _Parties(run=[0] * size, task=[0] * size, task_ids=[""])
         for party, run, task, *values in self._rows(select(c.party, c.run_id, c.task_id, *(c[n] for n in names))):
-            parties.run[party] = 0 if run is None else runs.setdefault(run, len(runs) + 1)
-            parties.task[party] = 0 if task is None else tasks.setdefault(task, len(tasks) + 1)
-            known = dict(zip(names, values, strict=True))
-            if self._party_filters and not self._passes(known):
-                continue
-            if self._by_party:
+            if run is not None:
+                parties.run[party] = runs.setdefault(run, len(runs) + 1)
+            if task is not None:
+                parties.task[party] = tasks.setdefault(task, len(tasks) + 1)
+            if self._by_party and self._passes(known := dict(zip(names, values, strict=True))):
                 key = tuple(known.get(name) for name in self._fields)
                 parties.key[party] = numbers.setdefault(key, len(numbers))
         parties.task_ids += tasks
-        parties.keys = list(numbers)
+        parties.keys += numbers
         return parties
 
-    def _passes(self, party: Mapping[str, Any]) -> bool:
-        own = {**party, "tags": json.loads(party.get("tags") or "{}")}
-        return all(own[name] == value for name, value in self._party_filters.items())
+    def _passes(self, party: dict[str, Any]) -> bool:
+        if "tags" in party:
+            party["tags"] = json.loads(party["tags"] or "{}")
+        return all(party[name] == value for name, value in self._party_filters.items())
 
     def _add_figures(self) -> None:
         """Sum up by label, and by day and party where the groups are of those."""
-        keys = [P.label, *([P.day] if self._day is not None or self._by_party else [])]
+        keys = [P.label, *([P.day] if self._by_party or self._day is not None else [])]
         keys += [P.party] if self._by_party else []
-        columns = [*keys, *(literal(0) for _ in range(3 - len(keys)))]
-        for row in self._rows(select(*columns, *_FIGURES).where(*self._where()).group_by(*keys)):
-            label = self._labels.get(row[0])
-            group = self._group(label, row[1], row[2])
-            if row[3] and label is not None and group is not None:
-                group.add(label, row[3:])
-                if self._by_party:
-                    group.parties.add(row[2])
+        columns = (*keys, *(literal(0) for _ in range(3 - len(keys))))
+        number_of, by_party = self._parties.key, self._by_party
+        last: tuple[int, int] | None = None
+        label, groups = None, dict[int, _Sum]()
+        for label_number, day, party, *figures in self._rows(
+            select(*columns, *_FIGURES).where(*self._where()).group_by(*keys)
+        ):
+            if (label_number, day) != last:
+                last, label = (label_number, day), self._labels.get(label_number)
+                groups = {} if label is None else self._groups(label, day)
+            number = number_of.get(party) if by_party else 0
+            if label is None or number is None or not figures[0]:
+                continue
+            group = groups.get(number)
+            if group is None:
+                group = groups[number] = _Sum()
+            group.add(label, figures)
+            if by_party:
+                group.parties.add(party)
 
     def _add_parties(self) -> None:
         """Note which parties occur in the groups; only where groups are not of parties."""
         keys = (P.label, P.day, P.party)
+        last: tuple[int, int] | None = None
+        parties = set[int]()
         there = func.sum(P.records) > 0
-        last, group = None, None
-        for label, day, party in self._rows(select(*keys).where(*self._where()).group_by(*keys).having(there)):
-            if (label, day) != last:
-                last, group = (label, day), self._group(self._labels.get(label), day, 0)
-            if group is not None:
-                group.parties.add(party)
+        for label_number, day, party in self._rows(select(*keys).where(*self._where()).group_by(*keys).having(there)):
+            if (label_number, day) != last:
+                last, label = (label_number, day), self._labels.get(label_number)
+                parties = set() if label is None else self._groups(label, day)[0].parties
+            parties.add(party)
 
-    def _group(self, label: _Label | None, day: int, party: int) -> _Sum | None:
-        """The group that a label, day and party are in; None where the filters leave them out."""
-        number = self._parties.key.get(party) if self._by_party else 0
-        if label is None or number is None:
-            return None
-        key = (label.key, 0 if self._day is None else day, number)
-        group = self._sums.get(key)
-        if group is None:
-            group = self._sums[key] = _Sum()
-        return group
+    def _groups(self, label: _Label, day: int) -> dict[int, _Sum]:
+        return self._sums.setdefault((label.key, 0 if self._day is None else day), {})
 
     def _where(self) -> list[ColumnElement[bool]]:
         """The period; and the labels, where few are meant."""
@@ -228,17 +232,16 @@ class _Question:
         """Groups with their distinct runs and tasks, each let go when it is taken."""
         run, task = self._parties.run, self._parties.task
         while self._sums:
-            (labels, day, number), group = self._sums.popitem()
-            parties = self._parties.keys[number] if self._by_party else labels
-            key = [mine if theirs is None else theirs for mine, theirs in zip(labels, parties, strict=True)]
-            if self._day is not None:
-                key[self._day] = day_of(day * MICROS_PER_DAY)
-            yield (
-                tuple(key),
-                group.totals(),
-                len({run[party] for party in group.parties} - {0}),
-                {task[party] for party in group.parties} - {0},
-            )
+            (labels, day), groups = self._sums.popitem()
+            while groups:
+                number, group = groups.popitem()
+                parties = self._parties.keys[number] if self._by_party else labels
+                key = [mine if theirs is None else theirs for mine, theirs in zip(labels, parties, strict=True)]
+                if self._day is not None:
+                    key[self._day] = day_of(day * MICROS_PER_DAY)
+                runs = {run[party] for party in group.parties}
+                tasks = {task[party] for party in group.parties}
+                yield tuple(key), group.totals(), len(runs - {0}), tasks - {0}
 
     def _belongs(self) -> TaskRule:
         """Which tasks count in the period, and on which day: a task belongs to when its first call began."""
