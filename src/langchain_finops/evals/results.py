@@ -211,6 +211,19 @@ def _mapping(value: object) -> dict[str, object]:
     return value
 
 
+def _known(value: object) -> Decimal:
+    amount = _amount(value)
+    if amount is None:
+        raise TypeError("known_usd is null: an exact amount is expected")
+    return amount
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
+
+
 def _error(value: object) -> CallError | None:
     if value is None:
         return None
@@ -242,10 +255,11 @@ READ: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(
         ("repeat", "try_number", "calls", "unpriced_calls", "estimated_calls", "failed_calls", "replayed_calls"), _whole
     ),
-    **dict.fromkeys(("cost_usd", "known_usd", "contracted_usd", "billed_usd", "charges_usd", "overhead_usd"), _amount),
+    **dict.fromkeys(("cost_usd", "contracted_usd", "billed_usd", "charges_usd", "overhead_usd"), _amount),
+    "known_usd": _known,
     "costs_by_card": lambda value: {name: _amount(amount) for name, amount in _mapping(value).items()},
     "usage": lambda value: {name: _whole(count) for name, count in _mapping(value).items()},
-    "trajectory": lambda value: tuple(_text(node) for node in value) if isinstance(value, list) else _mapping(value),
+    "trajectory": lambda value: tuple(map(_text, _list(value))),
     "started_at": _moment,
     "ended_at": _moment,
     "latency_s": _seconds,
