@@ -488,3 +488,41 @@ cards:
   double: [{{id: double, match: {{model: "gpt-4.1*"}}, rates: {{input_tokens: 2, output_tokens: 20}}}}]
 {more}
 """
+
+
+def test_changed_prices_price_stored_answers_again(workshop: "Workshop") -> None:
+    """A corrected card, or another card set, changes every figure, in the ledger too, and buys nothing."""
+    workshop.run()
+    workshop.calls()
+    text = (workshop.folder / "tasks.yaml").read_text()
+    workshop.suite(text.replace("input_tokens: 1,", "input_tokens: 3,"))
+    corrected = (100 * Decimal(3) + 10 * Decimal(10)) / 1_000_000
+
+    results = workshop.run()
+
+    assert results.repriced == 4
+    assert {result.cost_usd for result in results.attempts} == {corrected}
+    assert all(result.costs_by_card == {"hosted": corrected, "double": 2 * ONE_CALL} for result in results.attempts)
+    assert list(read_attempts(workshop.results)[0]) == list(results.attempts)
+    ledger = open_ledger(workshop.results / "ledger.db")
+    assert [(call.cost_usd, call.revision) for call in ledger.calls()] == [(corrected, 1)] * 4
+    assert len(list(ledger.calls(history=True))) == 8
+    ledger.close()
+
+    double = workshop.run(cards="double")
+    assert {result.cost_usd for result in double.attempts} == {2 * ONE_CALL}
+    ledger = open_ledger(workshop.results / "ledger.db")
+    (total,) = ledger.totals()
+    ledger.close()
+    assert total.totals.cost_usd == 8 * ONE_CALL
+    assert workshop.calls() == []
+
+
+def test_prices_that_cannot_be_looked_up_again_are_told(workshop: "Workshop") -> None:
+    """Without the calls no figure is guessed: the error names the ledger and the remedy."""
+    workshop.run()
+    before = (workshop.results / "attempts.jsonl").read_bytes()
+
+    with pytest.raises(EvalError, match=r"prices have changed, and the ledger .*empty\.db does not have the calls"):
+        workshop.run(cards="double", ledger=workshop.folder / "empty.db")
+    assert (workshop.results / "attempts.jsonl").read_bytes() == before

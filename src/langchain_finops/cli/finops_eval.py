@@ -172,6 +172,8 @@ def _show(results: "Results", output_format: OutputFormat, cards: str | None) ->
         warn(f"{fault}; its slot is tried again by the next run")
     if results.outdated:
         warn(f"{results.outdated} tries at items or configurations that have changed since are left out")
+    if results.repriced:
+        warn(f"prices have changed since: {results.repriced} stored tries were priced again, in the ledger too")
     swallowed = sum(attempt.status == "completed" and attempt.failed_calls > 0 for attempt in results.attempts)
     if swallowed:
         warn(f"{swallowed} attempts were completed although some of their calls failed: see failed_calls in attempts")

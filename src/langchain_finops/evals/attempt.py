@@ -55,6 +55,8 @@ class Bench:
     prices: PriceBook
     books: Mapping[str, PriceBook] = field(default_factory=dict)
     """Price books of the suite's card sets."""
+    priced_by: str | None = None
+    """The card set that `prices` is of."""
     fingerprint: str
     limits: Limits
     recording: "Recording | None" = None
@@ -115,7 +117,7 @@ async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, b
         end = await _run(trial, runnable, _config(trial, try_number, bench, handler, watch), bench.limits, watch)
     clock.stop()
     held_back = witness.release()
-    sums = tally(witness.records, bench.books)
+    sums = tally(witness.records, bench.books, bench.priced_by)
     _correct(end, sums)
     # A thread that goes on may have a call in flight; a fault of the metering may have lost one.
     in_the_dark = watch.abandoned or handler.faults > 0
@@ -297,4 +299,6 @@ def interrupted_result(trial: Trial, try_number: int, bench: Bench, records: Seq
     clock.ended_at = max((call.ended_at for call in calls), default=clock.started_at)
     clock.latency_s = (clock.ended_at - clock.started_at).total_seconds()
     end = _End(status="error", stop_reason=INTERRUPTED)
-    return _result(trial, try_number, bench, end, sums=tally(records, bench.books), watch=Watch(), clock=clock)
+    return _result(
+        trial, try_number, bench, end, sums=tally(records, bench.books, bench.priced_by), watch=Watch(), clock=clock
+    )

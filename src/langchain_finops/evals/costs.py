@@ -1,19 +1,21 @@
 """Adds up what an attempt cost, from the records that its handler wrote."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypedDict
 
 from langchain_finops.evals.faults import is_outage_error
-from langchain_finops.money import sum_usd
+from langchain_finops.money import EXACT, sum_usd
 from langchain_finops.pricing import PriceBook
 from langchain_finops.pricing.cost import PriceKey, Reading
 from langchain_finops.records import CallError, CallRecord, ChargeRecord, Record, RunRecord
-from langchain_finops.usage import METERS_AND_REASONING
+from langchain_finops.usage import METERS_AND_REASONING, Usage
 
-__all__ = ["Sums", "Tally", "tally"]
+__all__ = ["Sums", "Tally", "price_again", "tally"]
 
+NOT_CHARGED = Usage(requests=0)
+"""What the ledger notes of a call that the provider refused, or that never reached it."""
 APART = ("judge", "simulator")
 """Roles whose cost is not that of what is evaluated. A summariser's is: the agent pays it wherever it runs."""
 
@@ -48,6 +50,8 @@ class Tally:
     runs: Sequence[RunRecord]
     """Of each logical run the version written last, oldest first."""
     books: Mapping[str, PriceBook]
+    priced_by: str | None
+    """The card set that the records are priced by."""
 
     def fields(self) -> Sums:
         """The exact sums."""
@@ -59,7 +63,9 @@ class Tally:
             contracted_usd=_sum([*(call.contracted_usd for call in self.calls), *charged]),
             billed_usd=_sum([*(call.billed_usd for call in self.calls), *charged]),
             charges_usd=_sum(charged),
-            costs_by_card={name: self._by(book) for name, book in self.books.items()},
+            costs_by_card={
+                name: _sum(costs) if name == self.priced_by else self._by(book) for name, book in self.books.items()
+            },
             overhead_usd=_sum(record.cost_usd for record in self.apart),
             usage=_usage(self.calls),
             calls=len(self.calls),
@@ -92,11 +98,11 @@ class Tally:
         return errors[-1]
 
     def _by(self, book: PriceBook) -> Decimal | None:
-        return _sum(_repriced(record, book) for record in self.priced)
+        return _sum(price_again(record, book).cost_usd for record in self.priced)
 
 
-def tally(records: Iterable[Record], books: Mapping[str, PriceBook]) -> Tally:
-    """Sort an attempt's records; `books` are the price books of the suite's card sets."""
+def tally(records: Iterable[Record], books: Mapping[str, PriceBook], priced_by: str | None) -> Tally:
+    """Sort an attempt's records; `books` are the price books of the suite's card sets, one of which priced them."""
     current: dict[tuple[str, str], Record] = {}
     for record in records:
         key = _key(record)
@@ -111,6 +117,7 @@ def tally(records: Iterable[Record], books: Mapping[str, PriceBook]) -> Tally:
         ],
         runs=[record for record in mine if isinstance(record, RunRecord)],
         books=books,
+        priced_by=priced_by,
     )
 
 
@@ -152,21 +159,51 @@ def _usage(calls: Iterable[CallRecord]) -> dict[str, int]:
     return {meter: count for meter, count in sums.items() if count}
 
 
-def _repriced(record: CallRecord | ChargeRecord, book: PriceBook) -> Decimal | None:
-    """List cost by another price book."""
+def price_again(record: CallRecord | ChargeRecord, book: PriceBook) -> CallRecord | ChargeRecord:
+    """The same call or charge at another book's prices. What was known to be free of charge stays so."""
     if isinstance(record, ChargeRecord):
         found = book.tool_price(record.name, at=record.at) if record.kind == "tool" and record.name else None
-        return record.cost_usd if found is None else found[0] * record.quantity
-    if record.error is not None and record.cost_usd == 0:
-        return Decimal(0)  # An answer with an HTTP error status, or a request that was never sent, costs nothing.
+        if found is None:
+            return record
+        usd = EXACT.multiply(found[0], record.quantity)
+        return replace(record, cost_usd=usd, cost_status="exact" if usd else "free", card_id=found[1])
+    if record.error is not None and record.usage == NOT_CHARGED:
+        return record
+    cost = book.price(_reading(record), seconds=(record.ended_at - record.started_at).total_seconds())
+    replayed = record.billing_mode == "replay"
+    return replace(
+        record,
+        cost_usd=cost.usd,
+        contracted_usd=cost.contracted_usd,
+        billed_usd=Decimal(0) if replayed and cost.usd is not None else cost.billed_usd,
+        meter_usd={meter: share.amount_usd for meter, share in cost.by_meter.items()} or None,
+        billing_mode="replay" if replayed else cost.billing_mode,
+        cost_status=cost.status,
+        reasons=cost.reasons,
+        card_id=cost.card_id,
+        price_book_hash=book.hash,
+    )
+
+
+def _reading(record: CallRecord) -> Reading:
+    """What the price book is asked for a call, as its record tells."""
+    raw = record.raw_usage or {}
+    speed, geography = raw.get("speed"), raw.get("inference_geo")
     key = PriceKey(
         provider=record.provider,
         model=record.model,
         at=record.started_at,
         requested_model=record.requested_model,
-        tier=record.service_tier,
+        tier=record.service_tier if record.service_tier in ("flex", "priority") else None,
+        speed=speed if isinstance(speed, str) else None,
+        geography=geography if isinstance(geography, str) else None,
         base_url_host=record.base_url_host,
         tags=record.attribution.tags,
     )
-    reading = Reading(usage=record.usage, key=key, estimated=record.estimated)
-    return book.price(reading, seconds=(record.ended_at - record.started_at).total_seconds()).usd
+    return Reading(
+        usage=record.usage,
+        key=key,
+        reported_usd=record.cost_usd if record.cost_status == "reported" else None,
+        cache_hit=record.billing_mode == "cache",
+        estimated=record.estimated,
+    )

@@ -27,6 +27,7 @@ __all__ = [
     "read_attempts",
     "read_run",
     "read_verdicts",
+    "write_attempts",
     "write_run",
 ]
 
@@ -353,13 +354,21 @@ def read_run(folder: Path) -> dict[str, object]:
         raise EvalError(f"{path} cannot be read: {error}") from error
 
 
+def write_attempts(folder: Path, attempts: Iterable[AttemptResult]) -> None:
+    """Write all tries anew, in one piece: a crash leaves the old file or the new one."""
+    _replace(folder / ATTEMPTS, "".join(json.dumps(one.to_json(), ensure_ascii=False) + "\n" for one in attempts))
+
+
 def write_run(folder: Path, run: Mapping[str, object]) -> None:
     """Write `run.json` in one piece: a crash leaves the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f".{RUN}.new"
-    with new.open("w", encoding="utf-8") as file:
-        json.dump(run, file, indent=2, ensure_ascii=False)
-        file.write("\n")
+    _replace(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name}.new")
+    with new.open("wb") as file:
+        file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
-    new.replace(folder / RUN)
+    new.replace(path)

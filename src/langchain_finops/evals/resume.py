@@ -58,6 +58,8 @@ class Results:
     """Those of the scorers as they are now, on the attempts above."""
     outdated: int = 0
     """Tries at items or configurations that have changed since, or are gone: kept on file, counted nowhere."""
+    repriced: int = 0
+    """Stored tries that this run priced again, because prices had changed since."""
     torn: Sequence[Fault] = ()
     """Lines that a crash cut off."""
 

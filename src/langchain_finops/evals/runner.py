@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -19,6 +19,7 @@ from langchain_finops.evals.dataset import Dataset
 from langchain_finops.evals.journal import Journal
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Options, Prepared, prepare
+from langchain_finops.evals.reprice import prices_changed, reprice
 from langchain_finops.evals.results import AttemptResult, Verdict, last_tries, write_run
 from langchain_finops.evals.resume import (
     Earlier,
@@ -83,9 +84,13 @@ async def arun(
         earlier = read_earlier(prepared.folder)
         manifest = _manifest(prepared, earlier)
         check_resumable(prepared, manifest, earlier)
+        again = earlier.attempts and prices_changed(earlier, manifest)
+        if again:
+            earlier = reprice(prepared, earlier)
         write_run(prepared.folder, manifest)
         await _Run(prepared, manifest, earlier, observer).go()
-        return results_of(prepared.folder, manifest, read_earlier(prepared.folder))
+        results = results_of(prepared.folder, manifest, read_earlier(prepared.folder))
+        return replace(results, repriced=len(earlier.attempts) if again else 0)
 
 
 def _manifest(prepared: Prepared, earlier: Earlier) -> dict[str, object]:
@@ -148,6 +153,7 @@ class _Run:
             ledger=ledger,
             prices=prepared.prices,
             books=prepared.books,
+            priced_by=prepared.cards,
             fingerprint=prepared.fingerprint,
             limits=prepared.suite.limits,
             recording=recording,
@@ -327,7 +333,7 @@ def _unjudged(
 
 
 def _tell_langsmith(handler: FinOpsHandler, outcome: Outcome) -> None:
-    """Send the outcome as feedback to the trace that this handler saw; in the ledger it is a revision that says the same."""
+    """Send the outcome as feedback to the trace that this handler saw; the ledger gets it once more, the same."""
     handler.log_outcome(
         task_id=outcome.task_id, success=outcome.success, reason=outcome.reason, judged_by=outcome.judged_by
     )
