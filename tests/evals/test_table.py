@@ -5,6 +5,7 @@ import json
 import math
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -75,14 +76,14 @@ def arm(name: str, costs: Iterable[str | None], successes: Iterable[bool | None]
 
 
 def test_a_row_by_hand() -> None:
-    """$1 and $2 solved, $3 not: $6 for 2 of 3, half of it on a failure, u = -1 -.5 1.5, t(.975, 2) = 4.30265."""
-    found = row(table(arm("a", ["1", "2", "3"], [True, True, False])))
+    """$1 and $1 solved, $4 not: $6 for 2 of 3, two thirds of it on a failure, u = -1 -1 2, t(.975, 2) = 4.30265."""
+    found = row(table(arm("a", ["1", "1", "4"], [True, True, False])))
 
-    factor = math.exp(4.302652729911275 * math.sqrt(1.75 / 3))
+    factor = math.exp(4.302652729911275 * math.sqrt(3 / 3))
     assert (found["tasks"], found["attempts"], found["successes"]) == (3, 3, 2)
     assert found["total_cost_usd"] == Decimal(6)
     assert (found["cost_per_attempt_usd"], found["cost_per_success_usd"]) == (2, 3)
-    assert found["share_spent_on_failures"] == 0.5
+    assert found["share_spent_on_failures"] == pytest.approx(2 / 3)
     assert found["cost_per_success_low"] == pytest.approx(3 / factor)
     assert found["cost_per_success_high"] == pytest.approx(3 * factor)
     assert found["success_rate"] == pytest.approx(2 / 3)
@@ -156,6 +157,27 @@ def test_an_answer_without_a_verdict_is_no_success_and_said() -> None:
     assert "counted as no success: b 1" in notes(made)
 
 
+def test_partial_credit_has_a_name_of_its_own() -> None:
+    """Scores 1, .5 and none at $1 each: $3 for 1.5 points is $2 a credit, mean .5; one success costs $3."""
+    judged = [attempt("a", f"t{n}", "1") for n in range(3)]
+    said = [
+        replace(verdict(one, success=n == 0), score=score)
+        for n, (one, score) in enumerate(zip(judged, (1.0, 0.5, None), strict=True))
+    ]
+
+    found = row(evaluation_table(judged, said))
+
+    assert (found["cost_per_credit_usd"], found["mean_score"], found["cost_per_success_usd"]) == (2, 0.5, 3)
+    assert row(table(arm("a", ["1"], [True])))["cost_per_credit_usd"] is None
+
+
+def test_charges_are_in_the_cost_and_shown_apart() -> None:
+    """A tool's price is part of what the attempt cost."""
+    found = row(table([(attempt("a", "t0", "1", charges_usd=Decimal("0.25")), True)]))
+
+    assert (found["total_cost_usd"], found["charges_usd"]) == (1, Decimal("0.25"))
+
+
 def test_sums_are_exact() -> None:
     """Ten times ten cents are a dollar, and a trillionth is not lost on a million."""
     cheap = row(table(arm("a", ["0.1"] * 10, [True] * 10)))
@@ -219,6 +241,22 @@ def test_the_known_part_of_an_unknown_cost_counts() -> None:
 
     assert row(made)["total_cost_usd"] == Decimal("0.25")
     assert ">= $0.250 (1 unknown)" in written(made)
+
+
+def test_a_lower_bound_is_rounded_down() -> None:
+    """$2 known for 3 successes: at least $0.666, for $0.667 would be more than is known."""
+    made = table(arm("a", ["1", "1", None], [True] * 3))
+
+    assert ">= $0.666 (1 unknown)" in written(made)
+
+
+def test_choosing_the_card_set_of_the_run_changes_nothing() -> None:
+    """The known part of an unknown cost is known under the set's own name as well."""
+    one = attempt("a", "t0", None, known_usd=Decimal("0.25"), costs_by_card={"hosted": None})
+
+    found = row(table([(one, True)], Plan(priced_by="hosted"), cards="hosted"))
+
+    assert found["total_cost_usd"] == Decimal("0.25")
 
 
 def test_costs_all_unknown_are_not_zero() -> None:
@@ -288,6 +326,13 @@ def test_a_stopped_run_is_compared_on_what_is_complete() -> None:
     assert "?: not placed" in notes(made)
 
 
+def test_nothing_in_common_is_no_comparison() -> None:
+    """b ran on other tasks than a."""
+    made = table([(attempt("a", "t0"), True), (attempt("b", "t1"), True)])
+
+    assert (row(made, "b")["verdict_why"], row(made, "b")["vs_baseline_tasks"]) == ("fewer than 2 tasks in common", 0)
+
+
 def test_a_task_without_all_its_repeats_is_not_paired() -> None:
     """b lacks one repeat of t0: that task is compared with nothing."""
     judged = [(attempt(name, f"t{n}", repeat=r), True) for name in "ab" for n in range(3) for r in range(2)]
@@ -299,9 +344,12 @@ def test_a_task_without_all_its_repeats_is_not_paired() -> None:
 def test_the_plan_says_what_is_missing_and_what_does_not_belong() -> None:
     """Order, tasks and repeats are the plan's: a removed task is left out, one not started is missing."""
     judged = [(attempt(name, task), True) for task in ("t0", "removed") for name in ("b", "a", "gone")]
+    judged += [(attempt("a", "t0", repeat=2), True)]
+    plan = Plan(configurations=("a", "b", "c"), tasks=("t0", "t1"), repeats=2)
 
-    made = table(judged, Plan(configurations=("a", "b", "c"), tasks=("t0", "t1"), repeats=2))
+    made, any_repeat = table(judged, plan), table(judged, replace(plan, repeats=None))
 
+    assert [each["attempts"] for each in any_repeat.rows] == [2, 1, 0]
     assert [each["configuration"] for each in made.rows] == ["a", "b", "c"]
     assert [each["attempts"] for each in made.rows] == [1, 1, 0]
     assert {each["planned_attempts"] for each in made.rows} == {4}
@@ -343,7 +391,7 @@ def test_the_cheapest_of_many_is_labelled_selected() -> None:
     made = table(three)
 
     assert [each["selected"] for each in made.rows] == [False, True, False]
-    assert "selected: b has the lowest cost per success of 3" in notes(made)
+    assert "selected: b, on the frontier too, has the lowest cost per success of 3" in notes(made)
     assert "selected" in written(made)
     assert not any(each["selected"] for each in table(three[:8]).rows)
 

@@ -115,7 +115,8 @@ def _rate(arm: Arm, options: TableOptions) -> Figures:
         "k": repeats,
         "pass_hat_k": repeats and stats.pass_hat_k(successes, sums.attempts, repeats),
         "pass_at_k": repeats and stats.pass_at_k(successes, sums.attempts, repeats),
-        "mean_score": math.fsum(scored) / len(scored) if scored else None,
+        # Of all attempts, as in the cost per credit: one that never answered has no score to its credit.
+        "mean_score": math.fsum(scored) / len(arm.slots) if scored else None,
     }
 
 
@@ -132,6 +133,7 @@ def _money(arm: Arm) -> Figures:
         "cost_per_attempt_usd": _ratio(sums.cost, sums.attempts) if arm.slots and not all_unknown else None,
         # A share of what is known would be a share of something else.
         "share_spent_on_failures": float(failed / total) if total > 0 and not unknown else None,
+        "charges_usd": _all_known([attempt.charges_usd for attempt in arm.tries]),
         "contracted_usd": _all_known([attempt.contracted_usd for attempt in arm.tries]),
         "billed_usd": _all_known([attempt.billed_usd for attempt in arm.tries]),
         "overhead_usd": _all_known([attempt.overhead_usd for attempt in arm.tries]),

@@ -22,7 +22,7 @@ FIELDS = (
     *("level", "tasks_needed", "half_width"),
     *("cost_per_credit_usd", "cost_per_credit_low", "cost_per_credit_high"),
     *("expected_cost_usd", "expected_cost_low", "expected_cost_high"),
-    *("contracted_usd", "billed_usd", "overhead_usd"),
+    *("charges_usd", "contracted_usd", "billed_usd", "overhead_usd"),
     *("input_tokens", "cache_read_tokens", "output_tokens"),
     *("calls", "unpriced_calls", "estimated_calls", "replayed_calls", "latency_p50_s", "latency_p95_s"),
     *("frontier", "frontier_status", "incremental_against", "incremental_usd_per_success", "incremental_identified"),
@@ -256,8 +256,8 @@ def _marks(computed: Computed) -> Iterator[str]:
     for row in rows:
         if row["selected"]:
             yield (
-                f"selected: {row['configuration']} has the lowest cost per success of {len(rows)}, and is on the "
-                "frontier; picked by its figure, so its interval is too good: confirm it on fresh tasks."
+                f"selected: {row['configuration']}, on the frontier too, has the lowest cost per success of "
+                f"{len(rows)}; picked by its figure, so its interval is too good: confirm it on fresh tasks."
             )
     unplaced = [row["configuration"] for row in rows if row["frontier"] is None]
     if unplaced:

@@ -7,6 +7,7 @@ import pytest
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.reports import stats
+from langchain_finops.reports.stats import bootstrap
 
 COST = [1.0, 2.0, 0.5, 4.0, 1.5, 3.0, 2.5, 0.7, 5.0, 1.1, 2.2, 0.9, 3.3, 1.8, 2.6, 0.6, 4.4, 1.3, 2.9, 1.7]
 WON = [1, 1, 1, 0, 1, 0, 1, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 0]
@@ -30,6 +31,16 @@ def test_it_agrees_with_scipys_bca() -> None:
 
     assert found.low == pytest.approx(2.0375, rel=0.02)
     assert found.high == pytest.approx(6.3333, rel=0.02)
+
+
+def test_the_bias_is_corrected_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 of 1,000 resamples below the point: z0 = .253347, so the 7.308% and 99.318% quantiles: the 73rd and 995th."""
+    ratios = [(place + 0.5) / 300 for place in range(1_000)]
+    monkeypatch.setattr(bootstrap, "_resampled", lambda *_: ratios)
+
+    found = stats.bca_interval([1.0, 3.0], [1, 1], [1, 1], generator=np.random.default_rng(1), resamples=1_000)
+
+    assert found == stats.Interval(ratios[72], ratios[994], 0.95)
 
 
 def test_resamples_without_success_count_as_infinite() -> None:

@@ -219,11 +219,12 @@ def test_repeats_that_always_agree_count_as_one() -> None:
 
 
 def test_repeats_are_never_worth_more_than_they_are() -> None:
-    """Every task solved once of twice: no variance over tasks, and yet not more than 20 attempts."""
-    found = stats.success_rate([1] * 10, [2] * 10)
+    """Solved once of twice, every task or all but one: .2475 / .0025 would be 99 attempts, and there are 20."""
+    none, little = stats.success_rate([1] * 10, [2] * 10), stats.success_rate([1] * 9 + [2], [2] * 10)
 
-    assert found is not None
-    assert found.effective_attempts == 20
+    assert none is not None
+    assert little is not None
+    assert (none.effective_attempts, little.effective_attempts) == (20, 20)
 
 
 @pytest.mark.parametrize("won", [0, 3])

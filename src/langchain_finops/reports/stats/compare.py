@@ -115,18 +115,18 @@ def _means(sums: TaskSums) -> TaskSums:
 
 
 def _why_no_ratio(a: TaskSums, b: TaskSums, successes: tuple[float, float]) -> str | None:
+    if a.tasks < 2:
+        return "fewer than 2 tasks in common"
     if a.unknown or b.unknown:
         return "unknown costs"
     if min(math.fsum(a.cost), math.fsum(b.cost)) <= 0:
         return "free"
-    if min(successes) <= 0:
-        return "no success"
-    return "fewer than 2 tasks in common" if a.tasks < 2 else None
+    return "no success" if min(successes) <= 0 else None
 
 
 def _no_ratio(a: TaskSums, b: TaskSums, successes: tuple[float, float], why: str) -> PairedRatio:
     p_value, better = 1.0, None
-    if why == "no success" and a.tasks >= 2 and max(successes) > 0:
+    if why == "no success" and max(successes) > 0:
         better = successes[1] <= 0
         loser, other = (b, a) if better else (a, b)
         p_value = _p_of_no_success(loser, other)
