@@ -1,0 +1,223 @@
+"""Recording and replay through the runner: a real OpenAI client against a server on this machine, then without it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from langchain_finops.errors import BadArguments, EvalError, RecordingMissing
+from langchain_finops.ledger import open_ledger
+from langchain_finops.money import sum_usd
+
+if TYPE_CHECKING:
+    from tests.evals.conftest import Workshop
+
+AGENT = """
+import os
+from typing import TypedDict
+
+from langchain_openai import ChatOpenAI
+from langgraph.graph import END, START, StateGraph
+
+
+class State(TypedDict, total=False):
+    number: int
+    answer: str
+
+
+def build(configuration):
+    model = ChatOpenAI(
+        model="gpt-4.1-mini", base_url=os.environ.get("SERVER", "http://127.0.0.1:9/v1"), api_key="secret",
+        temperature=configuration["temperature"], max_retries=0,
+    )
+
+    async def first(state: State) -> State:
+        return {"answer": (await model.ainvoke(f"double {state['number']}")).content}
+
+    async def second(state: State) -> State:
+        return {"answer": (await model.ainvoke(f"check {state['answer']}")).content}
+
+    graph = StateGraph(State)
+    graph.add_node("first", first)
+    graph.add_node("second", second)
+    graph.add_edge(START, "first")
+    graph.add_edge("first", "second")
+    graph.add_edge("second", END)
+    return graph.compile()
+"""
+
+SUITE = """
+target: agent:build
+scorer: exact
+configurations:
+  - {name: cold, temperature: 0.0}
+  - {name: hot, temperature: 1.0}
+repeats: 2
+recording: tasks.recording.jsonl
+cards:
+  hosted: [{id: hosted, match: {model: "gpt-4.1*"}, rates: {input_tokens: 1, output_tokens: 10}}]
+  own: [{id: own, match: {model: "gpt-4.1*"}, self_hosted: {usd_per_instance_hour: 3600}}]
+"""
+
+
+class Server(BaseHTTPRequestHandler):
+    """Doubles numbers; each answer differs in its token count, so that a mixed-up replay is noticed."""
+
+    asked = 0
+    failing = 0
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        kind = type(self)
+        kind.asked += 1
+        word, _, number = body["messages"][-1]["content"].partition(" ")
+        if kind.failing:
+            kind.failing -= 1
+            self._answer(503, {"error": {"message": "busy", "code": "busy"}})
+            return
+        text = str(int(number) * 2) if word == "double" else number
+        usage = {"prompt_tokens": kind.asked, "completion_tokens": 1, "total_tokens": kind.asked + 1}
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        answer = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"], "usage": usage}
+        self._answer(200, {**answer, "choices": [choice]})
+
+    def _answer(self, status: int, content: dict[str, object]) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        if status == 503:
+            self.send_header("retry-after", "0")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
+    kind = type("ThisServer", (Server,), {"asked": 0, "failing": 0})
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    monkeypatch.setenv("SERVER", f"http://127.0.0.1:{listening.server_port}/v1")
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    yield kind
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.fixture
+def recorded(workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch) -> "Workshop":
+    """A workshop whose recording is made, and whose server is out of reach."""
+    (workshop.folder / "agent.py").write_text(AGENT)
+    workshop.suite(SUITE)
+    workshop.data(number=[1, 2, 3])
+    recording = workshop.run(mode="record")
+    assert server.asked == 24
+    assert {result.status for result in recording.attempts} == {"completed"}
+    monkeypatch.delenv("SERVER")
+    return workshop
+
+
+def figures(results: object) -> dict[object, object]:
+    return {
+        (result.slot, result.try_number): (
+            result.status,
+            json.dumps(result.answer, sort_keys=True),
+            result.cost_usd,
+            dict(result.usage),
+            result.trajectory,
+        )
+        for result in results.attempts
+    }
+
+
+def test_a_replay_is_what_was_recorded(recorded: "Workshop") -> None:
+    """Answers, tokens, cost and recorded latency come out the same at any concurrency; nothing is billed."""
+    live = recorded.run(mode="record")
+
+    for concurrency in (1, 7):
+        replay = recorded.run(concurrency=concurrency, fresh=True)
+
+        assert figures(replay) == figures(live)
+        assert replay.run["mode"] == "replay"
+        assert {result.billed_usd for result in replay.attempts} == {0}
+        assert {result.replayed_calls for result in replay.attempts} == {2}
+    again = recorded.run(fresh=True)
+    latencies = {(result.slot): result.latency_s for result in again.attempts}
+    assert latencies == {result.slot: result.latency_s for result in replay.attempts}
+    costs = {result.slot: result.costs_by_card["own"] for result in again.attempts}
+    assert costs == {result.slot: result.costs_by_card["own"] for result in replay.attempts}
+    assert all(cost is not None and cost > 0 for cost in costs.values())
+
+
+def test_a_card_set_by_the_hour_prices_the_recorded_time(recorded: "Workshop") -> None:
+    """Chosen for the run or computed besides, a self-hosted card gives the same cost of a replay, to the picodollar."""
+    besides = {result.slot: result.costs_by_card["own"] for result in recorded.run().attempts}
+
+    chosen = recorded.run(cards="own", fresh=True)
+
+    assert {result.slot: result.cost_usd for result in chosen.attempts} == besides
+    assert {result.slot: result.costs_by_card["own"] for result in chosen.attempts} == besides
+    ledger = open_ledger(chosen.run["ledger"])
+    (total,) = ledger.totals()
+    ledger.close()
+    assert total.totals.cost_usd == sum_usd(list(besides.values()))
+    assert total.totals.billed_usd == 0
+
+
+def test_a_replay_that_lost_lines_adds_up_the_same(recorded: "Workshop") -> None:
+    """A crash between ledger and results costs a replay nothing: no call is counted twice."""
+    whole = recorded.run()
+    path = recorded.results / "attempts.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:7]) + lines[7][:30])
+
+    again = recorded.run()
+
+    assert figures(again) == figures(whole)
+    ledger = open_ledger(recorded.results / "ledger.db")
+    (total,) = ledger.totals()
+    ledger.close()
+    assert total.totals.cost_usd == sum_usd([result.cost_usd for result in again.attempts])
+    assert total.totals.calls == 24
+
+
+def test_what_was_not_recorded_ends_the_run(recorded: "Workshop") -> None:
+    """A replay that lacks a call names the slot and what changed; it does not count as a failure."""
+    recorded.data(number=[1, 2, 3, 4])
+
+    with pytest.raises(RecordingMissing, match=r"task 't4', repeat 0.*--record"):
+        recorded.run()
+
+
+def test_errors_are_replayed_as_they_were(
+    workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tries that failed while recording fail again in the replay, and their successors answer."""
+    (workshop.folder / "agent.py").write_text(AGENT)
+    workshop.suite(SUITE.replace("repeats: 2", "concurrency: 1"))
+    workshop.data(number=[1])
+    server.failing = 2
+    live = workshop.run(mode="record")
+    monkeypatch.delenv("SERVER")
+
+    replay = workshop.run()
+
+    assert [result.status for result in live.attempts] == ["error", "error", "completed", "completed"]
+    assert figures(replay) == figures(live)
+
+
+def test_a_replay_needs_its_recording(workshop: "Workshop") -> None:
+    """A recording that is named and not there, or not named and asked for, is one sentence with the remedy."""
+    workshop.suite(SUITE)
+    with pytest.raises(EvalError, match=r"tasks\.recording\.jsonl is not there: make it with --record"):
+        workshop.run()
+    workshop.suite(SUITE.replace("recording: tasks.recording.jsonl", ""))
+    with pytest.raises(BadArguments, match=r"names no recording: add `recording: FILE\.jsonl`"):
+        workshop.run(mode="record")
