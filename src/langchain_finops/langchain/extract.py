@@ -31,7 +31,7 @@ ACCOUNTS = ("openai_organization", "organization")
 REGIONS = ("region_name", "location")
 
 
-def answer_of(response: LLMResult | None, *, batch_size: int = 1) -> Answer:
+def answer_of(response: LLMResult | None) -> Answer:
     """What an answer reports. With `n` > 1 each generation repeats the whole usage, so the first one speaks for all."""
     generations = response.generations if response is not None else ()
     first = generations[0][0] if generations and generations[0] else None
@@ -45,9 +45,7 @@ def answer_of(response: LLMResult | None, *, batch_size: int = 1) -> Answer:
         return Answer(usage=usage or None, response=metadata or output)
     info = (first.generation_info if first is not None else None) or NOTHING
     usage = output.get("token_usage") or _ollama_usage(info)
-    # LangChain gives the whole request's usage to its first prompt and an empty one to each of the others.
-    elsewhere = batch_size > 1 and output.get("token_usage") == {}
-    return Answer(usage=usage or None, response={**output, **info}, counted_elsewhere=elsewhere)
+    return Answer(usage=usage or None, response={**output, **info})
 
 
 def received_bytes(response: LLMResult | None) -> int:

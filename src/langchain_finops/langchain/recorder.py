@@ -5,19 +5,30 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
-from langgraph.types import Command
 
 from langchain_finops.langchain import extract, failures
-from langchain_finops.langchain.langsmith import Trace, find_tracer, marks
+from langchain_finops.langchain.langsmith import Trace, find_tracer
+from langchain_finops.langchain.settling import (
+    NotStarted,
+    broken,
+    marks_of_call,
+    marks_of_run,
+    missing,
+    model_name,
+    numbered,
+    resumes,
+    streamed,
+    tool_charge,
+)
 from langchain_finops.langchain.sums import Sums, who_of
 from langchain_finops.langchain.tracker import (
+    Batch,
     Node,
     OpenTool,
     Paused,
@@ -29,9 +40,8 @@ from langchain_finops.langchain.tracker import (
     namespace_of,
     retry_attempt,
 )
-from langchain_finops.ledger.totals import Totals
 from langchain_finops.meter import Answer, Meter
-from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, CostStatus, RunRecord, RunStatus
+from langchain_finops.records import Attribution, RunRecord, RunStatus
 
 __all__ = ["Event", "Recorder"]
 
@@ -41,7 +51,6 @@ STEPS_UNWATCHED = 25
 """Steps after which a run without any limit is worth a word."""
 LATE_KEPT = 1_000
 """Calls settled without an end whose answer may still come."""
-CANCELLED = CallError(error_class="CancelledError")
 
 
 class Event(NamedTuple):
@@ -62,6 +71,7 @@ class Recorder:
         self.sums = Sums()
         self._calls: dict[int, RunCall] = {}
         self._tools: dict[int, OpenTool] = {}
+        self._batches: dict[int, Batch] = {}
         self._late: OrderedDict[int, int] = OrderedDict()
         self._warned = False
 
@@ -83,7 +93,7 @@ class Recorder:
         span = tracker.place(parent_run_id, metadata)
         bare = span is None
         if span is None:
-            span = self._open_root(event, _model_name(serialized, metadata))
+            span = self._open_root(event, model_name(serialized, metadata))
         node, attribution, who = tracker.attribute(span, metadata, tags)
         run = span.run
         params = details.get("invocation_params") or {}
@@ -95,7 +105,7 @@ class Recorder:
         )
         call.run, call.key, call.node, call.who = run, run_id, node, who
         call.prompt, call.twin, call.event_bytes = prompt, twin, 0
-        call.batch_size = details.get("batch_size", 1)
+        call.batch = self._batch(params) if isinstance(prompt, str) and details.get("batch_size", 1) > 1 else None
         call.unwatch = self._watch(call) if bare else None
         call.endpoint = extract.endpoint_of(serialized)
         run.open_calls.add(call)
@@ -119,7 +129,10 @@ class Recorder:
         call = self._take(run_id)
         if call is None and run_id.int not in self._late:
             return  # The same end told twice.
-        answer = extract.answer_of(response, batch_size=1 if call is None else call.batch_size)
+        answer = extract.answer_of(response)
+        if call is not None and call.batch is not None:
+            answer.counted_elsewhere = answer.usage is None and call.batch.reported
+            call.batch.reported = call.batch.reported or answer.usage is not None
         if answer.usage is None:
             answer.received_bytes = extract.received_bytes(response)
         if call is None:
@@ -131,9 +144,16 @@ class Recorder:
         """Settle a call that failed: for nothing if it was refused or never sent, else at its estimate."""
         call = self._take(run_id)
         if call is not None:
-            self._settle(call, _broken(error, response, streamed=_streamed(call)), *failures.run_status(error))
+            self._settle(call, broken(error, response, streamed=streamed(call)), *failures.run_status(error))
         elif run_id.int in self._late and failures.not_charged(error) is not None:
-            self._supersede(run_id, _broken(error, response, streamed=False))
+            self._supersede(run_id, broken(error, response, streamed=False))
+
+    def _batch(self, params: Mapping[str, Any]) -> Batch:
+        batch = self._batches.get(id(params))
+        if batch is None:
+            batch = self._batches[id(params)] = Batch(params)
+        batch.open += 1
+        return batch
 
     def _take(self, run_id: UUID) -> RunCall | None:
         """The open call of this id, which from now on is nobody else's to settle."""
@@ -155,16 +175,20 @@ class Recorder:
             call.node.open -= 1
         if call.unwatch is not None:
             call.unwatch()
+        if call.batch is not None:
+            call.batch.open -= 1
+            if not call.batch.open:
+                self._batches.pop(id(call.batch.params), None)
         bare = run.root == call.key
         if run.trace is not None and not bare:
-            run.trace.settled(call.key, _call_marks(record), ended=told)
+            run.trace.settled(call.key, marks_of_call(record), ended=told)
         if bare:
             self.end_run(run, status, reason, told=told)
 
     def _supersede(self, run_id: UUID, answer: Answer) -> None:
         """Replace an estimate by the answer that came after all."""
         number = self._late.pop(run_id.int, None)
-        versions = None if number is None else self.meter.supersede(_numbered(run_id, number), answer)
+        versions = None if number is None else self.meter.supersede(numbered(run_id, number), answer)
         if versions is None:
             return
         old, new = versions
@@ -178,7 +202,7 @@ class Recorder:
         """Settle a call whose end nobody will report, and keep a place for an answer that comes all the same."""
         if self._calls.get(call.key.int) is not call or self._take(call.key) is not call:
             return
-        self._settle(call, _missing(error), "cancelled", "CancelledError", told=False)
+        self._settle(call, missing(error), "cancelled", "CancelledError", told=False)
         # Only numbers: of a run that has ended nothing else is kept.
         self._late[call.key.int] = int(call.call_id.partition(":")[2] or 1)
         while len(self._late) > LATE_KEPT:
@@ -236,6 +260,7 @@ class Recorder:
         if node is not None and span.owner == run_id.int:
             if node.open:
                 self._settle_open(run, node, error)
+            self.tracker.close_node(node)
             if error is not None and "|" not in node.namespace and failures.is_pause(error):
                 run.paused = True
         if run.root != run_id:
@@ -283,12 +308,12 @@ class Recorder:
         self.sums.fold((run.cells, run.before))
         self.tracker.remember(run, status)
         if run.trace is not None:
-            run.trace.settled(run.root, _run_marks(run, attribution, status), ended=told, root=True)
+            run.trace.settled(run.root, marks_of_run(run, attribution, status), ended=told, root=True)
 
     def _open_root(self, event: Event, name: str, inputs: object = ...) -> Span:
         span = self.tracker.open_run(event.run_id, name, event.metadata)
         run = span.run
-        if run.thread_id is not None and _resumes(inputs):
+        if run.thread_id is not None and resumes(inputs):
             paused = self.tracker.unfinished(run.thread_id) or self._told_by_ledger(run)
             if paused is not None:
                 run.resume(paused)
@@ -321,7 +346,7 @@ class Recorder:
         calls.sort(key=lambda call: call.started_at)
         refused = calls[-1:] if error is not None and failures.not_started(error) else []
         for call in calls:
-            self._abandon(call, _NotStarted(error) if call in refused else error)
+            self._abandon(call, NotStarted(error) if call in refused else error)
         for tool in list(run.open_tools):
             if node is None or tool.node is node:
                 self.end_tool(tool.key, error or asyncio.CancelledError())
@@ -359,91 +384,7 @@ class Recorder:
         if tool.node is not None:
             tool.node.open -= 1
         if error is None or not failures.is_pause(error):
-            run.add_charge(tool.who, self.meter.charge(_tool_charge(tool, error)))
+            run.add_charge(tool.who, self.meter.charge(tool_charge(tool, error)))
         if run.root == run_id:
             status: tuple[RunStatus, str | None] = ("completed", None)
             self.end_run(run, *(status if error is None else failures.run_status(error)))
-
-
-class _NotStarted(Exception):
-    """Another handler's refusal at a call's start: its request was never made."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-        super().__init__()
-
-
-def _resumes(inputs: object) -> bool:
-    """Whether a root's input goes on with what its thread has left unfinished."""
-    return inputs is None or (isinstance(inputs, Command) and inputs.resume is not None)
-
-
-def _numbered(run_id: UUID, number: int) -> str:
-    return str(run_id) if number == 1 else f"{run_id}:{number}"
-
-
-def _streamed(call: RunCall) -> bool:
-    return bool(call.received_bytes or call.event_bytes)
-
-
-def _broken(error: BaseException, response: LLMResult | None, *, streamed: bool) -> Answer:
-    """The answer of a call that ended in an error."""
-    answer = extract.answer_of(response)
-    answer.received_bytes = extract.received_bytes(response)
-    answer.error = failures.call_error(error)
-    answer.whole = False
-    unbilled = failures.not_charged(error)
-    # Text that was streamed proves that the model worked, whatever the error says.
-    if unbilled is not None and not streamed:
-        answer.charged, answer.reasons = False, (unbilled,)
-    else:
-        answer.reasons = (failures.reason_of(error),)
-    return answer
-
-
-def _missing(error: BaseException | None) -> Answer:
-    """The answer of a call whose end nobody reported."""
-    if isinstance(error, _NotStarted):
-        refusal = CANCELLED if error.error is None else failures.call_error(error.error)
-        return Answer(error=refusal, whole=False, charged=False, reasons=("not_sent",))
-    reason = "cancelled" if error is None else failures.reason_of(error)
-    return Answer(error=CANCELLED if error is None else failures.call_error(error), whole=False, reasons=(reason,))
-
-
-def _tool_charge(tool: OpenTool, error: BaseException | None) -> ChargeRecord:
-    unbilled = error is not None and failures.not_charged(error) is not None
-    return ChargeRecord(
-        charge_id=tool.charge_id,
-        kind="tool",
-        run_id=tool.run.run_id,
-        invocation_id=tool.run.invocation_id,
-        attribution=tool.attribution,
-        name=tool.name,
-        cost_usd=Decimal(0) if unbilled else None,
-        cost_status="free" if unbilled else "unpriced",
-        source="callback",
-        at=tool.started_at,
-        ended_at=datetime.now(UTC),
-        error=None if error is None else failures.call_error(error),
-    )
-
-
-def _model_name(serialized: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> str:
-    return (serialized or {}).get("name") or metadata.get("ls_model_name") or "model"
-
-
-def _call_marks(record: CallRecord) -> dict[str, str | None]:
-    status = "completed" if record.error is None else "failed"
-    return marks(record.attribution, status=status, cost_usd=record.cost_usd, cost_status=record.cost_status)
-
-
-def _run_marks(run: Run, attribution: Attribution, status: RunStatus) -> dict[str, str | None]:
-    """A run's own marks: its cost is a lower bound, and called unpriced, where one of its costs is unknown."""
-    total = Totals()
-    for each in run.cells.values():
-        total.merge(each)
-    unknown = total.unpriced + total.charges_unpriced
-    known = total.calls + total.charges - unknown
-    cost_status: CostStatus = "unpriced" if unknown else "estimated" if total.estimated else "exact"
-    cost = total.cost_usd if known or not unknown else None
-    return marks(attribution, status=status, cost_usd=cost, cost_status=cost_status)

@@ -39,6 +39,8 @@ IDS_KEPT = 10_000
 PAUSED_KEPT = 10_000
 """Threads whose run did not complete and may be resumed."""
 RETRY = "retry:attempt:"
+START = "__start__:"
+"""Where LangGraph takes a graph's input in and asks its entry's router; no node of the user's, and so no step."""
 
 
 class Paused(NamedTuple):
@@ -54,7 +56,7 @@ class Paused(NamedTuple):
 class RunCall(OpenCall):
     """An open call, and where in its run it was made."""
 
-    __slots__ = ("batch_size", "event_bytes", "key", "node", "prompt", "run", "twin", "unwatch", "who")
+    __slots__ = ("batch", "event_bytes", "key", "node", "prompt", "run", "twin", "unwatch", "who")
 
     run: "Run"
     node: "Node | None"
@@ -63,13 +65,27 @@ class RunCall(OpenCall):
     """LangChain's id, by which its events come."""
     prompt: object
     """The very object the event brought: a second event with the same one is the same call, told twice."""
-    batch_size: int
+    batch: "Batch | None"
+    """Its request, where that asks for several prompts at once."""
     event_bytes: int
     """Text that came as content-block events; a model may stream the same as tokens."""
     twin: "RunCall | None"
     """Another open call that was given the same id."""
     unwatch: Callable[[], None] | None
     """Stops waiting for the task of a bare call, whose cancellation LangChain reports to nobody."""
+
+
+class Batch:
+    """A completion model's request for several prompts, whose usage LangChain gives to the first alone."""
+
+    __slots__ = ("open", "params", "reported")
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = params
+        """Of the request, the same object for all its prompts; kept so that its id means nothing else meanwhile."""
+        self.open = 0
+        self.reported = False
+        """Whether a prompt of it has come back with usage."""
 
 
 class OpenTool:
@@ -91,15 +107,17 @@ class OpenTool:
 class Node:
     """One execution of a node, and the attribution its calls have had so far."""
 
-    __slots__ = ("attempt", "attribution", "namespace", "open", "path", "run", "said", "step", "who")
+    __slots__ = ("attempt", "attribution", "namespace", "open", "path", "run", "running", "said", "step", "who")
 
-    def __init__(self, run: "Run", namespace: str, step: int) -> None:
+    def __init__(self, run: "Run", namespace: str, step: int | None) -> None:
         self.run = run
         self.namespace = namespace
         self.path = node_path(namespace)
         self.step = step
         self.attempt = 0
         """How often it was started: RetryPolicy runs a node again under the same namespace."""
+        self.running = 0
+        """Attempts that have begun and not ended."""
         self.open = 0
         """Calls and tools that were started in it and have not ended."""
         self.said: Said | None = None
@@ -128,6 +146,7 @@ class Run:
         "attribution",
         "before",
         "cells",
+        "ended_nodes",
         "graph_name",
         "invocation_id",
         "lock",
@@ -165,7 +184,8 @@ class Run:
         self.before: frozenset[Cell] = frozenset()
         self.paused = False
         self.cells: Cells = {}
-        self.nodes: deque[str] = deque()
+        self.nodes: set[str] = set()
+        self.ended_nodes: deque[Node] = deque()
         self.spans: set[int] = set()
         self.open_calls: set[RunCall] = set()
         self.open_tools: set[OpenTool] = set()
@@ -273,6 +293,7 @@ class Tracker:
         """Begin an execution of a node, or the next attempt at one."""
         node = self._node(outer.run, namespace)
         node.attempt += 1
+        node.running += 1
         node.said = None  # Without it the next attempt's calls would be told of as the first one's.
         self.open_span(run_id, Span(outer.run, node, run_id.int))
         return node
@@ -283,12 +304,23 @@ class Tracker:
         if node is not None and node.run is run:
             return node
         with run.lock:
-            run.steps += 1
-            node = self._nodes[namespace] = Node(run, namespace, run.steps)
-            run.nodes.append(namespace)
-            if len(run.nodes) > NODES_KEPT:
-                self._nodes.pop(run.nodes.popleft(), None)
+            counts = not namespace.rpartition("|")[2].startswith(START)
+            run.steps += counts
+            node = self._nodes[namespace] = Node(run, namespace, run.steps if counts else None)
+            run.nodes.add(namespace)
         return node
+
+    def close_node(self, node: Node) -> None:
+        """Forget a node's execution, but not at once: RetryPolicy may begin its next attempt."""
+        run = node.run
+        with run.lock:
+            node.running -= 1
+            run.ended_nodes.append(node)
+            if len(run.ended_nodes) > NODES_KEPT:
+                oldest = run.ended_nodes.popleft()
+                if not oldest.running and not oldest.open:
+                    run.nodes.discard(oldest.namespace)
+                    self._nodes.pop(oldest.namespace, None)
 
     def attribute(
         self, span: Span, metadata: Mapping[str, Any], tags: list[str] | None

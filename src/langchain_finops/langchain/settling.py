@@ -1,0 +1,121 @@
+"""What an event comes to: the answer of a call that broke off, a tool's charge, the marks of a trace."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from langchain_core.outputs import LLMResult
+from langgraph.types import Command
+
+from langchain_finops.langchain import extract, failures
+from langchain_finops.langchain.langsmith import marks
+from langchain_finops.langchain.tracker import OpenTool, Run, RunCall
+from langchain_finops.ledger.totals import Totals
+from langchain_finops.meter import Answer
+from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, CostStatus, RunStatus
+
+__all__ = [
+    "NotStarted",
+    "broken",
+    "marks_of_call",
+    "marks_of_run",
+    "missing",
+    "model_name",
+    "numbered",
+    "resumes",
+    "streamed",
+    "tool_charge",
+]
+
+CANCELLED = CallError(error_class="CancelledError")
+
+
+class NotStarted(Exception):
+    """Another handler's refusal at a call's start: its request was never made."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+        super().__init__()
+
+
+def resumes(inputs: object) -> bool:
+    """Whether a root's input goes on with what its thread has left unfinished."""
+    return inputs is None or (isinstance(inputs, Command) and inputs.resume is not None)
+
+
+def numbered(run_id: UUID, number: int) -> str:
+    """The id of the `number`th record that was given this id."""
+    return str(run_id) if number == 1 else f"{run_id}:{number}"
+
+
+def streamed(call: RunCall) -> bool:
+    """Whether a part of the answer has come."""
+    return bool(call.received_bytes or call.event_bytes)
+
+
+def broken(error: BaseException, response: LLMResult | None, *, streamed: bool) -> Answer:
+    """The answer of a call that ended in an error."""
+    answer = extract.answer_of(response)
+    answer.received_bytes = extract.received_bytes(response)
+    answer.error = failures.call_error(error)
+    answer.whole = False
+    unbilled = failures.not_charged(error)
+    # Text that was streamed proves that the model worked, whatever the error says.
+    if unbilled is not None and not streamed:
+        answer.charged, answer.reasons = False, (unbilled,)
+    else:
+        answer.reasons = (failures.reason_of(error),)
+    return answer
+
+
+def missing(error: BaseException | None) -> Answer:
+    """The answer of a call whose end nobody reported."""
+    if isinstance(error, NotStarted):
+        refusal = CANCELLED if error.error is None else failures.call_error(error.error)
+        return Answer(error=refusal, whole=False, charged=False, reasons=("not_sent",))
+    reason = "cancelled" if error is None else failures.reason_of(error)
+    return Answer(error=CANCELLED if error is None else failures.call_error(error), whole=False, reasons=(reason,))
+
+
+def tool_charge(tool: OpenTool, error: BaseException | None) -> ChargeRecord:
+    """A tool's charge, yet to be priced by its card; free where it met an HTTP error or was never sent."""
+    unbilled = error is not None and failures.not_charged(error) is not None
+    return ChargeRecord(
+        charge_id=tool.charge_id,
+        kind="tool",
+        run_id=tool.run.run_id,
+        invocation_id=tool.run.invocation_id,
+        attribution=tool.attribution,
+        name=tool.name,
+        cost_usd=Decimal(0) if unbilled else None,
+        cost_status="free" if unbilled else "unpriced",
+        source="callback",
+        at=tool.started_at,
+        ended_at=datetime.now(UTC),
+        error=None if error is None else failures.call_error(error),
+    )
+
+
+def model_name(serialized: Mapping[str, Any] | None, metadata: Mapping[str, Any]) -> str:
+    """What a run is called that is a model's call and nothing more."""
+    return (serialized or {}).get("name") or metadata.get("ls_model_name") or "model"
+
+
+def marks_of_call(record: CallRecord) -> dict[str, str | None]:
+    """What a call's trace carries."""
+    status = "completed" if record.error is None else "failed"
+    return marks(record.attribution, status=status, cost_usd=record.cost_usd, cost_status=record.cost_status)
+
+
+def marks_of_run(run: Run, attribution: Attribution, status: RunStatus) -> dict[str, str | None]:
+    """A run's own marks: its cost is a lower bound, and called unpriced, where one of its costs is unknown."""
+    total = Totals()
+    for each in run.cells.values():
+        total.merge(each)
+    unknown = total.unpriced + total.charges_unpriced
+    known = total.calls + total.charges - unknown
+    cost_status: CostStatus = "unpriced" if unknown else "estimated" if total.estimated else "exact"
+    cost = total.cost_usd if known or not unknown else None
+    return marks(attribution, status=status, cost_usd=cost, cost_status=cost_status)
