@@ -14,6 +14,7 @@ import pytest
 from langchain_finops.cli.common import run
 from langchain_finops.cli.finops import app
 from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.spill import Spill
 from langchain_finops.ledger.totals import DIMENSIONS
 from langchain_finops.records import Attribution, CallRecord
 from langchain_finops.usage import Usage
@@ -288,6 +289,19 @@ def test_recover_without_a_spill_file_has_nothing_to_do(finops, path):
     """It says so and exits 0."""
     code, out, _ = finops("recover", "--ledger", path)
     assert (code, out[:18]) == (0, "Nothing to recover")
+
+
+def test_what_was_spilled_is_told_and_recovered(finops, path):
+    """Records that the ledger could not take are missing from a report: it says so, and `recover` brings them in."""
+    Spill(path).append([call(9, "0.50", agent_id="support")])
+
+    code, out, err = finops("report", "--by", "total", "--format", "json", "--ledger", path)
+    assert (code, rows(out)[0]["cost_usd"]) == (0, "0.6")
+    assert re.match(r"Warning: records in \S+spill.jsonl are not counted yet: run `finops recover`", err)
+
+    assert finops("recover", "--ledger", path)[1].startswith("Recovered 1 record, in ")
+    code, out, err = finops("report", "--by", "total", "--format", "json", "--ledger", path)
+    assert (rows(out)[0]["cost_usd"], err) == ("1.1", "")
 
 
 # --- the command line itself ----------------------------------------------------------------------------------------

@@ -90,6 +90,7 @@ def report_command(
     with _existing_ledger(ledger) as source:
         with busy("Adding up the ledger"):
             result = report(source, _names(by), since=start, until=end, filters=filters, total=for_people)
+        _warn_of_spilled(source)
         span = "".join(f", {word} {value}" for word, value in (("since", since), ("until", until)) if value)
         chosen = "".join(f", {name} {value}" for name, value in filters.items())
         if for_people and not result.summary.groups:
@@ -122,6 +123,15 @@ def _place(ledger: "Ledger") -> str:
     path = ledger.url.removeprefix("sqlite:///")
     home = str(Path.home())
     return f"~{path.removeprefix(home)}" if path.startswith(home + os.sep) else path
+
+
+def _warn_of_spilled(ledger: "Ledger") -> None:
+    """Say that calls are missing from the sums: the ledger could not be written when they ended."""
+    from langchain_finops.ledger.spill import Spill
+
+    spill = Spill(Path(ledger.url.removeprefix("sqlite:///")))
+    if not spill.is_empty():
+        warn(f"records in {spill.path} are not counted yet: run `finops recover`, then look again.")
 
 
 def _nothing(url: str, selection: str) -> str:

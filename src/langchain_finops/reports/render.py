@@ -23,7 +23,7 @@ FORMATS: tuple[str, ...] = get_args(Format)
 Row = Mapping[str, Any]
 
 GAP = 2
-NAME_WIDTH, WIDE_NAME = 12, 24
+NAME_WIDTH, WIDE_NAME = 10, 24
 """Names are cut to no less than this before a column has to leave: to the first for one of rank 7 or less."""
 
 
