@@ -28,6 +28,12 @@ def by_key(groups: list[Group]) -> dict[tuple[str | None, ...], Group]:
     return {group.key: group for group in groups}
 
 
+def only(groups: list[Group]) -> Group:
+    """The one group there must be."""
+    assert len(groups) == 1
+    return groups[0]
+
+
 class TotalsContract:
     """Sums are exact, and everything is counted in the right place."""
 
@@ -66,7 +72,7 @@ class TotalsContract:
         ledger.write(a_call(model="right", task_id="t1", usd="0.10", revision=1))
         ledger.write(a_call(model="right", task_id="t1", usd="0.20", revision=2))
 
-        (group,) = ledger.totals(["model"])
+        group = only(ledger.totals(["model"]))
 
         assert (group.key, group.totals.calls, group.runs, group.tasks, group.successes) == (("right",), 1, 1, 1, 1)
         assert (group.totals.cost_usd, group.totals.meters["input_tokens"]) == (Decimal("0.20"), 100)
@@ -101,7 +107,7 @@ class TotalsContract:
         """`by=()` always has its one row."""
         ledger.write(an_outcome(), a_run())
 
-        (group,) = ledger.totals()
+        group = only(ledger.totals())
 
         assert (group.key, group.totals.calls, group.runs, group.tasks, group.judged) == ((), 0, 0, 0, 0)
         assert ledger.totals(["agent"]) == []
@@ -117,7 +123,7 @@ class TotalsContract:
         ledger.write(an_outcome("elsewhere"))
 
         groups = by_key(ledger.totals(["agent"]))
-        (everything,) = ledger.totals()
+        everything = only(ledger.totals())
 
         counts = {key: (g.runs, g.tasks, g.judged, g.successes, g.value_pico) for key, g in groups.items()}
         assert counts == {
@@ -132,7 +138,7 @@ class TotalsContract:
         ledger.write(a_call("1", task_id="t1"), a_call("2", task_id="t2"), an_outcome("t1", success=None))
         ledger.write(an_outcome("t2", success=None), an_outcome("t2", success=True, revision=1))
 
-        (group,) = ledger.totals()
+        group = only(ledger.totals())
 
         assert (group.tasks, group.judged, group.successes) == (2, 1, 1)
 

@@ -1,0 +1,273 @@
+"""Each test of the contract finds the fault it is there for: a ledger with that fault fails it."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from langchain_finops.ledger.codec import floor_day, identity
+from langchain_finops.ledger.grouping import Period, check_by, fold, matches, time_of
+from langchain_finops.ledger.memory import MemoryLedger
+from langchain_finops.ledger.totals import Group
+from langchain_finops.records import CallRecord, Record
+from langchain_finops.testing import LedgerContract
+
+NAMES = [name for name in dir(LedgerContract) if name.startswith("test_")]
+
+
+class StoresFloats(MemoryLedger):
+    def write(self, *records: Record) -> None:
+        super().write(
+            *(
+                replace(r, cost_usd=Decimal(repr(float(r.cost_usd)))) if isinstance(r, CallRecord) and r.cost_usd else r
+                for r in records
+            )
+        )
+
+
+class TakesUnknownForFree(MemoryLedger):
+    def write(self, *records: Record) -> None:
+        super().write(
+            *(replace(r, cost_usd=r.cost_usd or Decimal(0)) if isinstance(r, CallRecord) else r for r in records)
+        )
+
+
+class KeepsCopies(MemoryLedger):
+    def _append(self, record: Record) -> None:
+        kind, id_, revision = identity(record)
+        versions = self._kinds.setdefault(kind, {}).setdefault(id_, {})
+        versions[max(versions, default=-1) + 1 if revision in versions else revision] = (self._writes, record)
+
+
+class Overwrites(MemoryLedger):
+    def _append(self, record: Record) -> None:
+        super()._append(record)
+        kind, id_, _ = identity(record)
+        versions = self._kinds[kind][id_]
+        for revision in sorted(versions)[:-1]:
+            del versions[revision]
+
+
+class LastWrittenWins(MemoryLedger):
+    def _append(self, record: Record) -> None:
+        kind, id_, revision = identity(record)
+        versions = self._kinds.setdefault(kind, {}).setdefault(id_, {})
+        versions[max(revision, *versions, -1) + 1] = (len(versions), record)
+
+
+class WritesOneByOne(MemoryLedger):
+    def write(self, *records: Record) -> None:
+        for record in records:
+            super().write(record)
+
+
+class DropsWhatIsTaken(MemoryLedger):
+    def _append(self, record: Record) -> None:
+        kind, id_, revision = identity(record)
+        if revision not in self._kinds.get(kind, {}).get(id_, {}):
+            super()._append(record)
+
+
+class OrdersById(MemoryLedger):
+    def calls(self, **options: Any) -> Iterator[CallRecord]:
+        return iter(sorted(super().calls(**options), key=lambda call: call.call_id))
+
+
+class IncludesTheEnd(MemoryLedger):
+    def calls(self, *, until: datetime | None = None, **options: Any) -> Iterator[CallRecord]:
+        return super().calls(until=until and until + timedelta(microseconds=1), **options)
+
+
+class FiltersByTheFirstName(MemoryLedger):
+    def calls(self, **options: Any) -> Iterator[CallRecord]:
+        return super().calls(**dict(list(options.items())[:1]))
+
+
+class LosesTheSecondPage(MemoryLedger):
+    def calls(self, **options: Any) -> Iterator[CallRecord]:
+        return iter(list(super().calls(**options))[:1000])
+
+
+class Tampered(MemoryLedger):
+    """Totals with a fault in each group."""
+
+    def totals(self, *args: Any, **options: Any) -> list[Group]:
+        groups = super().totals(*args, **options)
+        for group in groups:
+            self.tamper(group)
+        return groups
+
+    def tamper(self, group: Group) -> None:
+        raise NotImplementedError
+
+
+class SumsFloats(Tampered):
+    def tamper(self, group: Group) -> None:
+        group.totals.cost_pico = round(group.totals.cost_pico / 1e12 * 1e12)
+
+
+class MixesUpColumns(Tampered):
+    def tamper(self, group: Group) -> None:
+        meters = group.totals.meters
+        meters["web_searches"], meters["requests"] = meters["requests"], meters["web_searches"]
+
+
+class CountsCalls(Tampered):
+    def tamper(self, group: Group) -> None:
+        group.runs = group.tasks = group.totals.calls
+
+
+class TakesUnjudgedForFailure(Tampered):
+    def tamper(self, group: Group) -> None:
+        group.judged = group.tasks
+
+
+class SumsAllVersions(MemoryLedger):
+    def totals(self, by: Any = (), **_: Any) -> list[Group]:
+        calls = self.calls(history=True)
+        return fold(calls, self.charges(), self.outcomes(), by=check_by(by), period=Period(), filters={})
+
+
+class FirstOfWhatWasAskedFor(MemoryLedger):
+    def totals(self, by: Any = (), *, since: Any = None, until: Any = None, **filters: Any) -> list[Group]:
+        period = Period.of(since, until)
+        calls, charges = (
+            [r for r in read() if time_of(r) in period and matches(r, filters)] for read in (self.calls, self.charges)
+        )
+        return fold(calls, charges, self.outcomes(), by=check_by(by), period=Period(), filters={})
+
+
+class LeavesOutWhatDoesNotSay(MemoryLedger):
+    def totals(self, *args: Any, **options: Any) -> list[Group]:
+        return [group for group in super().totals(*args, **options) if None not in group.key]
+
+
+class OrdersByModelCost(MemoryLedger):
+    def totals(self, *args: Any, **options: Any) -> list[Group]:
+        return sorted(super().totals(*args, **options), key=lambda group: -group.totals.cost_pico)
+
+
+class HasNoEmptyGroup(MemoryLedger):
+    def totals(self, *args: Any, **options: Any) -> list[Group]:
+        return [group for group in super().totals(*args, **options) if group.runs]
+
+
+class FiltersCallsOnly(MemoryLedger):
+    def totals(self, by: Any = (), **filters: Any) -> list[Group]:
+        calls = self.calls(**{name: value for name, value in filters.items() if name != "kind"})
+        return fold(calls, self.charges(), [], by=check_by(by), period=Period(), filters={})
+
+
+class ForgetsTheNewestVersionOnly(MemoryLedger):
+    def forget(self, user_id: str) -> int:
+        before = {kind: {id_: dict(v) for id_, v in ids.items()} for kind, ids in self._kinds.items()}
+        count = super().forget(user_id)
+        for kind, ids in self._kinds.items():
+            for id_, versions in ids.items():
+                versions |= {r: before[kind][id_][r] for r in versions if r != max(versions)}
+        return count
+
+
+class PrunesForGood(MemoryLedger):
+    def prune(self, before: datetime) -> int:
+        count = super().prune(before)
+        for records in self._folded.values():
+            records.clear()
+        return count
+
+
+class ForgetsWhatItPruned(MemoryLedger):
+    def prune(self, before: datetime) -> int:
+        count = super().prune(before)
+        self._folded = {kind: {f"{id_}?": r for id_, r in ids.items()} for kind, ids in self._folded.items()}
+        return count
+
+
+class PrunesByTheNewestVersion(MemoryLedger):
+    def prune(self, before: datetime) -> int:
+        ids = self._kinds.get("call", {})
+        old = [id_ for id_, v in ids.items() if time_of(v[max(v)][1]) < floor_day(before)]
+        for id_ in old:
+            versions = ids.pop(id_)
+            self._folded["call"][id_] = versions[max(versions)][1]
+        return len(old)
+
+
+class IsOfOneThread(MemoryLedger):
+    def __init__(self) -> None:
+        self._of_thread: dict[int, Any] = {}
+        super().__init__()
+
+    @property
+    def _kinds(self) -> Any:
+        return self._of_thread.setdefault(threading.get_ident(), {})
+
+    @_kinds.setter
+    def _kinds(self, value: Mapping[str, Any]) -> None:
+        self._of_thread[threading.get_ident()] = value
+
+
+class WritesLater(MemoryLedger):
+    def write(self, *records: Record) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            super().write(*records)
+        else:
+            loop.call_soon(super().write, *records)
+
+
+class ClosesOnce(MemoryLedger):
+    closed = False
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+
+FAULTS: dict[str, type[MemoryLedger]] = {
+    "test_a_record_comes_back_as_it_was": StoresFloats,
+    "test_an_unknown_price_is_not_zero": TakesUnknownForFree,
+    "test_writing_twice_changes_nothing": KeepsCopies,
+    "test_a_newer_revision_supersedes_and_the_older_one_stays_in_history": Overwrites,
+    "test_an_older_revision_that_comes_late_is_history": LastWrittenWins,
+    "test_a_batch_is_written_whole_or_not_at_all": WritesOneByOne,
+    "test_a_resumed_run_whose_revision_is_taken_gets_the_next": DropsWhatIsTaken,
+    "test_the_outcome_written_last_counts": DropsWhatIsTaken,
+    "test_readers_yield_oldest_first": OrdersById,
+    "test_a_period_includes_its_beginning_and_not_its_end": IncludesTheEnd,
+    "test_filters_name_fields_of_the_record_or_its_attribution": FiltersByTheFirstName,
+    "test_many_records_come_in_order_and_once": LosesTheSecondPage,
+    "test_sums_are_exact_however_large": SumsFloats,
+    "test_every_meter_and_count_is_summed": MixesUpColumns,
+    "test_a_superseded_version_leaves_the_group_it_was_in": SumsAllVersions,
+    "test_calls_and_charges_group_by_every_dimension": LeavesOutWhatDoesNotSay,
+    "test_groups_of_several_dimensions_come_dearest_first": OrdersByModelCost,
+    "test_nothing_sums_to_one_empty_group_or_none": HasNoEmptyGroup,
+    "test_runs_and_tasks_are_counted_once_in_each_group": CountsCalls,
+    "test_an_outcome_that_cannot_tell_is_not_judged": TakesUnjudgedForFailure,
+    "test_a_task_belongs_to_the_day_of_its_first_call": FirstOfWhatWasAskedFor,
+    "test_a_task_belongs_to_the_period_of_its_first_call": FirstOfWhatWasAskedFor,
+    "test_filters_pick_calls_and_charges": FiltersCallsOnly,
+    "test_forget_unlinks_a_person_and_keeps_the_cost": ForgetsTheNewestVersionOnly,
+    "test_prune_folds_old_days_and_totals_stay_exact": PrunesForGood,
+    "test_what_was_pruned_cannot_be_written_again": ForgetsWhatItPruned,
+    "test_a_record_with_a_version_after_the_limit_stays_whole": PrunesByTheNewestVersion,
+    "test_threads_write_at_once": IsOfOneThread,
+    "test_it_works_under_an_event_loop": WritesLater,
+    "test_flush_and_close_may_come_twice": ClosesOnce,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_test_of_the_contract_finds_a_fault(name: str):
+    """A test that no fault can break would promise nothing."""
+    arguments = {"dimension": "model"} if name == "test_calls_and_charges_group_by_every_dimension" else {}
+
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        getattr(LedgerContract(), name)(FAULTS[name](), **arguments)
