@@ -22,9 +22,8 @@ KEPT_HEADERS = frozenset({"content-encoding", "content-type", "location", "reque
 SECRET_HEADERS = frozenset({"api-key", "authorization", "cookie", "openai-organization", "openai-project"})
 SECRET_HEADERS |= {"proxy-authorization", "x-api-key", "x-goog-api-key"}
 SECRET_PARAMETERS = re.compile(r"(?i)^(key|code|sig|.*(api.?key|token|secret|signature|password).*|x-(amz|goog)-.*)$")
-SECRET_FIELDS = re.compile(
-    r'("(?:access_token|refresh_token|id_token|client_secret|api_key|password)"\s*:\s*")[^"\\]*(")'
-)
+SECRET_FIELDS = frozenset({"access_token", "api_key", "client_secret", "id_token", "password", "refresh_token"})
+TOKEN_ANSWERS = re.compile(r'("(?:access_token|refresh_token|id_token)"\s*:\s*")[^"\\]*(")')
 REDACTED = "REDACTED"
 TRY_AGAIN = frozenset({408, 409, 429})
 
@@ -103,9 +102,11 @@ def _normalised(body: bytes | str | None) -> object:
 
 
 def _without_nulls(value: object) -> object:
-    """Client versions differ in the null fields they send, and in whether they write 0 or 0.0."""
+    """Without what client versions differ in: null fields, 0 or 0.0. And without secrets."""
     if isinstance(value, dict):
-        return {name: _without_nulls(held) for name, held in value.items() if held is not None}
+        kept = {name: _without_nulls(held) for name, held in value.items() if held is not None}
+        # Here and not when it is written down, or the request of whoever replays would not match.
+        return {name: REDACTED if name in SECRET_FIELDS else held for name, held in kept.items()}
     if isinstance(value, list):
         return [_without_nulls(held) for held in value]
     if isinstance(value, float) and value.is_integer():
@@ -175,7 +176,7 @@ def _answer_fields(answer: bytes, secrets: Iterable[str]) -> dict[str, object]:
 def _blotted(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, REDACTED)
-    return SECRET_FIELDS.sub(rf"\g<1>{REDACTED}\g<2>", text)
+    return TOKEN_ANSWERS.sub(rf"\g<1>{REDACTED}\g<2>", text)
 
 
 def head() -> bytes:

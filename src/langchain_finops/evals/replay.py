@@ -1,0 +1,322 @@
+"""Records what a model said, and says it again: byte for byte, per slot, in any order and at any concurrency.
+
+vcrpy catches the requests of httpx, httpx2, aiohttp, urllib3 and http.client. What to do with one is decided here:
+matching is by an index on (slot, method, path, body), and each answer is on disk before the caller gets it.
+"""
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from langchain_finops.errors import EvalError, RecordingMissing
+from langchain_finops.evals.intercept import STREAM_START, Request, StreamStart, patchers
+from langchain_finops.evals.recorded import (
+    Asked,
+    Recorded,
+    Slot,
+    dump,
+    head,
+    kept_headers,
+    loads,
+    plain,
+    secrets_of,
+)
+
+__all__ = ["Recording", "Slot"]
+
+Mode = Literal["replay", "record"]
+Tries = dict[int, dict[str, list[Recorded]]]
+
+RETRY_HEADER = "x-stainless-retry-count"
+
+# vcrpy patches classes for the whole process: a second recording would take the first one's calls, and leave its
+# patches behind.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A request on its way to the real server."""
+
+    asked: Asked
+    retry: int
+    request: Request
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_s: float = field(default_factory=time.perf_counter)
+    stream: StreamStart = field(default_factory=StreamStart)
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One stay in a slot: what is left to be served, and what is on its way."""
+
+    slot: Slot
+    try_number: int
+    calls: Mapping[str, list[Recorded]]
+    served: Counter[str] = field(default_factory=Counter)
+    held: dict[int, tuple[Request, Recorded]] = field(default_factory=dict)
+    """Set aside for a request, which is kept beside it so that its id stays its own."""
+    on_the_way: dict[int, _Sent] = field(default_factory=dict)
+
+
+_VISIT: ContextVar[_Visit | None] = ContextVar("finops_slot", default=None)
+
+
+class Recording:
+    """A file of recorded calls, open for replay or for recording; one at a time in a process.
+
+    Recording goes on where it stopped: what the file holds for a slot is served from it, the rest is bought and
+    added. Delete the file to buy everything anew.
+    """
+
+    def __init__(self, path: Path, mode: Mode) -> None:
+        self.path = path
+        self.mode: Mode = mode
+        self._tries: dict[Slot, Tries] = {}
+        self._visits: Counter[Slot] = Counter()
+        self._missing: dict[Slot, RecordingMissing] = {}
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        if not _ONE_AT_A_TIME.acquire(blocking=False):
+            raise EvalError(f"recording {self.path}: another recording is open in this process; close it first")
+        with ExitStack() as opening:
+            opening.callback(_ONE_AT_A_TIME.release)
+            self._read()
+            if self.mode == "record":
+                opening.callback(os.close, self._open_to_write())
+            for patcher in patchers(self):
+                opening.enter_context(patcher)
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.close()
+        self._file = None
+
+    @contextmanager
+    def slot(self, slot: Slot) -> Iterator[None]:
+        """Requests made within belong to this slot, those of tasks and threads started within too.
+
+        Raises RecordingMissing at the end if anything was missing, whatever the target or its client made of it.
+        Entering a slot again is its next try.
+        """
+        with self._lock:
+            visit = self._visit(slot)
+            self._missing.pop(slot, None)
+        token = _VISIT.set(visit)
+        try:
+            yield
+        except Exception as error:
+            if (missing := self.missing(slot)) is not None and error is not missing:
+                # A fresh one: with the first, which `error` may be raised from, the chain of causes would be a circle.
+                raise RecordingMissing(str(missing)) from error
+            raise
+        else:
+            if (missing := self.missing(slot)) is not None:
+                raise missing
+        finally:
+            _VISIT.reset(token)
+            self._give_up(visit)
+
+    def missing(self, slot: Slot) -> RecordingMissing | None:
+        """What this try of the slot asked for in vain, if anything: clients may have wrapped or swallowed it."""
+        return self._missing.get(slot)
+
+    def _visit(self, slot: Slot) -> _Visit:
+        self._visits[slot] += 1
+        number = self._visits[slot]
+        tries = self._tries.get(slot, {})
+        if self.mode == "replay" and tries:
+            number = min(number, max(tries))  # A try that the recording never needed gets the last one's answers.
+        return _Visit(slot=slot, try_number=number, calls=tries.get(number, {}))
+
+    def _read(self) -> None:
+        self._tries, self._visits, self._missing = {}, Counter(), {}
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            if self.mode == "record":
+                return
+            raise EvalError(f"recording {self.path} is not there: record it first (--record)") from None
+        except OSError as error:
+            raise EvalError(f"recording {self.path} cannot be read: {error.strerror or error}") from error
+        calls, _ = loads(data, self.path)
+        for call in calls:
+            tries = self._tries.setdefault(call.slot, {})
+            tries.setdefault(call.try_number, {}).setdefault(call.asked.key, []).append(call)
+
+    def _open_to_write(self) -> int:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise EvalError(f"recording {self.path} cannot be written: {error.strerror or error}") from error
+        data = self.path.read_bytes()
+        os.ftruncate(file, data.rfind(b"\n") + 1)  # A torn last line would spoil the one that comes after it.
+        if b"\n" not in data:
+            os.write(file, head())
+        self._file = file
+        return file
+
+    def find(self, request: Request) -> Recorded | None:
+        """The answer for this request, set aside for it; None if it must be asked of the server.
+
+        Raises RecordingMissing in a replay without one, EvalError for a request that belongs to no slot.
+        """
+        visit = _visit_of(request)
+        asked = Asked.read(request.method, request.uri, request.body)
+        with self._lock:
+            if (held := visit.held.get(id(request))) is not None:
+                return held[1]
+            up_next = self._up_next(visit, asked.key)
+            if up_next is not None:
+                call = visit.calls[asked.key][up_next]
+                visit.served[asked.key] = up_next + 1
+                visit.held[id(request)] = request, call
+                return call
+            if self.mode == "replay":
+                missing = RecordingMissing(self._why(visit, asked))
+                self._missing.setdefault(visit.slot, missing)
+                raise missing
+            self._send(visit, asked, request)
+        return None
+
+    def take(self, request: Request) -> Recorded:
+        """What `find` set aside for this request."""
+        with self._lock:
+            return _visit_of(request).held.pop(id(request))[1]
+
+    def _up_next(self, visit: _Visit, key: str) -> int | None:
+        calls = visit.calls.get(key, [])
+        index = visit.served[key]
+        # What the client itself tried again is passed over: it would sleep in between, as it did then.
+        while index + 1 < len(calls) and calls[index].failed and calls[index + 1].retry:
+            index += 1
+        if index >= len(calls) or (self.mode == "record" and calls[index].failed):
+            return None
+        return index
+
+    def _send(self, visit: _Visit, asked: Asked, request: Request) -> None:
+        retry = int(request.headers.get(RETRY_HEADER) or 0)
+        if visit.served[asked.key] < len(visit.calls.get(asked.key, ())):
+            retry = max(retry, 1)  # The file holds a failure of it, from before recording was stopped.
+        if retry:  # What it repeats needs no line of its own: no answer of it will come.
+            keys = [name for name, sent in visit.on_the_way.items() if sent.asked.key == asked.key]
+            for name in keys[:1]:
+                del visit.on_the_way[name]
+        sent = visit.on_the_way[id(request)] = _Sent(asked=asked, retry=retry, request=request)
+        STREAM_START.set(sent.stream)
+
+    def add(self, request: Request, status: int, headers: Mapping[str, list[str] | str], answer: bytes) -> None:
+        """Write an answer down. When this returns, it is on disk."""
+        ended_s = time.perf_counter()
+        visit = _visit_of(request)
+        with self._lock:
+            sent = visit.on_the_way.pop(id(request), None)
+        if sent is None:  # A redirect that a client followed by itself.
+            sent = _Sent(asked=Asked.read(request.method, request.uri, request.body), retry=0, request=request)
+        kept = kept_headers(headers)
+        streamed = "event-stream" in kept.get("content-type", "") and sent.stream.at_s is not None
+        self._write(
+            Recorded(
+                slot=visit.slot,
+                try_number=visit.try_number,
+                asked=sent.asked,
+                retry=sent.retry,
+                status=status,
+                answer=plain(answer, kept),
+                headers=kept,
+                started_at=sent.started_at,
+                first_token_s=sent.stream.at_s - sent.started_s if streamed and sent.stream.at_s else None,
+                duration_s=max(ended_s - sent.started_s, 0.0),
+            ),
+            secrets_of(request.headers),
+        )
+
+    def _give_up(self, visit: _Visit) -> None:
+        """Write down what was sent and never answered, so that a replay fails there instead of missing it."""
+        with self._lock:
+            left, visit.on_the_way = list(visit.on_the_way.values()), {}
+        for sent in left:
+            self._write(
+                Recorded(
+                    slot=visit.slot,
+                    try_number=visit.try_number,
+                    asked=sent.asked,
+                    retry=sent.retry,
+                    status=None,
+                    headers={},
+                    answer=b"",
+                    started_at=sent.started_at,
+                    first_token_s=None,
+                    duration_s=time.perf_counter() - sent.started_s,
+                ),
+                secrets_of(sent.request.headers),
+            )
+
+    def _write(self, call: Recorded, secrets: list[str]) -> None:
+        line = dump(call, secrets).encode() + b"\n"
+        with self._lock:
+            if self._file is None:
+                return
+            os.write(self._file, line)  # One write of a whole line: a kill comes before or after it.
+            os.fsync(self._file)
+
+    def _why(self, visit: _Visit, asked: Asked) -> str:
+        """One sentence: which slot, and what differs from what was recorded. Names fields, never their contents."""
+        what = f"{asked.method} {asked.path}"
+        remedy = "run with --record to buy what is missing, or with --live"
+        return f"{self.path}: {visit.slot}: {what} {self._difference(visit, asked)}; {remedy}"
+
+    def _difference(self, visit: _Visit, asked: Asked) -> str:
+        slot = visit.slot
+        if slot not in self._tries:
+            known = {recorded.configuration for recorded in self._tries}
+            tasks = {recorded.task for recorded in self._tries if recorded.configuration == slot.configuration}
+            if slot.configuration not in known:
+                return "was not recorded: nothing was for this configuration"
+            return "was not recorded: nothing was for this " + ("repeat" if slot.task in tasks else "task")
+        if asked.key in visit.calls:
+            count = sum(not call.failed for call in visit.calls[asked.key])
+            return f"was recorded {count} times and is asked for once more"
+        held = [calls[0].asked for calls in visit.calls.values()]
+        near = [held_one for held_one in held if (held_one.method, held_one.path) == (asked.method, asked.path)]
+        if not near:
+            return f"was not recorded; {', '.join(sorted({f'{one.method} {one.path}' for one in held}))} was"
+        differing = min((_differing(one, asked) for one in near), key=len)
+        return f"differs from what was recorded in {', '.join(differing)}"
+
+
+def _differing(one: Asked, other: Asked) -> list[str]:
+    if isinstance(one.body, dict) and isinstance(other.body, dict):
+        names = sorted(one.body.keys() | other.body.keys())
+        differing = [name for name in names if one.body.get(name) != other.body.get(name)]
+    else:
+        differing = ["body"] if one.body != other.body else []
+    return differing + (["the query"] if one.query != other.query else [])
+
+
+def _visit_of(request: Request) -> _Visit:
+    visit = _VISIT.get()
+    if visit is None:
+        where = f"{request.method} {urlsplit(request.uri).netloc}{urlsplit(request.uri).path}"
+        raise EvalError(
+            f"{where} was asked for outside of every slot: start threads with contextvars.copy_context().run, "
+            "so that the recording knows whose call it is"
+        )
+    return visit
