@@ -113,6 +113,30 @@ def test_json_is_one_array_and_nothing_else(finops_eval: Command) -> None:
     ]
 
 
+def test_what_a_target_prints_stays_out_of_the_rows(finops_eval: Command, folder: Path) -> None:
+    """A `print` in an agent goes to stderr: stdout is for programs."""
+    target = folder / "cli_target.py"
+    target.write_text(target.read_text().replace("    answer = ", "    print('thinking')\n        answer = ", 1))
+
+    _, out, err = finops_eval("run", "tasks.jsonl", "--format", "json")
+
+    assert len(json.loads(out)) == 2
+    assert err.count("thinking") == 6
+
+
+def test_what_could_not_be_judged_is_told(finops_eval: Command, folder: Path) -> None:
+    """A scorer that breaks, or looks at a field that is not there, does not pass for bad answers."""
+    target = folder / "cli_target.py"
+    target.write_text(target.read_text() + "\n\ndef score(answer, outputs):\n    raise KeyError('total')\n")
+    (folder / "tasks.yaml").write_text(SUITE.replace("exact", "{type: python, function: 'cli_target:score'}"))
+    _, _, err = finops_eval("run", "tasks.jsonl")
+    assert "Warning: 6 verdicts could not be told; the first: the scorer raised KeyError: 'total'" in err
+
+    (folder / "tasks.yaml").write_text(SUITE.replace("exact", "{type: exact, answer_field: total}"))
+    _, _, err = finops_eval("run", "tasks.jsonl", "--allow-mixed")
+    assert "no answer was a success, each time because of the same: the answer has no field 'total'" in err
+
+
 def test_csv_and_markdown(finops_eval: Command) -> None:
     """The same rows for a spreadsheet and for a pull request."""
     _, out, _ = finops_eval("run", "tasks.jsonl", "--format", "csv")

@@ -437,7 +437,7 @@ def test_progress_is_told(workshop: "Workshop") -> None:
 
     asyncio.run(arun(dataset, suite, Options(concurrency=1), observer=seen.append))
 
-    assert [(stand.done, stand.total) for stand in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [(stand.done, stand.total) for stand in seen] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     assert seen[-1].known_usd == 4 * ONE_CALL
 
 
@@ -526,3 +526,81 @@ def test_prices_that_cannot_be_looked_up_again_are_told(workshop: "Workshop") ->
     with pytest.raises(EvalError, match=r"prices have changed, and the ledger .*empty\.db does not have the calls"):
         workshop.run(cards="double", ledger=workshop.folder / "empty.db")
     assert (workshop.results / "attempts.jsonl").read_bytes() == before
+
+
+def test_a_target_that_cancels_itself_is_an_error(workshop: "Workshop") -> None:
+    """A stray CancelledError of the target ends its attempt, not the run."""
+    agent = workshop.folder / "agent.py"
+    agent.write_text(agent.read_text() + CANCELLING)
+    workshop.suite(suite_with("concurrency: 1", wrong="").replace("agent:build", "agent:cancelling"))
+
+    results = workshop.run()
+
+    assert [(result.status, result.stop_reason) for result in results.attempts] == [("error", "target")] * 2
+    assert results.run["finished_at"] is not None
+
+
+CANCELLING = """
+
+from langchain_core.runnables import RunnableLambda
+
+
+async def _cancel(_):
+    raise asyncio.CancelledError
+
+
+def cancelling(configuration):
+    return RunnableLambda(_cancel)
+"""
+
+
+def test_an_outcome_that_a_crash_lost_is_logged_later(workshop: "Workshop") -> None:
+    """A line may be on disk before its outcome is in the ledger: the next run adds what is missing, once."""
+    workshop.data(number=[1], do=["bug"])
+    workshop.suite(suite_with("", wrong=""))
+    first = workshop.run()
+    (workshop.results / "ledger.db").unlink()
+    run = {**first.run, "finished_at": None}
+    (workshop.results / "run.json").write_text(json.dumps(run))
+
+    workshop.run()
+    workshop.run()
+
+    ledger = open_ledger(workshop.results / "ledger.db")
+    assert [(outcome.success, outcome.reason) for outcome in ledger.outcomes(history=True)] == [(False, "target")]
+    ledger.close()
+
+
+def test_at_most_so_many_attempts_at_once(workshop: "Workshop") -> None:
+    """The concurrency limit holds, and is used."""
+    agent = workshop.folder / "agent.py"
+    agent.write_text(agent.read_text() + COUNTING)
+    workshop.data(number=list(range(12)))
+    workshop.suite(suite_with("concurrency: 3", wrong="").replace("agent:build", "agent:counting"))
+
+    results = workshop.run()
+
+    assert max(result.answer["running"] for result in results.attempts) == 3
+    assert [result.slot for result in results.attempts] == [("right", f"t{n}", 0) for n in range(12)]
+
+
+COUNTING = """
+
+from langchain_core.runnables import RunnableLambda
+
+RUNNING = 0
+
+
+async def _count(_):
+    global RUNNING
+    RUNNING += 1
+    for _ in range(5):
+        await asyncio.sleep(0)
+    seen = RUNNING
+    RUNNING -= 1
+    return {"running": seen, "answer": "x"}
+
+
+def counting(configuration):
+    return RunnableLambda(_count)
+"""

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -113,7 +113,8 @@ def run_command(
         trace=trace,
     )
     try:
-        with _progress() as observer:
+        # What a target prints must not end up among the rows.
+        with _progress() as observer, redirect_stdout(sys.stderr):
             results = run(dataset, read_suite, options, observer=observer)
     except KeyboardInterrupt:
         typer.echo("What was finished is kept: the same command goes on from here.", err=True)
@@ -177,6 +178,11 @@ def _show(results: "Results", output_format: OutputFormat, cards: str | None) ->
     swallowed = sum(attempt.status == "completed" and attempt.failed_calls > 0 for attempt in results.attempts)
     if swallowed:
         warn(f"{swallowed} attempts were completed although some of their calls failed: see failed_calls in attempts")
+    if undecided := [said for said in results.verdicts if said.success is None]:
+        warn(f"{len(undecided)} verdicts could not be told; the first: {undecided[0].reason}")
+    reasons = {said.reason for said in results.verdicts if not said.success}
+    if len(reasons) == 1 and None not in reasons and not any(said.success for said in results.verdicts):
+        warn(f"no answer was a success, each time because of the same: {reasons.pop()}")
     render(table_of(results, cards=cards), output_format, sys.stdout)
 
 

@@ -137,11 +137,11 @@ def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger) -> Fin
         project=bench.project,
         environment="evaluation",
         tags={
-            "run": bench.run_id,
+            "evaluation_run": bench.run_id,
             "configuration": trial.configuration.name,
             "item": trial.item.id,
             "repeat": str(trial.repeat),
-            "try": str(try_number),
+            "evaluation_try": str(try_number),
         },
         ledger=ledger,
         prices=bench.prices,
@@ -184,7 +184,10 @@ async def _run(
             else:
                 answer = await runnable.ainvoke(inputs, config)
     except asyncio.CancelledError as error:
-        return _End(status="error", stop_reason=INTERRUPTED, error=error)
+        task = asyncio.current_task()
+        # A target may raise it by itself, where nobody has cancelled anything: that is a fault of the target.
+        by_us = task is not None and task.cancelling() > 0
+        return _End(status="error", stop_reason=INTERRUPTED if by_us else "target", error=error)
     except TimeoutError as error:
         if scope.expired():
             return _End(status="stopped", stop_reason="time_limit")

@@ -22,11 +22,11 @@ class Journal:
     """One thread that writes what attempts leave behind. `keep` returns when it is on disk.
 
     Entries that wait together share one write and one fsync of each file, so that a slow disk costs a run little.
-    The ledger is written before the results: an attempt that is on file is in the ledger, never the other way round.
+    `ledger_first` says which of ledger and attempts a crash between them leaves ahead.
     """
 
-    def __init__(self, folder: Path, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, folder: Path, ledger: Ledger, *, ledger_first: bool) -> None:
+        self._ledger, self._ledger_first = ledger, ledger_first
         self._attempts = JsonLines(folder / ATTEMPTS)
         self._scores = JsonLines(folder / SCORES)
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
@@ -72,10 +72,9 @@ class Journal:
 
     def _write(self, entries: Sequence[Entry]) -> None:
         try:
-            if records := [record for entry in entries for record in entry[2]]:
-                self._ledger.write(*records)
-            if attempts := [entry[0] for entry in entries if entry[0] is not None]:
-                self._attempts.append(*attempts)
+            steps = [self._write_records, self._write_attempts]
+            for step in steps if self._ledger_first else reversed(steps):
+                step(entries)
             if verdicts := [verdict for entry in entries for verdict in entry[1]]:
                 self._scores.append(*verdicts)
         except BaseException as error:  # noqa: BLE001  Told to every attempt that waits; the thread must go on.
@@ -84,3 +83,11 @@ class Journal:
         else:
             for entry in entries:
                 entry[3].set_result(None)
+
+    def _write_records(self, entries: Sequence[Entry]) -> None:
+        if records := [record for entry in entries for record in entry[2]]:
+            self._ledger.write(*records)
+
+    def _write_attempts(self, entries: Sequence[Entry]) -> None:
+        if attempts := [entry[0] for entry in entries if entry[0] is not None]:
+            self._attempts.append(*attempts)

@@ -60,8 +60,8 @@ def _records_by_try(ledger: Ledger, run_id: str) -> dict[tuple[str, int], list[P
     by_try: dict[tuple[str, int], list[Priced]] = {}
     for record in all_records():
         tags = record.attribution.tags
-        if tags.get("run") == run_id and record.attribution.task_id is not None:
-            by_try.setdefault((record.attribution.task_id, int(tags["try"])), []).append(record)
+        if tags.get("evaluation_run") == run_id and record.attribution.task_id is not None:
+            by_try.setdefault((record.attribution.task_id, int(tags["evaluation_try"])), []).append(record)
     return by_try
 
 

@@ -78,8 +78,9 @@ async def arun(
     """
     prepared = prepare(dataset, suite, options or Options())
     if prepared.options.fresh and prepared.folder.exists():
-        with folder_lock(prepared.folder):
-            set_aside(prepared.folder, datetime.now(UTC))
+        with folder_lock(prepared.folder):  # Nobody else is writing there.
+            pass
+        set_aside(prepared.folder, datetime.now(UTC))
     with folder_lock(prepared.folder):
         earlier = read_earlier(prepared.folder)
         manifest = _manifest(prepared, earlier)
@@ -87,8 +88,12 @@ async def arun(
         again = earlier.attempts and prices_changed(earlier, manifest)
         if again:
             earlier = reprice(prepared, earlier)
+        started = _Run(prepared, manifest, earlier, observer)
+        if not started.is_finished:
+            write_run(prepared.folder, {**manifest, "finished_at": None})
+            await started.go()
+            manifest = {**manifest, "finished_at": datetime.now(UTC).isoformat()}
         write_run(prepared.folder, manifest)
-        await _Run(prepared, manifest, earlier, observer).go()
         results = results_of(prepared.folder, manifest, read_earlier(prepared.folder))
         return replace(results, repriced=len(earlier.attempts) if again else 0)
 
@@ -97,8 +102,12 @@ def _manifest(prepared: Prepared, earlier: Earlier) -> dict[str, object]:
     """`run.json` as of now; a run that goes on keeps its id and its birthday."""
     if earlier.run is None:
         run_id = f"{prepared.dataset.name}-{uuid4().hex[:8]}"
-        return prepared.manifest(run_id, datetime.now(UTC))
-    return prepared.manifest(earlier.run["run_id"], datetime.fromisoformat(earlier.run["created_at"]))
+        return {**prepared.manifest(run_id, datetime.now(UTC)), "finished_at": None}
+    run = earlier.run
+    return {
+        **prepared.manifest(run["run_id"], datetime.fromisoformat(run["created_at"])),
+        "finished_at": run["finished_at"],
+    }
 
 
 class _Run:
@@ -110,7 +119,7 @@ class _Run:
         self.prepared, self.manifest, self.earlier = prepared, manifest, earlier
         self.observer = observer or (lambda _: None)
         self.run_id: str = manifest["run_id"]
-        current = list(current_attempts(manifest, earlier.attempts))
+        self.current = current = list(current_attempts(manifest, earlier.attempts))
         self.pending = pending(
             prepared.trials, current, prepared.suite.tries, retry_errors=prepared.options.retry_errors
         )
@@ -122,21 +131,42 @@ class _Run:
         self.stored: set[tuple[str, int]] = set()
         self.done, self.errors, self.outages, self.spent = 0, 0, 0, Decimal(0)
 
+    @property
+    def is_finished(self) -> bool:
+        """Nothing is left to be done, and no crash has kept anything from being written down."""
+        return not self.pending and not self.unjudged and self.manifest["finished_at"] is not None
+
     async def go(self) -> None:
-        """Do what is to be done; nothing is opened where nothing is."""
-        if not self.pending and not self.unjudged:
-            return
+        """Do what is left to be done."""
         with ExitStack() as stack:
             ledger = open_ledger(self.prepared.ledger)
             stack.callback(ledger.close)
-            self.journal = stack.enter_context(Journal(self.prepared.folder, ledger))
+            # A replay's ledger comes first, for a line without its calls would be a figure that nothing adds up to.
+            # A live run's answers come first: they were paid for, and their calls are in the ledger already.
+            ledger_first = self.prepared.mode == "replay"
+            self.journal = stack.enter_context(Journal(self.prepared.folder, ledger, ledger_first=ledger_first))
             self.items = {item.id: item for item in self.prepared.dataset.items}
+            await self._mend_outcomes(ledger)
             for result in self.unjudged:
                 await self._judge(result)
             if self.pending:
                 self.bench = self._bench(ledger, stack)
                 await self._take_stock(ledger)
                 await self._try_all()
+
+    async def _mend_outcomes(self, ledger: Ledger) -> None:
+        """Log the outcome of finished slots without an answer that a crash left without one."""
+        if self.earlier.run is None:
+            return
+        judged = {outcome.task_id for outcome in ledger.outcomes()}
+        waiting = {trial.slot for trial in self.pending}
+        lost = [
+            self._outcome(result, success=False, reason=result.stop_reason)
+            for result in last_tries(self.current).values()
+            if result.status != "completed" and result.slot not in waiting and result.task_id not in judged
+        ]
+        if lost:
+            await self.journal.keep(records=lost)
 
     def _bench(self, ledger: Ledger, stack: ExitStack) -> Bench:
         prepared = self.prepared
@@ -180,7 +210,7 @@ class _Run:
             by_try: dict[int, list[CallRecord | ChargeRecord]] = {}
             records_of: list[CallRecord | ChargeRecord] = [*ledger.calls(task_id=task_id)]
             for record in [*records_of, *ledger.charges(task_id=task_id)]:
-                by_try.setdefault(int(record.attribution.tags["try"]), []).append(record)
+                by_try.setdefault(int(record.attribution.tags["evaluation_try"]), []).append(record)
             for number, records in sorted(by_try.items()):
                 if (task_id, number) in known:
                     continue
@@ -194,15 +224,20 @@ class _Run:
         self.runnables = await self._build()
         loop = asyncio.get_running_loop()
         # LangGraph runs nodes that block on the loop's executor: the default one has too few threads for them.
-        with ThreadPoolExecutor(4 * self.prepared.concurrency, "finops-eval") as executor:
-            loop.set_default_executor(executor)
-            waiting = iter(self.pending)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(self.prepared.concurrency, len(self.pending))):
-                        group.create_task(self._work(waiting))
-            except BaseExceptionGroup as errors:
-                raise _first(errors) from None
+        executor = ThreadPoolExecutor(4 * self.prepared.concurrency, "finops-eval")
+        loop.set_default_executor(executor)
+        waiting = iter(self.pending)
+        self._tell()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.prepared.concurrency, len(self.pending))):
+                    group.create_task(self._work(waiting))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+        finally:
+            # Not waited for: a node that hangs past its attempt's time limit must not keep the table from being shown.
+            loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+            executor.shutdown(wait=False, cancel_futures=True)
 
     async def _build(self) -> dict[str, Runnable[Any, Any]]:
         """Build the target of every configuration before anything is bought."""
@@ -226,7 +261,10 @@ class _Run:
     async def _work(self, waiting: Iterator[Trial]) -> None:
         for trial in waiting:
             await self._slot(trial)
-            self.observer(Progress(done=self.done, total=len(self.pending), errors=self.errors, known_usd=self.spent))
+            self._tell()
+
+    def _tell(self) -> None:
+        self.observer(Progress(done=self.done, total=len(self.pending), errors=self.errors, known_usd=self.spent))
 
     async def _slot(self, trial: Trial) -> None:
         """Try a slot until it is answered, or as often as the suite allows where the infrastructure fails."""

@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.errors import GraphBubbleUp
 
+from langchain_finops.langchain.attribution import node_path
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.totals import Group
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
@@ -46,9 +47,7 @@ class Watch(BaseCallbackHandler):
         """Note a node. A conditional edge's router has the node's metadata too, but not its name."""
         self._in_time()
         if metadata and name and name == metadata.get("langgraph_node"):
-            namespace = str(metadata.get("langgraph_checkpoint_ns") or name)
-            parts = [part.partition(":")[0] for part in namespace.split("|")]
-            self.trajectory.append("/".join(part for part in parts if not part.isdigit()))
+            self.trajectory.append(node_path(str(metadata.get("langgraph_checkpoint_ns") or name)))
 
     def on_chat_model_start(self, *_: Any, **__: Any) -> None:
         """Refuse the call if the time is up."""
