@@ -165,6 +165,7 @@ def test_wall_time_is_read_by_its_repr_and_rounded_half_even(book: PriceBook) ->
     text = "[{id: own, self_hosted: {usd_per_instance_hour: 0.36}}]"
 
     assert priced(book, text, seconds=0.1).usd == Decimal("0.00001")
+    assert priced(book, text, seconds=0.1).by_meter["seconds"].quantity == Decimal("0.1")
     assert priced(book, text, seconds=0.000000025).usd == Decimal("2e-12")  # 2.5 picodollars.
     assert priced(book, text, seconds=0.000000035).usd == Decimal("4e-12")  # 3.5 picodollars.
     assert priced(book, text, seconds=0.0).usd == 0
@@ -304,6 +305,16 @@ def test_an_alias_names_the_model_behind_a_deployment() -> None:
     cost = aliased.price(reading(aliased, provider="azure", model="my-deployment"))
 
     assert (cost.usd, cost.status) == (LIST_USD, "exact")
+
+
+def test_a_card_may_be_for_the_model_as_requested(book: PriceBook) -> None:
+    """Two names that are answered by one model may have two prices."""
+    text = "[{id: mine, match: {model: gpt-4.1-mini}, rates: {input_tokens: 1, output_tokens: 2}}]"
+    with_card = book.with_cards(cards(text))
+    answered = {"model_name": "gpt-4.1-mini-2025-04-14"}
+
+    assert with_card.price(reading(with_card, said=answered)).card_id == "mine"
+    assert with_card.price(reading(with_card, said=answered, model="gpt-4.1-mini-latest")).usd == LIST_USD
 
 
 def test_new_cards_stand_above_the_old_ones(book: PriceBook) -> None:

@@ -39,13 +39,13 @@ MODEL = ModelInfo(
         ),
     ],
     price_variants=[
+        PriceVariant(when={"processing": "batch", "region": "x"}, prices=ModelPrice(input_mtok=Decimal(0))),
         PriceVariant(
             when={"processing": "batch"},
             prices=ModelPrice(input_mtok=Decimal(8)),
             constraint=StartDateConstraint(date(2026, 6, 1)),
         ),
         PriceVariant(when={"processing": "batch"}, prices=ModelPrice(input_mtok=Decimal(9), output_mtok=Decimal(1))),
-        PriceVariant(when={"processing": "batch", "region": "x"}, prices=ModelPrice(input_mtok=Decimal(0))),
         PriceVariant(when={"service_tier": "default"}, prices=ModelPrice()),
     ],
 )

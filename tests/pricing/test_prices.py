@@ -267,6 +267,14 @@ def test_deepseeks_prices_by_date_weekday_and_hour(price_of: PriceOf, row: tuple
 UNSURE = [
     # What the call costs at the best of our knowledge, and what is missing.
     ("openai", "gpt-4.1", {"said": {"service_tier": "flex"}}, [(1000, "2"), (100, "8")], "no_rate:service_tier=flex"),
+    # The catalogue's half of two dollars is no half of the ten that it was then.
+    (
+        "openai",
+        "o3",
+        {"said": {"service_tier": "flex"}, "at": "2025-06-09T00:00:00Z"},
+        [(1000, "10"), (100, "40")],
+        "no_rate:service_tier=flex",
+    ),
     ("openai", "gpt-4.1", {"said": {"service_tier": "auto"}}, [(1000, "2"), (100, "8")], "no_rate:service_tier=auto"),
     ("openai", "gpt-4.1", {"said": {"service_tier": "gold"}}, [(1000, "2"), (100, "8")], "no_rate:service_tier=gold"),
     (

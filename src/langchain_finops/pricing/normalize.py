@@ -3,7 +3,7 @@
 Nothing in here raises on a provider's data: it clamps, assumes, and says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -35,8 +35,10 @@ TTL_METERS: Mapping[str, str] = {
     "1h": "cache_write_1h_tokens",
     "12h": "cache_write_12h_tokens",
 }
-USUAL_TIERS = ("default", "standard", "on_demand")
-"""Service tiers that are the standard one of whoever has them: nothing more has to be read."""
+USUAL_TIERS = (None, "default", "standard", "on_demand")
+USUAL_SPEEDS = (None, "standard")
+USUAL_PLACES = (None, "global", "not_available")
+"""What is no condition of a price, whoever says it."""
 SPLIT_NAMES = tuple((f"ephemeral_{ttl}_input_tokens", meter) for ttl, meter in TTL_METERS.items())
 REDUCED_FIRST = (
     "cache_read_tokens",
@@ -84,9 +86,8 @@ def read_answer(
     """Make a reading of one answer. `at` is an aware datetime."""
     rule = identity.rule
     service_tier = response_metadata.get("service_tier")
-    facts = PLAIN
-    if rule.extras is not None or context or not (service_tier is None or service_tier in USUAL_TIERS):
-        facts = _facts(response_metadata, service_tier, identity, context)
+    plain = not context and service_tier in USUAL_TIERS and _is_plain(response_metadata, rule)
+    facts = PLAIN if plain else _facts(response_metadata, service_tier, identity, context)
     raw = usage_metadata if type(usage_metadata) is dict or isinstance(usage_metadata, Mapping) else NOTHING
     doubts = list(facts.remarks)
     counts = raw
@@ -110,6 +111,25 @@ def read_answer(
     reading.estimated = bool(doubts)
     reading.reasons = tuple(doubts) if usage is not None else (*doubts, NO_USAGE)
     return sealed(reading, Reading)
+
+
+def _is_plain(said: Mapping[str, object], rule: Rule) -> bool:
+    """True where the answer tells nothing next to its counts, as nearly all do. For speed alone: `_facts` knows all."""
+    extras = rule.extras
+    if extras is None:
+        return True
+    if extras == "anthropic":
+        raw = said.get("usage")
+        return raw is None or (
+            type(raw) is dict
+            and raw.get("service_tier") in USUAL_TIERS
+            and raw.get("speed") in USUAL_SPEEDS
+            and raw.get("inference_geo") in USUAL_PLACES
+            and not raw.get("server_tool_use")
+        )
+    if extras == "google":
+        return not said.get("grounding_metadata")
+    return extras == "bedrock" and "serviceTier" not in said
 
 
 def _has_counts(raw: Mapping[str, object]) -> bool:
@@ -237,12 +257,12 @@ def _split_output(draft: UsageDraft, details: Mapping[str, object], doubts: list
 def _part(details: Mapping[str, object], name: str, raw_name: str, doubts: list[str]) -> int:
     """A part of the counts, under LangChain's name, the provider's, or LangChain's with OpenAI's tier before it."""
     value = details.get(name)
-    if not value:
+    if value is None:
         value = details.get(raw_name)
         if value is None and ("priority" in details or "flex" in details):
             value = details.get(f"priority_{name}") or details.get(f"flex_{name}")
-        if not value:
-            return 0
+    if not value:
+        return 0
     return value if type(value) is int and 0 < value <= MOST_TOKENS else _count(value, name, doubts)
 
 
@@ -315,15 +335,15 @@ def _read_anthropic(response_metadata: Mapping[str, object], service_tier: objec
     raw = response_metadata.get("usage")
     if not isinstance(raw, Mapping):
         return service_tier
-    facts.speed = _unusual(raw.get("speed"), ("standard",))
-    facts.geography = _unusual(raw.get("inference_geo"), ("global", "not_available"))
+    facts.speed = _unusual(raw.get("speed"), USUAL_SPEEDS)
+    facts.geography = _unusual(raw.get("inference_geo"), USUAL_PLACES)
     tools = raw.get("server_tool_use")
     if isinstance(tools, Mapping):
         facts.web_searches = _count(tools.get("web_search_requests"), "web_searches", facts.remarks)
     return raw.get("service_tier") or service_tier
 
 
-def _unusual(value: object, usual: Iterable[str]) -> str | None:
+def _unusual(value: object, usual: tuple[str | None, ...]) -> str | None:
     return value.lower() if isinstance(value, str) and value and value.lower() not in usual else None
 
 
@@ -370,9 +390,9 @@ def _read_context(context: Mapping[str, object], facts: Facts, rule: Rule) -> No
         elif processing not in ("standard", "realtime"):
             facts.remarks.append(f"unknown_processing:{processing}")
     if "speed" in context:
-        facts.speed = _unusual(context["speed"], ("standard",))
+        facts.speed = _unusual(context["speed"], USUAL_SPEEDS)
     if "region" in context:
-        facts.geography = _unusual(context["region"], ("global",))
+        facts.geography = _unusual(context["region"], USUAL_PLACES)
     if "cache_ttl" in context:
         facts.cache_ttl = str(context["cache_ttl"])
         if facts.cache_ttl not in TTL_METERS:
