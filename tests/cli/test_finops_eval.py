@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import pytest
 
 from langchain_finops.cli import finops_eval as command
 from langchain_finops.cli.common import run
+from langchain_finops.evals.dataset import load_dataset
+from langchain_finops.evals.suite import FIELDS, load_suite
 
 TARGET = """
 from langchain_core.language_models import BaseChatModel
@@ -286,11 +289,48 @@ def test_on_a_terminal_a_bar_counts(folder: Path) -> None:
     assert b"6/6" not in out
 
 
-def test_help_names_every_command(finops_eval: Command) -> None:
-    """`finops-eval --help` and no arguments at all show what there is."""
-    code, out, _ = finops_eval("--help")
+DOCS = Path(__file__).parents[2] / "docs" / "finops-eval.md"
+
+
+def plain(text: str) -> str:
+    """Without the marks that versions of typer set differently."""
+    return re.sub(r"[{}\\]| <path>|\[required\]|(?<=\S) +(?= )", "", text).strip()
+
+
+@pytest.mark.parametrize(
+    "words", [("finops-eval",), *(("finops-eval", each.name) for each in command.app.registered_commands)]
+)
+def test_documented_help_is_the_help(
+    finops_eval: Command, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """docs/finops-eval.md shows each command's help as it is at 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    documented = dict(re.findall(r"```text\n\$ ([a-z -]*) --help\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL))
+
+    code, out, _ = finops_eval(*words[1:], "--help")
 
     assert code == 0
-    assert "run" in out
+    assert plain(out) == plain(documented[" ".join(words)])
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_documented_files_can_be_used(folder: Path) -> None:
+    """The dataset line and the suite of docs/finops-eval.md read as they stand, and every field is in its table."""
+    text = DOCS.read_text("utf-8")
+    (line,), (suite,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("json", "yaml"))
+    (folder / "docs.jsonl").write_text(line)
+    (folder / "docs.yaml").write_text(suite)
+
+    assert [item.id for item in load_dataset(folder / "docs.jsonl").items] == ["t-1"]
+    assert [entry.name for entry in load_suite(folder / "docs.yaml").configurations] == ["small", "large"]
+    for field in FIELDS:
+        assert f"`{field}" in text
+
+
+def test_no_arguments_show_the_help(finops_eval: Command) -> None:
+    """`finops-eval` alone is a question, not an error."""
+    code, out, err = finops_eval()
+
+    assert (code, err) == (0, "")
     assert "table" in out
-    assert finops_eval()[1] == out
