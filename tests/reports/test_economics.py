@@ -82,8 +82,8 @@ def test_without_a_verdict_there_is_no_cost_per_success(tasks, statement):
     assert str(success) == "-"
 
 
-def test_many_tasks_do_not_lose_the_bound_to_rounding():
-    """At ten million tasks 0.05^(1/n) is 1 but for seven digits; the rule of three, cost / 3, still comes out."""
+def test_many_tasks_come_out_at_the_rule_of_three():
+    """For n tasks in the millions the bound is all cost over -ln 0.05, nearly 3: rounding does not get in the way."""
     success = success_cost(Decimal(3_000_000), unknown=0, tasks=10**7, judged=10**7, successes=0)
     assert success.above_usd is not None
     assert abs(success.above_usd / Decimal(3_000_000) * Decimal("2.995732") - 1) < Decimal("0.00001")

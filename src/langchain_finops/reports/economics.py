@@ -1,6 +1,5 @@
 """What a success costs: every attempt's cost over the number of successes, or what can be said instead."""
 
-import math
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 from typing import Literal
@@ -57,5 +56,5 @@ def success_cost(cost_usd: Decimal | None, *, unknown: int, tasks: int, judged: 
 
 def _above(cost_usd: Decimal, tasks: int) -> Decimal:
     """Mean cost of a task over the highest success rate that none in `tasks` leaves credible, 1 - 0.05^(1/tasks)."""
-    highest_rate = -math.expm1(math.log(0.05) / tasks)
+    highest_rate = 1 - 0.05 ** (1 / tasks)
     return BOUND.divide(QUOTIENT.divide(cost_usd, Decimal(tasks)), Decimal(repr(highest_rate)))
