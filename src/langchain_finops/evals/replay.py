@@ -180,13 +180,14 @@ class Recording:
         """
         visit = _visit_of(request)
         asked = Asked.read(request.method, request.uri, request.body)
+        key = asked.key
         with self._lock:
             if (held := visit.held.get(id(request))) is not None:
                 return held[1]
-            up_next = self._up_next(visit, asked.key)
+            up_next = self._up_next(visit, key)
             if up_next is not None:
-                call = visit.calls[asked.key][up_next]
-                visit.served[asked.key] = up_next + 1
+                call = visit.calls[key][up_next]
+                visit.served[key] = up_next + 1
                 visit.held[id(request)] = request, call
                 return call
             if self.mode == "replay":
@@ -207,7 +208,8 @@ class Recording:
         # What the client itself tried again is passed over: it would sleep in between, as it did then.
         while index + 1 < len(calls) and calls[index].failed and calls[index + 1].retry:
             index += 1
-        if index >= len(calls) or (self.mode == "record" and calls[index].failed):
+        # What failed last, before recording was stopped, is asked again.
+        if index >= len(calls) or (self.mode == "record" and calls[index].failed and index + 1 == len(calls)):
             return None
         return index
 
