@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from langchain_finops.budgets.estimate import PastOutput, charged_usage, expected_output_tokens, tokens_of_bytes
 from langchain_finops.ledger.base import Ledger
@@ -16,7 +16,7 @@ from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
 from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, Record
 from langchain_finops.usage import Usage
 
-__all__ = ["CALL_CLOCK", "Answer", "CallClock", "Endpoint", "Faults", "Meter", "OpenCall", "Request"]
+__all__ = ["CALL_CLOCK", "Answer", "CallClock", "Endpoint", "Faults", "Meter", "OpenCall", "Request", "draft_of"]
 
 log = logging.getLogger("langchain_finops")
 
@@ -179,6 +179,17 @@ class MeterAmounts(Mapping[str, Decimal]):
         return repr(dict(self))
 
 
+def draft_of(record: type) -> Any:
+    """A class with the record's slots and none of its frozenness: filling it takes half the constructor's time.
+
+    Whoever fills a draft sets every slot, and turns it into the record by its `__class__`.
+    """
+    return type(f"{record.__name__}Draft", (), {"__slots__": record.__slots__})  # type: ignore[attr-defined]
+
+
+CallDraft = draft_of(CallRecord)
+
+
 class Meter:
     """Prices calls and charges and writes them down. Safe between threads."""
 
@@ -321,39 +332,28 @@ class Meter:
     ) -> CallRecord:
         key, endpoint, response = reading.key, call.endpoint, answer.response
         by_meter = cost.by_meter
-        return CallRecord(
-            call_id=call.call_id,
-            run_id=call.run_id,
-            invocation_id=call.invocation_id,
-            attribution=call.attribution,
-            provider=key.provider,
-            model=key.model,
-            requested_model=key.requested_model,
-            usage=(reading.usage if answer.charged else None) or NO_USAGE,
-            raw_usage=_raw_usage(answer),
-            cost_usd=cost.usd,
-            contracted_usd=cost.contracted_usd,
-            billed_usd=cost.billed_usd,
-            meter_usd=None if cost.usd is None or (type(by_meter) is dict and not by_meter) else MeterAmounts(by_meter),
-            currency=cost.currency,
-            fx_id=cost.fx_id,
-            billing_mode=cost.billing_mode,
-            cost_status=cost.status,
-            estimated=answer.charged and (reading.estimated or cost.status == "estimated"),
-            reasons=cost.reasons,
-            card_id=cost.card_id,
-            price_book_hash=self._price_book_hash,
-            started_at=times[0],
-            first_token_at=times[1],
-            ended_at=times[2],
-            error=answer.error,
-            provider_request_id=_text(response.get("id")) or _text(response.get("request_id")),
-            account=endpoint.account,
-            project=endpoint.project,
-            region=endpoint.region,
-            service_tier=_text(response.get("service_tier")),
-            base_url_host=endpoint.base_url_host,
-        )
+        draft = CallDraft()
+        draft.call_id, draft.run_id, draft.invocation_id = call.call_id, call.run_id, call.invocation_id
+        draft.attribution = call.attribution
+        draft.provider, draft.model, draft.requested_model = key.provider, key.model, key.requested_model
+        draft.usage = (reading.usage if answer.charged else None) or NO_USAGE
+        draft.raw_usage = _raw_usage(answer)
+        draft.cost_usd, draft.contracted_usd, draft.billed_usd = cost.usd, cost.contracted_usd, cost.billed_usd
+        split = cost.usd is not None and (type(by_meter) is not dict or by_meter)
+        draft.meter_usd = MeterAmounts(by_meter) if split else None
+        draft.currency, draft.fx_id, draft.billing_mode = cost.currency, cost.fx_id, cost.billing_mode
+        draft.cost_status, draft.reasons, draft.card_id = cost.status, cost.reasons, cost.card_id
+        draft.estimated = answer.charged and (reading.estimated or cost.status == "estimated")
+        draft.price_book_hash = self._price_book_hash
+        draft.started_at, draft.first_token_at, draft.ended_at = times
+        draft.error = answer.error
+        draft.provider_request_id = _text(response.get("id")) or _text(response.get("request_id"))
+        draft.account, draft.project, draft.region = endpoint.account, endpoint.project, endpoint.region
+        draft.service_tier = _text(response.get("service_tier"))
+        draft.base_url_host = endpoint.base_url_host
+        draft.revision = 0
+        draft.__class__ = CallRecord
+        return cast(CallRecord, draft)
 
 
 def _free(reasons: tuple[str, ...]) -> Cost:
@@ -383,10 +383,11 @@ def _counts(usage: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers and short names only: whatever a provider adds to its counts, no text gets in."""
     counts: dict[str, Any] = {}
     for name, value in usage.items():
-        if type(value) is int or value is None or isinstance(value, bool | int | float | Decimal):
+        kind = type(value)
+        if kind is int or kind is float or kind is Decimal or kind is bool or value is None:
             counts[name] = value
         elif isinstance(value, Mapping):
             counts[name] = _counts(value)
-        elif _text(value) is not None and name in NAMES_IN_USAGE:
+        elif name in NAMES_IN_USAGE and _text(value) is not None:
             counts[name] = value
     return counts

@@ -1,9 +1,10 @@
 """Whom a cost belongs to: what the event's metadata says, over the handler's defaults."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from langchain_finops.records import EMPTY, Attribution, Role
+from langchain_finops.meter import draft_of
+from langchain_finops.records import EMPTY, Attribution
 
 __all__ = ["Said", "attribution", "node_path", "said"]
 
@@ -13,6 +14,9 @@ Said = tuple[object, ...]
 NAMESPACE = "langgraph_checkpoint_ns"
 """Key by which an event belongs to a node's execution, right even where parents are not."""
 NODE = "langgraph_node"
+
+
+AttributionDraft = draft_of(Attribution)
 
 
 def said(metadata: Mapping[str, Any]) -> Said:
@@ -53,24 +57,22 @@ def attribution(
 ) -> Attribution:
     """Build the attribution of an event: the metadata first, then the defaults, then the names LangChain gives."""
     agent, user, task, task_type, customer, project, environment, release, tags, thread, lc_agent, internal = said_of
-    role: Role = "overhead" if internal and defaults.role == "agent" else defaults.role
-    return Attribution(
-        agent_id=_name(agent) or defaults.agent_id or _name(lc_agent) or graph_name,
-        user_id=_name(user) or defaults.user_id,
-        task_id=_name(task) or defaults.task_id,
-        task_type=_name(task_type) or defaults.task_type,
-        thread_id=_name(thread),
-        customer_id=_name(customer) or defaults.customer_id,
-        project=_name(project) or defaults.project,
-        environment=_name(environment) or defaults.environment,
-        release=_name(release) or defaults.release,
-        node=None if path is None else path.rpartition("/")[2],
-        node_path=path,
-        step=step,
-        attempt=attempt,
-        role=role,
-        tags=_tags(tags, defaults.tags),
-    )
+    draft = AttributionDraft()
+    draft.agent_id = _name(agent) or defaults.agent_id or _name(lc_agent) or graph_name
+    draft.user_id = _name(user) or defaults.user_id
+    draft.task_id = _name(task) or defaults.task_id
+    draft.task_type = _name(task_type) or defaults.task_type
+    draft.thread_id = _name(thread)
+    draft.customer_id = _name(customer) or defaults.customer_id
+    draft.project = _name(project) or defaults.project
+    draft.environment = _name(environment) or defaults.environment
+    draft.release = _name(release) or defaults.release
+    draft.node = None if path is None else path.rpartition("/")[2]
+    draft.node_path, draft.step, draft.attempt = path, step, attempt
+    draft.role = "overhead" if internal and defaults.role == "agent" else defaults.role
+    draft.tags = defaults.tags if tags is None else _tags(tags, defaults.tags)
+    draft.__class__ = Attribution
+    return cast(Attribution, draft)
 
 
 def _name(value: object) -> str | None:

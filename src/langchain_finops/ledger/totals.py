@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from operator import attrgetter
 
 from langchain_finops.money import from_pico, to_pico
 from langchain_finops.records import CallRecord, ChargeRecord
@@ -29,6 +30,8 @@ DIMENSIONS: Mapping[str, str] = {
     "day": "day",
 }
 """What sums can be grouped by, and the field it is read from. `day` is the UTC date on which a call began."""
+
+_counts = attrgetter(*METERS_AND_REASONING)
 
 
 @dataclass(slots=True)
@@ -60,17 +63,20 @@ class Totals:
             self.errors += sign
         if call.estimated:
             self.estimated += sign
-        usage, meters = call.usage, self.meters
-        for meter in METERS_AND_REASONING:
-            count = getattr(usage, meter)
+        meters = self.meters
+        for meter, count in zip(METERS_AND_REASONING, _counts(call.usage), strict=True):
             if count:
                 meters[meter] += sign * count
-        if call.cost_usd is None:
+        cost = call.cost_usd
+        if cost is None:
             self.unpriced += sign
             return
-        self.cost_pico += sign * to_pico(call.cost_usd)
-        self.contracted_pico += sign * to_pico(call.cost_usd if call.contracted_usd is None else call.contracted_usd)
-        self.billed_pico += sign * to_pico(call.cost_usd if call.billed_usd is None else call.billed_usd)
+        pico = to_pico(cost)
+        self.cost_pico += sign * pico
+        contracted, billed = call.contracted_usd, call.billed_usd
+        # Nearly always the very same object, and reading an amount is what this costs.
+        self.contracted_pico += sign * (pico if contracted is None or contracted is cost else to_pico(contracted))
+        self.billed_pico += sign * (pico if billed is None or billed is cost else to_pico(billed))
 
     def add_charge(self, charge: ChargeRecord, sign: int = 1) -> None:
         """Count a charge."""
