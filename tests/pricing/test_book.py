@@ -230,6 +230,13 @@ def test_no_usage_is_unpriced(book: PriceBook) -> None:
     assert (guessed.usd, guessed.status, guessed.reasons) == (LIST_USD, "estimated", ("no_usage_reported",))
 
 
+def test_a_reading_without_usage_says_so_whoever_made_it(book: PriceBook) -> None:
+    """An unpriced cost always has its reason."""
+    cost = book.price(replace(reading(book), usage=None))
+
+    assert (cost.usd, cost.status, cost.reasons) == (None, "unpriced", ("no_usage_reported",))
+
+
 def test_a_call_that_used_nothing_is_free_and_says_why(book: PriceBook) -> None:
     """A request that was never answered: zero tokens, by our own account."""
     cost = book.price(replace(reading(book), usage=Usage()))

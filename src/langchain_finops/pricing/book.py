@@ -15,7 +15,7 @@ from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
 from langchain_finops.pricing.drafts import CostDraft, sealed
 from langchain_finops.pricing.engine import Breakdown, amount_pico, gaps_used, round_half_even
 from langchain_finops.pricing.matching import fits
-from langchain_finops.pricing.normalize import read_answer
+from langchain_finops.pricing.normalize import NO_USAGE, read_answer
 from langchain_finops.pricing.overlay import shipped_overlay
 from langchain_finops.pricing.providers import Identity, identify
 from langchain_finops.pricing.quotes import Quote, Quoting
@@ -268,7 +268,10 @@ def _price_otherwise(reading: Reading, quote: Quote, seconds: float | None) -> C
         return _cost(reading, quote, ZERO, status="free", reasons=reading.reasons, by_meter={})
     if quote.self_hosted is not None:
         return _self_hosted(reading, quote, quote.self_hosted, seconds)
-    return _unpriced(reading, quote, reading.reasons + quote.reasons)
+    reasons = reading.reasons + quote.reasons
+    if reading.usage is None and NO_USAGE not in reasons:
+        reasons += (NO_USAGE,)
+    return _unpriced(reading, quote, reasons)
 
 
 def _reported(reading: Reading, reported: Decimal) -> Cost:
