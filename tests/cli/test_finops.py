@@ -239,6 +239,12 @@ def test_an_outcome_of_an_unknown_task_is_kept_with_a_warning(finops, path):
     assert err.startswith("Warning: no call names task 't-99'")
 
 
+def test_a_task_whose_calls_were_pruned_is_known(finops, path):
+    """Its outcome may come late; its calls are then in the daily sums alone."""
+    finops("prune", "--before", "7d", "--ledger", path)
+    assert finops("outcome", "t-3", "--success", "--ledger", path) == (0, "Task 't-3': success.\n", "")
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -178,11 +178,17 @@ def outcome_command(
             at=datetime.now(UTC),
         )
         target.write(said)  # The ledger counts its revision up, so that no other verdict is lost, whoever is faster.
-        known = next(target.calls(task_id=task), None) or next(target.charges(task_id=task), None)
-        if known is None:
+        if not _is_known(target, task):
             warn(f"no call names task {task!r} in {_place(target)}: check the id and --ledger. The outcome is kept.")
         was = "" if earlier is None else f", was {_verdict(earlier.success)}"
         typer.echo(f"Task {task!r}: {_verdict(success)}{was}.")
+
+
+def _is_known(ledger: "Ledger", task: str) -> bool:
+    """Whether a call or charge names the task. Sums know those that were pruned, but take longer to ask."""
+    if any(True for _ in ledger.calls(task_id=task)) or any(True for _ in ledger.charges(task_id=task)):
+        return True
+    return any(group.totals.calls or group.totals.charges for group in ledger.totals((), task_id=task))
 
 
 def _verdict(success: bool | None) -> str:
