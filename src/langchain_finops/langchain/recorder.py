@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
@@ -53,13 +53,8 @@ LATE_KEPT = 1_000
 """Calls settled without an end whose answer may still come."""
 
 
-class Event(NamedTuple):
-    """What every start tells."""
-
-    run_id: UUID
-    parent_run_id: UUID | None
-    metadata: Mapping[str, Any]
-    tags: list[str] | None
+Event = tuple[UUID, UUID | None, Mapping[str, Any], list[str] | None]
+"""What every start tells: its id, its parent's, metadata and tags. A plain tuple, because every start makes one."""
 
 
 class Recorder:
@@ -311,7 +306,8 @@ class Recorder:
             run.trace.settled(run.root, marks_of_run(run, attribution, status), ended=told, root=True)
 
     def _open_root(self, event: Event, name: str, inputs: object = ...) -> Span:
-        span = self.tracker.open_run(event.run_id, name, event.metadata)
+        run_id, _, metadata, _ = event
+        span = self.tracker.open_run(run_id, name, metadata)
         run = span.run
         if run.thread_id is not None and resumes(inputs):
             paused = self.tracker.unfinished(run.thread_id) or self._told_by_ledger(run)
@@ -320,7 +316,7 @@ class Recorder:
         tracer = find_tracer()
         if tracer is not None:
             run.trace = Trace(tracer)
-            run.trace.started(event.run_id)
+            run.trace.started(run_id)
         return span
 
     def _told_by_ledger(self, run: Run) -> Paused | None:
