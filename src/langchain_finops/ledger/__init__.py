@@ -45,6 +45,8 @@ def _open_file(where: str | Path | None, hold_timeout: float) -> Ledger:
         from langchain_finops.ledger.sql import SqlLedger
 
         path = default_path() if where is None else _path(where)
+        if path.is_dir():
+            raise LedgerError(f"cannot open the ledger {path}: it is a folder")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -1,6 +1,6 @@
 """How older tables become what `schema` says: one step a version, append-only."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import Connection, insert, inspect, select, update
@@ -8,12 +8,17 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from langchain_finops.errors import LedgerError, LedgerTooNew
 from langchain_finops.ledger import schema
 
-__all__ = ["STEPS", "migrate", "version_of"]
+__all__ = ["STEPS", "migrate", "newest_version", "version_of"]
 
 Step = Callable[[Connection], None]
 
 STEPS: Final[tuple[Step, ...]] = ()
 """Step k brings version k + 1 to k + 2. Never change one that was released, and never take one away: append."""
+
+
+def newest_version() -> int:
+    """The version of the tables in `schema`."""
+    return 1 + len(STEPS)
 
 
 def version_of(connection: Connection) -> int:
@@ -27,9 +32,9 @@ def version_of(connection: Connection) -> int:
     return int(found)
 
 
-def migrate(connection: Connection, steps: Sequence[Step] = STEPS) -> None:
+def migrate(connection: Connection) -> None:
     """Bring the tables to the newest version, within the transaction that is open. Raises LedgerTooNew."""
-    newest = 1 + len(steps)
+    newest = newest_version()
     version = version_of(connection)
     if version > newest:
         raise LedgerTooNew(
@@ -41,7 +46,7 @@ def migrate(connection: Connection, steps: Sequence[Step] = STEPS) -> None:
         schema.metadata.create_all(connection, checkfirst=False)
         connection.execute(insert(meta).values(name="schema_version", value=str(newest)))
         return
-    for step in steps[version - 1 :]:
+    for step in STEPS[version - 1 :]:
         step(connection)
     if version < newest:
         connection.execute(update(meta).where(meta.c.name == "schema_version").values(value=str(newest)))

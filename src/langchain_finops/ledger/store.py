@@ -128,7 +128,7 @@ class Store:
         self._engine = engine_for(self.path, read_only=True)
         try:
             self._writer = self._engine.connect()
-            if migrations.version_of(self._writer) != 1 + len(migrations.STEPS):
+            if migrations.version_of(self._writer) != migrations.newest_version():
                 raise LedgerError(f"{self.path} cannot be written: {reason.orig}")
         except DBAPIError as error:
             raise LedgerError(f"cannot open the ledger {self.path}: {reason.orig}") from error

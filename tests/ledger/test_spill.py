@@ -1,0 +1,227 @@
+"""Where the ledger cannot be written, the run goes on, records go to the spill file, and recover brings them in."""
+
+import ctypes
+import logging
+import os
+import resource
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from langchain_finops.errors import BadData, LedgerError
+from langchain_finops.ledger import open_ledger, recover
+from langchain_finops.ledger.spill import Spill
+from langchain_finops.testing.records import MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process that is in the midst of a write."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A disk on which no file can grow beyond a size: what SQLite meets when it is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that somebody who is not root may enter."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o777)
+    yield made
+    shutil.rmtree(made)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """This thread as a user whom file permissions hold: they do not hold root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    setfsuid = ctypes.CDLL(None).setfsuid
+    setfsuid(65534)
+    try:
+        yield
+    finally:
+        setfsuid(0)
+
+
+def spill_of(path: Path) -> Path:
+    return path.with_name("ledger.db.spill.jsonl")
+
+
+def test_a_locked_ledger_spills_and_recovers(path: Path, opened, caplog: pytest.LogCaptureFixture):
+    """Every kind of record comes back exactly; it is said once, and counted."""
+    ledger = opened(path, hold_timeout=0.05)
+    records = (a_full_call(), a_charge(), a_run(), an_outcome(), an_event(before={"a": 1}))
+
+    with locked(path), caplog.at_level(logging.WARNING, "langchain_finops"):
+        ledger.write(*records)
+        ledger.write(a_call("2"))
+
+    assert ledger.spilled == 6
+    assert len(caplog.records) == 1
+    assert "finops recover" in caplog.text
+    assert list(ledger.calls()) == []
+    assert recover(ledger) == 6
+    assert [call.call_id for call in ledger.calls()] == ["2", "full"]
+    assert next(call for call in ledger.calls() if call.call_id == "full") == a_full_call()
+    assert [*ledger.charges(), *ledger.runs(), *ledger.outcomes(), *ledger.events()] == list(records[1:])
+    assert [file.name for file in path.parent.iterdir() if "spill" in file.name] == []
+    assert recover(ledger) == 0
+
+
+def test_a_write_after_a_failure_waits_no_second_time(path: Path, opened):
+    """A run of many calls is not held up for `hold_timeout` at each; the first that gets through ends the haste."""
+    ledger = opened(path, hold_timeout=3600.0)
+    ledger._writer.failing = True
+
+    with locked(path):
+        ledger.write(a_call("1"))
+    ledger.write(a_call("2"))
+
+    assert (ledger.spilled, ledger._writer.failing) == (1, False)
+
+
+def test_a_full_disk_spills(path: Path, opened):
+    """The database cannot grow, the smaller spill file still can; nothing that returned is lost."""
+    ledger = opened(path)
+    log = path.with_name("ledger.db-wal")
+
+    with largest_file(log.stat().st_size + 20_000):
+        for number in range(100):
+            ledger.write(a_call(f"{number}", run_id=f"r{number}"))
+
+    assert ledger.spilled > 0
+    assert recover(ledger) == ledger.spilled
+    (group,) = ledger.totals()
+    assert (group.totals.calls, group.runs) == (100, 100)
+
+
+def test_records_that_nothing_can_take_raise(path: Path, opened):
+    """Where the spill file cannot be written either, whoever writes is told: they are lost."""
+    ledger = opened(path)
+
+    with largest_file(0), pytest.raises(LedgerError, match="1 records are lost"):
+        ledger.write(a_call())
+
+    ledger.write(a_call())
+    assert len(list(ledger.calls())) == 1
+
+
+def test_a_read_only_file_is_read_and_spills(folder: Path):
+    """Reports work, and what is written waits beside it until somebody who may write recovers it."""
+    path = folder / "ledger.db"
+    owner = open_ledger(path)
+    owner.write(a_call("1"))
+    for file in folder.iterdir():
+        file.chmod(0o444)
+
+    with nobody():
+        ledger = open_ledger(path)
+        ledger.write(a_call("2"))
+        assert [call.call_id for call in ledger.calls()] == ["1"]
+        assert ledger.totals()[0].totals.calls == 1
+        ledger.close()
+
+    assert recover(owner) == 1
+    assert len(list(owner.calls())) == 2
+    owner.close()
+
+
+def test_recover_leaves_what_it_could_not_bring_in(path: Path, opened):
+    """A recovery that fails half-way loses nothing: the next one finishes it."""
+    ledger = opened(path, hold_timeout=0.01)
+    with locked(path):
+        ledger.write(*(a_call(f"{number}") for number in range(3)))
+        ledger._writer.spill.take()
+        ledger.write(a_call("later"))
+
+    assert recover(ledger) == 4
+
+
+def test_lines_that_are_no_records_are_listed_and_kept(path: Path, opened):
+    """A line cut short by a kill costs no other line, and none disappears."""
+    ledger = opened(path)
+    spill = Spill(path)
+    spill.append([a_call("1")])
+    with spill_of(path).open("a") as file:
+        file.write('["call", {"call_id": "cut')
+    spill.append([a_call("2")])
+    with spill_of(path).open("a") as file:
+        file.write('["call", {"call_id": "c", "colour": 1}]\n[]\n')
+
+    with pytest.raises(BadData) as raised:
+        recover(ledger)
+
+    assert [fault.where.rpartition(":")[2] for fault in raised.value.faults] == ["3", "5", "6"]
+    assert [call.call_id for call in ledger.calls()] == ["1", "2"]
+    assert [file.suffix for file in path.parent.iterdir() if "spill" in file.name] == [".unreadable"]
+    assert recover(ledger) == 0
+
+
+def test_what_is_there_already_is_not_new(path: Path, opened):
+    """A record may be both in the ledger and in the spill file, if the ledger was only slow."""
+    ledger = opened(path)
+    ledger.write(a_call("1"), an_outcome(success=False))
+    Spill(path).append([a_call("1"), an_outcome(success=False), a_call("2")])
+
+    assert recover(ledger) == 1
+    assert len(list(ledger.outcomes(history=True))) == 1
+
+
+def test_recovering_while_others_spill_loses_nothing(path: Path, opened):
+    """The file is moved away only when nobody is about to append to it."""
+    ledger = opened(path)
+    spill = Spill(path)
+
+    def spill_some(thread: int) -> None:
+        for number in range(40):
+            spill.append([a_call(f"{thread}-{number}")])
+
+    threads = [threading.Thread(target=spill_some, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    recovered = 0
+    while any(thread.is_alive() for thread in threads):
+        recovered += recover(ledger)
+    recovered += recover(ledger)
+
+    assert recovered == ledger.totals()[0].totals.calls == 160
+
+
+def test_forget_reaches_what_was_spilled(path: Path, opened):
+    """Or the next recovery would bring the person back."""
+    ledger = opened(path)
+    Spill(path).append([a_call(user_id="ada")])
+
+    assert ledger.forget("ada") == 1
+    assert [call.attribution.user_id for call in ledger.calls()] == [None]
+
+
+def test_memory_has_nothing_to_recover():
+    """So that `recover` may be called on any ledger."""
+    ledger = open_ledger(":memory:")
+    ledger.write(a_call(started_at=MONDAY))
+
+    assert recover(ledger) == 0

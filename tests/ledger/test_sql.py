@@ -1,0 +1,261 @@
+"""The SQLite ledger: on disk when a write returns, for many processes, threads and forks at once."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from langchain_finops.errors import LedgerError, LedgerTooNew
+from langchain_finops.ledger import migrations, open_ledger
+from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_full_call, a_run, an_outcome
+
+FORKS = """
+    import os, sys
+    from langchain_finops.ledger import open_ledger
+    from langchain_finops.ledger.sql import SqlLedger  # Before the forks: it is slow to import.
+    from langchain_finops.testing.records import a_call
+
+    def write(path, name, count):
+        ledger = open_ledger(path, hold_timeout=30)
+        os.write(1, f"{name} pid {os.getpid()}\\n".encode())
+        for number in range(count):
+            ledger.write(a_call(f"{name}-{number}", usd="0.01", run_id=name, model=f"m{number % 3}"))
+            os.write(1, f"{name} {number}\\n".encode())
+        assert not ledger.spilled
+        ledger.close()
+
+    path, count, together, names = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+    for first in range(0, len(names), together):
+        children = []
+        for name in names[first:first + together]:
+            if not (child := os.fork()):
+                write(path, name, count)
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+"""
+
+
+def start(path: Path, names: Sequence[str], *, count: int, together: int) -> "subprocess.Popen[str]":
+    """Processes that each write `count` calls and print when one returned; `together` at once."""
+    arguments = [str(path), str(count), str(together), *names]
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(FORKS), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_what_was_written_is_there_after_reopening(path: Path, opened):
+    """Nothing lives in the object alone."""
+    opened(path).write(a_full_call())
+
+    assert list(opened(f"sqlite:///{path}").calls()) == [a_full_call()]
+
+
+def test_eight_processes_write_at_once(path: Path, opened):
+    """Nothing is lost, doubled or refused, and the file is made once."""
+    writers = start(path, list("abcdefgh"), count=60, together=8)
+
+    said = Counter(line.split()[0] for line in writers.communicate()[0].splitlines())
+
+    assert said == dict.fromkeys("abcdefgh", 61)
+    (group,) = opened(path).totals()
+    assert (group.totals.calls, group.totals.cost_usd, group.runs) == (480, Decimal("4.80"), 8)
+
+
+def test_kill_9_loses_nothing_that_returned(path: Path, opened):
+    """Twenty times: what the child said it wrote is stored, all of it, and the file is sound."""
+    names = [f"child{number}" for number in range(20)]
+    said = dict.fromkeys(names, 0)
+    with start(path, names, count=10**6, together=1) as children:
+        assert children.stdout is not None
+        for line in children.stdout:
+            name, *rest = line.split()
+            if rest[0] == "pid":
+                pid = int(rest[1])
+                continue
+            said[name] += 1
+            if said[name] == 1 + names.index(name):
+                os.kill(pid, signal.SIGKILL)
+
+    stored = Counter(call.run_id for call in opened(path).calls())
+
+    assert all(said.values())
+    # A child may be killed between the write's return and its print.
+    assert all(said[name] <= stored[name] <= said[name] + 1 for name in names)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_a_forked_child_writes_to_its_own_connection(path: Path, opened):
+    """Both go on, even when a thread held the lock while the process forked."""
+    ledger, memory = opened(path), open_ledger(":memory:")
+    ledger.write(a_call("parent"))
+    ledger._writer.lock.acquire()
+    memory._lock.acquire()
+    child = os.fork()
+    if child == 0:  # pragma: no branch
+        code = 1
+        try:
+            memory.write(a_call("child"))
+            ledger.write(a_call("child"))
+            code = 0 if {call.call_id for call in ledger.calls()} == {"parent", "child"} else 2
+        finally:
+            os._exit(code)
+    ledger._writer.lock.release()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    ledger.write(a_call("later"))
+    assert {call.call_id for call in ledger.calls()} == {"parent", "child", "later"}
+
+
+def test_threads_on_two_objects_of_one_file(path: Path, opened):
+    """Opening the same file twice in a process is fine."""
+    ledgers = [opened(path), opened(path)]
+    threads = [
+        threading.Thread(
+            target=lambda ledger, name: [ledger.write(a_call(f"{name}{n}")) for n in range(50)], args=(one, name)
+        )
+        for name, one in enumerate(ledgers)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [ledger.totals()[0].totals.calls for ledger in ledgers] == [100, 100]
+
+
+def test_no_text_of_a_prompt_has_a_place(path: Path, opened):
+    """The file holds counts, names and hashes: no column or field is there for text that people wrote."""
+    ledger = opened(path)
+    ledger.write(a_full_call(), a_charge(), a_run(), an_outcome())
+    ledger.close()
+
+    with sqlite3.connect(path) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {row[1] for table in tables for row in connection.execute(f"PRAGMA table_info({table})")}
+        fields = {
+            key for (body,) in connection.execute("SELECT body FROM calls") for key in re.findall(r'"(\w+)":', body)
+        }
+    connection.close()
+    assert not {"prompt", "prompts", "messages", "content", "text", "answer", "message"} & (columns | fields)
+
+
+def test_forget_leaves_no_bytes_of_the_name(path: Path, opened):
+    """Neither in the file, nor in the log beside it, nor in what was spilled."""
+    ledger = opened(path)
+    ledger.write(*(a_call(f"{n}", user_id="ada.lovelace@example.com", run_id=f"{n}") for n in range(50)))
+
+    ledger.forget("ada.lovelace@example.com")
+
+    left = [file for file in path.parent.iterdir() if b"lovelace" in file.read_bytes()]
+    assert left == []
+
+
+def test_a_file_of_a_newer_version_is_refused(path: Path, opened):
+    """By name, with the remedy, and without touching it."""
+    opened(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE meta SET value = '7' WHERE name = 'schema_version'")
+    connection.close()
+    before = path.read_bytes()
+
+    with pytest.raises(LedgerTooNew, match=r"ledger\.db has schema version 7, .* knows 1: pip install -U"):
+        open_ledger(path)
+
+    assert path.read_bytes() == before
+
+
+def test_an_older_file_is_migrated_step_by_step(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
+    """Each step runs once, in order; a file that is new already runs none."""
+    opened(path).close()
+    ran: list[str] = []
+
+    def step(name: str) -> migrations.Step:
+        def run(connection: object) -> None:
+            ran.append(name)
+            connection.exec_driver_sql(f"ALTER TABLE runs ADD COLUMN {name} TEXT")
+
+        return run
+
+    monkeypatch.setattr(migrations, "STEPS", (step("two"), step("three")))
+    opened(path).write(a_call())
+    opened(path)
+
+    assert ran == ["two", "three"]
+    assert len(list(opened(path).calls())) == 1
+
+
+def test_a_migration_that_fails_changes_nothing(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
+    """All steps are one transaction: the older version can still open the file."""
+    opened(path).write(a_call())
+
+    def good(connection: object) -> None:
+        connection.exec_driver_sql("DROP TABLE events")
+
+    def bad(connection: object) -> None:
+        raise LedgerError("the disk is on fire")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "STEPS", (good, bad))
+        with pytest.raises(LedgerError, match="on fire"):
+            open_ledger(path)
+
+    ledger = opened(path)
+    assert (len(list(ledger.calls())), list(ledger.events())) == (1, [])
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be taken for one" * 20, None])
+def test_a_file_of_something_else_is_refused(path: Path, content: bytes | None):
+    """Neither read as a ledger nor written to."""
+    if content is None:
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE bookmarks (url TEXT)")
+        connection.close()
+    else:
+        path.write_bytes(content)
+
+    with pytest.raises(LedgerError, match=r"ledger\.db"):
+        open_ledger(path)
+
+
+def test_a_closed_ledger_says_so(path: Path, opened):
+    """A write after close is an error, not a record that is silently gone."""
+    ledger = opened(path)
+    ledger.close()
+
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.write(a_call())
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.totals()
+
+
+def test_a_ledger_that_nobody_holds_is_closed(path: Path):
+    """Without a close, nothing is left open: garbage collection and exit do it."""
+    open_ledger(path).write(a_call())
+
+    assert [file.name for file in path.parent.iterdir()] == ["ledger.db"]
+
+
+def test_long_reading_sees_one_state_and_holds_no_writer_up(path: Path, opened):
+    """Writers go on between the pages of a reader."""
+    ledger = opened(path)
+    ledger.write(*(a_call(f"{n:04}", started_at=MONDAY + n * DAY / 5000) for n in range(1500)))
+
+    reader = ledger.calls()
+    first = next(reader)
+    ledger.write(a_call("later", started_at=MONDAY + DAY))
+
+    assert first.call_id == "0000"
+    assert sum(1 for _ in reader) == 1500
