@@ -10,7 +10,18 @@ import pytest
 
 import langchain_finops
 
-HEAVY = ("langgraph", "langchain_core", "pandas", "scipy", "numpy", "sqlalchemy", "genai_prices", "rich", "vcr", "typer")
+HEAVY = (
+    "langgraph",
+    "langchain_core",
+    "pandas",
+    "scipy",
+    "numpy",
+    "sqlalchemy",
+    "genai_prices",
+    "rich",
+    "vcr",
+    "typer",
+)
 
 
 def loaded_by(statement: str) -> set[str]:
