@@ -130,8 +130,10 @@ def test_formats_are_those_that_can_be_rendered():
 
 def test_what_takes_long_shows_on_a_terminal_only(monkeypatch, capsys):
     """After a second a terminal shows what is being done; a pipe shows nothing, and the result is not held up."""
-    with busy("Adding up"):
-        pass
+    with monkeypatch.context() as patched:
+        patched.setattr(common.threading, "Thread", lambda **_: pytest.fail("a pipe gets no progress"))
+        with busy("Adding up"):
+            pass
     assert capsys.readouterr().err == ""
 
     class Terminal(io.StringIO):
