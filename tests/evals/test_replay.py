@@ -222,7 +222,8 @@ def text_of(said: Any) -> str:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    # Not splitlines: it would break a line at characters that JSON leaves as they are.
+    return [json.loads(line) for line in path.read_text().split("\n")[1:-1]]
 
 
 def record_all(path: Path, model: BaseLanguageModel[Any]) -> dict[Slot, list[str]]:
@@ -465,6 +466,25 @@ def test_langsmiths_own_traffic_goes_its_way_unrecorded(
 
     assert len(posted) == 4
     assert [line["path"] for line in lines_of(path)] == ["/v1/chat/completions"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LANGCHAIN_ENDPOINT", "https://traces.example:8443/api"),
+        ("LANGSMITH_RUNS_ENDPOINTS", '{"https://traces.example:8443/api": "key"}'),
+        ("LANGSMITH_RUNS_ENDPOINTS", '[{"api_url": "https://traces.example:8443/api", "api_key": "key"}]'),
+    ],
+)
+def test_langsmith_servers_of_ones_own_are_known(
+    variable: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By host and port: a model may be served by the same machine."""
+    monkeypatch.setenv(variable, value)
+    cassette = intercept._Cassette(Recording(tmp_path / "r.jsonl", "record"))
+
+    assert cassette.filter_request(Wire(httpx.Request("POST", "https://traces.example:8443/api/runs"))) is None
+    assert cassette.filter_request(Wire(httpx.Request("POST", "https://traces.example:8000/v1"))) is not None
 
 
 @pytest.mark.parametrize("host", ["api.smith.langchain.com", "eu.api.smith.langchain.com", "smith.langchain.com"])

@@ -1,6 +1,7 @@
 """Lets vcrpy catch a process's HTTP requests and asks a tape what to do with each."""
 
 import importlib
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -184,7 +185,7 @@ class _Cassette:
     def append(self, request: Request, response: _Answer) -> None:
         if self.filter_request(request) is None:
             return
-        answer = response["body"].get("string", b"")
+        answer = response["body"].get("string") or b""
         raw = answer.encode() if isinstance(answer, str) else answer
         self._tape.add(request, response["status"]["code"], response["headers"], raw)
 
@@ -195,7 +196,13 @@ class _Cassette:
 
 def _langsmith_hosts() -> frozenset[str]:
     """Host and port of LangSmith servers of the user's own."""
-    return frozenset(urlsplit(os.environ.get(name, "")).netloc for name in LANGSMITH_VARIABLES) - {""}
+    urls = [os.environ.get(name, "") for name in LANGSMITH_VARIABLES]
+    try:  # Further servers that traces are sent to: a mapping of URLs to keys, or a list with `api_url`s.
+        more = json.loads(os.environ.get("LANGSMITH_RUNS_ENDPOINTS") or "{}")
+        urls += [url if isinstance(url, str) else url["api_url"] for url in more]
+    except (ValueError, TypeError, KeyError):
+        pass  # LangSmith's client says what is wrong with it.
+    return frozenset(urlsplit(url).netloc for url in urls) - {""}
 
 
 def _tell_the_clock(call: Recorded) -> None:

@@ -96,7 +96,8 @@ class Recording:
             opening.callback(_ONE_AT_A_TIME.release)
             self._read()
             if self.mode == "record":
-                opening.callback(os.close, self._open_to_write())
+                self._open_to_write()
+                opening.callback(self._close_file)
             for patcher in patchers(self):
                 opening.enter_context(patcher)
             self._open = opening.pop_all()
@@ -106,7 +107,6 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open.close()
-        self._file = None
 
     @contextmanager
     def slot(self, slot: Slot) -> Iterator[None]:
@@ -160,7 +160,7 @@ class Recording:
             tries = self._tries.setdefault(call.slot, {})
             tries.setdefault(call.try_number, {}).setdefault(call.asked.key, []).append(call)
 
-    def _open_to_write(self) -> int:
+    def _open_to_write(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -171,7 +171,12 @@ class Recording:
         if b"\n" not in data:
             os.write(file, head())
         self._file = file
-        return file
+
+    def _close_file(self) -> None:
+        with self._lock:  # A thread that a target left behind must not write into whatever gets this number next.
+            file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
 
     def find(self, request: Request) -> Recorded | None:
         """The answer for this request, set aside for it; None if it must be asked of the server.
