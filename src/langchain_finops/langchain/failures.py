@@ -5,7 +5,7 @@ import re
 import socket
 
 from langchain_core import exceptions as core
-from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, GraphRecursionError
+from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 
 from langchain_finops.records import CallError, RunStatus
 
@@ -84,6 +84,14 @@ def _never_sent(error: BaseException) -> bool:
     return False
 
 
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception and its causes; a cause may be its own, so there is an end to it."""
+    chain = [error]
+    while chain[-1].__cause__ is not None and len(chain) < 8:
+        chain.append(chain[-1].__cause__)
+    return chain
+
+
 def not_started(error: BaseException) -> bool:
     """Whether another handler raised at a model's start, so that its request was never made."""
     traceback = error.__traceback__
@@ -100,24 +108,17 @@ def reason_of(error: BaseException) -> str:
         return "cancelled"
     if isinstance(error, GeneratorExit):
         return "stream_left"
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, TimeoutError) or "Timeout" in type(seen).__name__:
-            return "timed_out"
-        if isinstance(seen, ConnectionError) or "Connect" in type(seen).__name__:
-            return "connection_lost"
-        seen = seen.__cause__
+    chain = _chain(error)
+    if any(isinstance(each, TimeoutError) or "Timeout" in type(each).__name__ for each in chain):
+        return "timed_out"
+    if any(isinstance(each, ConnectionError) or "Connect" in type(each).__name__ for each in chain):
+        return "connection_lost"
     return "failed"
 
 
 def is_pause(error: BaseException) -> bool:
     """Whether it is LangGraph's way of pausing, which is no failure."""
     return isinstance(error, GraphInterrupt)
-
-
-def is_signal(error: BaseException) -> bool:
-    """Whether it is a signal of LangGraph, such as a pause or a jump, and no failure."""
-    return isinstance(error, GraphBubbleUp)
 
 
 def run_status(error: BaseException) -> tuple[RunStatus, str]:

@@ -120,13 +120,16 @@ class Sums:
 
     def amend(self, who: Who, old: CallRecord, new: CallRecord) -> None:
         """Replace a call that was summed by the version that supersedes it."""
+        before, after = cell_of_call(who, old), cell_of_call(who, new)
         with self._lock:
-            for call, sign in ((old, -1), (new, 1)):
-                cells = {cell_of_call(who, call): Totals()}
-                for dimension, groups in self._by.items():
-                    for value in _split(dimension, cells):
-                        _group(groups, value).totals.add_call(call, sign)
-                self._total.totals.add_call(call, sign)
+            self._total.totals.add_call(old, -1)
+            self._total.totals.add_call(new)
+            for dimension, groups in self._by.items():
+                _group(groups, _value(dimension, before)).totals.add_call(old, -1)
+                group = _group(groups, _value(dimension, after))
+                group.totals.add_call(new)
+                if _value(dimension, before) != _value(dimension, after) and group.totals.calls == 1:
+                    group.runs += 1  # The answer names a model that the estimate did not know of.
 
     def add_charge(self, who: Who, charge: ChargeRecord) -> None:
         """Add a charge that belongs to no run."""
@@ -163,8 +166,8 @@ class Sums:
                     group.totals.merge(_merged(part.values()))
                     group.runs += value not in counted
                     self._count_tasks(group, kept.get(value), part)
-        shown = sorted(groups.values(), key=_dearest)
-        return Summary(by=by, groups=shown)
+        shown = (group for group in groups.values() if group.totals.calls or group.totals.charges)
+        return Summary(by=by, groups=sorted(shown, key=_dearest))
 
     def _count_tasks(self, group: Group, counted: Group | None, cells: Mapping[Cell, Totals]) -> None:
         for name in _tasks_of(cells):

@@ -204,7 +204,11 @@ class Run:
         """Sum a settled call, instead of the version it supersedes."""
         with self.lock:
             if replaced is not None:
-                self._totals(cell_of_call(who, replaced)).add_call(replaced, -1)
+                cell = cell_of_call(who, replaced)
+                former = self._totals(cell)
+                former.add_call(replaced, -1)
+                if not former.calls and not former.charges:
+                    del self.cells[cell]
             self._totals(cell_of_call(who, call)).add_call(call)
 
     def add_charge(self, who: Who, charge: ChargeRecord) -> None:

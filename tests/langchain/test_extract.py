@@ -1,0 +1,144 @@
+"""What LangChain's events say of a call, in counts."""
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, LLMResult
+
+from langchain_finops.langchain import extract
+from langchain_finops.meter import Endpoint, Request
+
+USAGE: Any = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+
+
+def chat(*messages: AIMessage, **fields: Any) -> LLMResult:
+    return LLMResult(generations=[[ChatGeneration(message=message) for message in messages]], **fields)
+
+
+def test_a_chat_answer_speaks_for_itself() -> None:
+    """Its usage and its metadata."""
+    answer = extract.answer_of(chat(AIMessage("x", usage_metadata=USAGE, response_metadata={"model_name": "m"})))
+
+    assert (answer.usage, answer.response) == (USAGE, {"model_name": "m"})
+
+
+def test_of_several_answers_the_first_speaks_for_all() -> None:
+    """Each repeats the usage of the whole request."""
+    assert extract.answer_of(chat(*[AIMessage("x", usage_metadata=USAGE)] * 3)).usage == USAGE
+
+
+def test_counts_beside_the_message_are_found() -> None:
+    """Some integrations report them in `llm_output` alone, for chat and completion models."""
+    output = {"token_usage": {"prompt_tokens": 7, "completion_tokens": 3}, "model_name": "m"}
+    completion = LLMResult(
+        generations=[[Generation(text="x", generation_info={"finish_reason": "stop"})]], llm_output=output
+    )
+
+    assert extract.answer_of(chat(AIMessage("x"), llm_output=output)).usage == output["token_usage"]
+    answer = extract.answer_of(completion)
+    assert answer.usage == output["token_usage"]
+    assert answer.response == {**output, "finish_reason": "stop"}
+
+
+def test_ollamas_completions_have_counts_of_their_own() -> None:
+    """In the generation's info, under Ollama's names."""
+    info = {"prompt_eval_count": 7, "eval_count": 3}
+
+    assert extract.answer_of(LLMResult(generations=[[Generation(text="x", generation_info=info)]])).usage == USAGE
+
+
+@pytest.mark.parametrize(
+    "response", [None, LLMResult(generations=[]), LLMResult(generations=[[]]), chat(AIMessage("x"))]
+)
+def test_nothing_reported_is_nothing(response: LLMResult | None) -> None:
+    """None, and no zero."""
+    assert extract.answer_of(response).usage is None
+
+
+def test_all_that_was_received_counts() -> None:
+    """Text and tool calls of every answer, in bytes of UTF-8."""
+    call = {"name": "search", "args": {"q": "x" * 100}, "id": "1"}
+
+    assert extract.received_bytes(LLMResult(generations=[[Generation(text="абв"), Generation(text="abc")]])) == 9
+    assert extract.received_bytes(chat(AIMessage("x" * 400), AIMessage("x" * 40))) == 440
+    assert 100 < extract.received_bytes(chat(AIMessage("", tool_calls=[call]))) < 200
+    assert extract.received_bytes(None) == 0
+
+
+def test_a_request_is_measured() -> None:
+    """Two messages of 40 and 400 bytes: 10 and 100 tokens, and 4 for each message."""
+    messages = [SystemMessage("x" * 40), HumanMessage("x" * 400)]
+
+    assert extract.request_of(messages, {"n": 2, "max_tokens": 50}, {}) == Request(118, 50, 2)
+    assert extract.request_of("x" * 400, {}, {"ls_max_tokens": 9}) == Request(100, 9, 1)
+    assert extract.request_of("", {"max_tokens": None, "n": None}, {"ls_max_tokens": None}) == Request(0, None, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict"]
+)
+def test_a_requests_maximum_has_many_names(name: str) -> None:
+    """Each integration has its own; Ollama's -1 means none."""
+    assert extract.request_of("", {name: 50}, {}).max_tokens == 50
+    assert extract.request_of("", {name: -1}, {}).max_tokens is None
+
+
+def test_tools_are_part_of_the_prompt() -> None:
+    """Their schemas are sent with every request."""
+    tools = [{"name": "search", "description": "x" * 4000}]
+
+    assert extract.request_of("", {"tools": tools}, {}).prompt_tokens > 1000
+
+
+def test_an_image_is_not_measured_by_its_bytes() -> None:
+    """A megabyte of base64 is no quarter of a million tokens."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+
+    tokens = extract.request_of([HumanMessage([{"type": "text", "text": "x" * 40}, image])], {}, {}).prompt_tokens
+
+    assert tokens == 4 + 10 + extract.MEDIA_TOKENS
+
+
+def test_a_chunk_brings_text_or_a_piece_of_a_tool_call() -> None:
+    """What a provider streams was generated, whatever it is."""
+    piece = {"name": None, "args": '{"q": "x', "id": None, "index": 0, "type": "tool_call_chunk"}
+    tool_call: Any = AIMessageChunk("", tool_call_chunks=[piece])
+    thought = AIMessageChunk("", additional_kwargs={"reasoning_content": "hm"})
+
+    assert extract.chunk_bytes("абв", None) == 6
+    assert extract.chunk_bytes("", ChatGenerationChunk(message=tool_call)) == 8
+    assert extract.chunk_bytes("", ChatGenerationChunk(message=thought)) == 2
+    assert extract.chunk_bytes("", None) == 0
+
+
+def test_an_event_brings_its_delta() -> None:
+    """The type's name is no text of the answer."""
+    assert extract.event_bytes({"event": "content-block-delta", "delta": {"type": "text-delta", "text": "abc"}}) == 3
+    assert extract.event_bytes({"event": "message-finish"}) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "endpoint"),
+    [
+        (
+            {"openai_api_base": "https://user:SECRET@llm.example:8443/v1?k=SECRET"},
+            Endpoint(base_url_host="llm.example:8443"),
+        ),
+        ({"base_url": "localhost:11434"}, Endpoint(base_url_host="localhost:11434")),
+        ({"base_url": "https://[broken"}, Endpoint()),
+        ({"region_name": "eu-central-1"}, Endpoint(region="eu-central-1")),
+        ({"project": "p", "location": "europe-west4"}, Endpoint(project="p", region="europe-west4")),
+        ({"openai_organization": "org-1"}, Endpoint(account="org-1")),
+        ({"openai_api_key": {"lc": 1, "type": "secret", "id": ["OPENAI_API_KEY"]}}, Endpoint()),
+    ],
+)
+def test_the_endpoint_is_read_from_the_models_arguments(arguments: dict[str, Any], endpoint: Endpoint) -> None:
+    """Host and port, and never what else a URL may carry."""
+    assert extract.endpoint_of({"kwargs": arguments}) == endpoint
+
+
+@pytest.mark.parametrize("serialized", [None, {}, {"repr": "x"}, {"kwargs": None}])
+def test_a_model_that_says_nothing_has_an_unknown_endpoint(serialized: Any) -> None:
+    """Most of LangChain's models do not serialise."""
+    assert extract.endpoint_of(serialized) == Endpoint()
