@@ -35,6 +35,19 @@ def wrapped(error: Exception) -> Exception:
         return outer
 
 
+def in_handler_of(error: Exception, *, suppress: bool) -> Exception:
+    """Raised while another was handled; `from None` says that it has nothing to do with it."""
+    try:
+        try:
+            raise error
+        except HttpError:
+            if suppress:
+                raise Wrapped from None
+            raise Wrapped  # noqa: B904  Without `from`, as targets do.
+    except Wrapped as outer:
+        return outer
+
+
 @pytest.mark.parametrize(
     ("error", "outage", "again"),
     [
@@ -55,6 +68,8 @@ def wrapped(error: Exception) -> Exception:
         (wrapped(HttpError(503)), True, True),
         (wrapped(ConnectionRefusedError()), True, True),
         (ExceptionGroup("both", [ValueError(), HttpError(503)]), True, True),
+        (in_handler_of(HttpError(503), suppress=False), True, True),
+        (in_handler_of(HttpError(503), suppress=True), False, False),
         (ValueError("503"), False, False),
         (KeyError("total"), False, False),
     ],

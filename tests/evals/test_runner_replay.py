@@ -221,3 +221,17 @@ def test_a_replay_needs_its_recording(workshop: "Workshop") -> None:
     workshop.suite(SUITE.replace("recording: tasks.recording.jsonl", ""))
     with pytest.raises(BadArguments, match=r"names no recording: add `recording: FILE\.jsonl`"):
         workshop.run(mode="record")
+
+
+def test_another_recording_is_played_anew(recorded: "Workshop") -> None:
+    """Results of the recording before are not passed off as this one's; they are kept beside."""
+    first = recorded.run()
+    path = recorded.folder / "tasks.recording.jsonl"
+    path.write_bytes(path.read_bytes() + path.read_bytes().splitlines(keepends=True)[-1])
+
+    again = recorded.run()
+
+    assert again.run["run_id"] != first.run["run_id"]
+    assert again.set_aside is not None
+    assert (again.set_aside / "attempts.jsonl").exists()
+    assert recorded.run().set_aside is None

@@ -173,6 +173,8 @@ def _show(results: "Results", output_format: OutputFormat, cards: str | None) ->
         warn(f"{fault}; its slot is tried again by the next run")
     if results.outdated:
         warn(f"{results.outdated} tries at items or configurations that have changed since are left out")
+    if results.set_aside is not None:
+        warn(f"earlier results are kept in {results.set_aside}")
     if results.repriced:
         warn(f"prices have changed since: {results.repriced} stored tries were priced again, in the ledger too")
     swallowed = sum(attempt.status == "completed" and attempt.failed_calls > 0 for attempt in results.attempts)

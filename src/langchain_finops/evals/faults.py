@@ -1,8 +1,9 @@
 """Tells an outage from a wrong answer."""
 
-import asyncio
 from collections.abc import Iterator
 
+from langchain_finops.langchain import failures
+from langchain_finops.langchain.failures import http_status
 from langchain_finops.records import CallError
 
 __all__ = [
@@ -20,11 +21,16 @@ TRANSIENT = frozenset({408, 409, 425, 429})
 OUTAGE = TRANSIENT | {401, 402, 403, 404, 407}
 """Statuses that tell of the service or the account, not of what was asked."""
 NETWORK_CLASSES = frozenset(
-    {"APIConnectionError", "APITimeoutError", "TransportError", "ModelConnectionError", "ModelTimeoutError"}
+    {
+        *("APIConnectionError", "APITimeoutError", "ModelConnectionError", "ModelTimeoutError"),  # SDKs, LangChain
+        *("TransportError", "ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "WriteError"),  # httpx
+        *("WriteTimeout", "PoolTimeout", "RemoteProtocolError"),
+        *("ClientConnectionError", "ClientConnectorError", "ServerDisconnectedError", "ClientPayloadError"),  # aiohttp
+        *("MaxRetryError", "NewConnectionError", "ProtocolError", "EndpointConnectionError"),  # urllib3, boto
+        *("ConnectionError", "ConnectionRefusedError", "ConnectionResetError", "BrokenPipeError", "TimeoutError"),
+    }
 )
-"""Classes of network errors of SDKs and HTTP clients, which are told by name so that none need be installed."""
-
-BUILT_IN = frozenset({"ConnectionError", "ConnectionRefusedError", "ConnectionResetError", "TimeoutError"})
+"""Classes of network errors, told by name, so that no client need be installed and stored errors can be read."""
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -38,7 +44,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield current
         if isinstance(current, BaseExceptionGroup):
             waiting += current.exceptions
-        waiting += [below for below in (current.__cause__, current.__context__) if below is not None]
+        context = None if current.__suppress_context__ else current.__context__
+        waiting += [below for below in (current.__cause__, context) if below is not None]
 
 
 def is_outage(error: BaseException) -> bool:
@@ -53,14 +60,14 @@ def is_outage_error(error: CallError) -> bool:
     """The same of a failed call as the ledger knows it: by its status, or its class."""
     if error.http_status is not None:
         return error.http_status in OUTAGE or error.http_status >= 500
-    return error.error_class in NETWORK_CLASSES | BUILT_IN
+    return error.error_class in NETWORK_CLASSES
 
 
 def is_worth_trying_again(error: CallError) -> bool:
     """Whether a request that failed like this may succeed in a while."""
     if error.http_status is not None:
         return _is_passing(error.http_status, error.code)
-    return error.error_class in NETWORK_CLASSES | BUILT_IN
+    return error.error_class in NETWORK_CLASSES
 
 
 def is_worth_another_try(error: BaseException) -> bool:
@@ -92,25 +99,16 @@ def _is_passing(status: int, code: str | None) -> bool:
 
 
 def _http_status(error: BaseException) -> int | None:
-    for cause in causes(error):
-        for holder in (cause, getattr(cause, "response", None)):
-            status = getattr(holder, "status_code", None)
-            if isinstance(status, int) and not isinstance(status, bool):
-                return status
-    return None
+    return next((status for cause in causes(error) if (status := http_status(cause)) is not None), None)
 
 
 def _code(error: BaseException) -> str | None:
-    for cause in causes(error):
-        code = getattr(cause, "code", None)
-        if isinstance(code, str) and code:
-            return code
-    return None
+    return next((code for cause in causes(error) if (code := failures.call_error(cause).code) is not None), None)
 
 
 def _is_network(error: BaseException) -> bool:
     for cause in causes(error):
-        if isinstance(cause, ConnectionError | TimeoutError | asyncio.TimeoutError):
+        if isinstance(cause, ConnectionError | TimeoutError):
             return True
         if NETWORK_CLASSES & {base.__name__ for base in type(cause).__mro__}:
             return True

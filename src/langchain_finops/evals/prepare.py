@@ -1,5 +1,6 @@
 """Everything that is settled before anything is bought: what is run, with which code, at which prices, and where."""
 
+import hashlib
 import inspect
 import os
 import platform
@@ -81,6 +82,13 @@ class Prepared:
         return self.options.concurrency or self.suite.concurrency
 
     @property
+    def recording_hash(self) -> str | None:
+        """Of the recording that a replay plays; None where answers come from a model."""
+        if self.mode != "replay" or self.suite.recording is None:
+            return None
+        return hashlib.sha256(self.suite.recording.read_bytes()).hexdigest()
+
+    @property
     def trials(self) -> Sequence[Trial]:
         """All trials of the plan, in the order in which they are run."""
         return list(trials(self.suite.configurations, self.dataset.items, self.suite.repeats))
@@ -118,6 +126,7 @@ class Prepared:
             "card_sets": {name: [card.id for card in cards] for name, cards in suite.cards.items()},
             "price_book_hashes": {name: book.hash for name, book in self.books.items()} or {"": self.prices.hash},
             "recording": None if self.mode == "live" or suite.recording is None else str(suite.recording),
+            "recording_hash": self.recording_hash,
             "ledger": self.ledger,
             "versions": _versions(),
         }

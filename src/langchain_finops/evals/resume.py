@@ -60,6 +60,8 @@ class Results:
     """Tries at items or configurations that have changed since, or are gone: kept on file, counted nowhere."""
     repriced: int = 0
     """Stored tries that this run priced again, because prices had changed since."""
+    set_aside: Path | None = None
+    """Where this run put the results that were in the folder before."""
     torn: Sequence[Fault] = ()
     """Lines that a crash cut off."""
 
@@ -195,10 +197,8 @@ def table_of(results: Results, *, cards: str | None = None) -> "Table":
     )
 
 
-def set_aside(folder: Path, now: datetime) -> Path | None:
-    """Move a results folder out of the way, for what is in it was paid for. None where there is none."""
-    if not folder.exists():
-        return None
+def set_aside(folder: Path, now: datetime) -> Path:
+    """Move a results folder out of the way, for what is in it was paid for; return where it is now."""
     aside = folder.with_name(f"{folder.name}-until-{now:%Y%m%dT%H%M%S}")
     number = 1
     while aside.exists():

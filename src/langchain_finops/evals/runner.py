@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from langchain_finops.evals.journal import Journal
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Options, Prepared, prepare
 from langchain_finops.evals.reprice import prices_changed, reprice
-from langchain_finops.evals.results import AttemptResult, Verdict, last_tries, write_run
+from langchain_finops.evals.results import RUN, AttemptResult, Verdict, last_tries, read_run, write_run
 from langchain_finops.evals.resume import (
     Earlier,
     Results,
@@ -77,10 +78,7 @@ async def arun(
     finished by then is on disk, as it is after a crash.
     """
     prepared = prepare(dataset, suite, options or Options())
-    if prepared.options.fresh and prepared.folder.exists():
-        with folder_lock(prepared.folder):  # Nobody else is writing there.
-            pass
-        set_aside(prepared.folder, datetime.now(UTC))
+    aside = _make_way(prepared)
     with folder_lock(prepared.folder):
         earlier = read_earlier(prepared.folder)
         manifest = _manifest(prepared, earlier)
@@ -95,7 +93,20 @@ async def arun(
             manifest = {**manifest, "finished_at": datetime.now(UTC).isoformat()}
         write_run(prepared.folder, manifest)
         results = results_of(prepared.folder, manifest, read_earlier(prepared.folder))
-        return replace(results, repriced=len(earlier.attempts) if again else 0)
+        return replace(results, repriced=len(earlier.attempts) if again else 0, set_aside=aside)
+
+
+def _make_way(prepared: Prepared) -> Path | None:
+    """Set earlier results aside where a fresh start is asked for, or where a replay's recording is another one now."""
+    if not (prepared.folder / RUN).exists():
+        return None
+    run = read_run(prepared.folder)
+    other = run["mode"] == prepared.mode == "replay" and run["recording_hash"] != prepared.recording_hash
+    if not (prepared.options.fresh or other):
+        return None
+    with folder_lock(prepared.folder):  # Nobody else is writing there.
+        pass
+    return set_aside(prepared.folder, datetime.now(UTC))
 
 
 def _manifest(prepared: Prepared, earlier: Earlier) -> dict[str, object]:
