@@ -210,9 +210,10 @@ class _Run:
         """
         if self.earlier.run is None:
             return
-        since = datetime.fromisoformat(self.manifest["created_at"])
-        # A replay's calls began when they were recorded, before this run was.
-        spent = {group.key[0] for group in ledger.totals(("task",), since=None if self.bench.replays else since)}
+        # Calls that a recording answered began when they were recorded, before this run was.
+        live = self.prepared.mode == "live"
+        since = datetime.fromisoformat(self.manifest["created_at"]) if live else None
+        spent = {group.key[0] for group in ledger.totals(("task",), since=since)}
         known = {(result.task_id, result.try_number) for result in self.earlier.attempts}
         for trial in self.pending:
             task_id = ledger_task_id(self.run_id, trial, self.bench.fingerprint)
