@@ -1,0 +1,87 @@
+"""Every example runs offline, as it stands, and says what its README says it says."""
+
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from langchain_finops import FinOpsHandler
+from langchain_finops.evals.replay import Recording, Slot
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def run(name: str) -> str:
+    """Standard output of an example. Warnings are errors, as in the tests."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    environment = {**os.environ, "OPENAI_API_KEY": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def load(name: str) -> ModuleType:
+    spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_executed_here() -> None:
+    """A new example needs a test."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"one_line.py", "outcomes.py", "ticket_agent.py"}
+
+
+def test_one_line_meters_each_node() -> None:
+    """gpt-4.1-mini costs $0.40 a million tokens in and $1.60 out: 1,000 and 50 in `plan`, 2,000 and 100 in `answer`."""
+    rows = {line.split()[0]: line.split() for line in run("one_line.py").splitlines() if line}
+
+    assert rows["plan"][-1] == f"${Decimal(1_000) * 40 / 10**8 + Decimal(50) * 160 / 10**8:.5f}" == "$0.00048"
+    assert rows["answer"][-1] == f"${Decimal(2_000) * 40 / 10**8 + Decimal(100) * 160 / 10**8:.5f}" == "$0.00096"
+
+
+def test_outcomes_give_the_cost_per_success() -> None:
+    """Four calls of $0.0004 + $0.00016, three successes: the failure's cost counts."""
+    assert run("outcomes.py").splitlines() == [
+        "4 calls, 3 of 4 tasks solved",
+        "cost $0.002240, cost per success $0.000747",
+    ]
+
+
+async def test_the_ticket_agent_answers_from_the_recording_without_a_key() -> None:
+    """The evaluation's target can be called by anyone who holds the recording."""
+    agent = load("ticket_agent").build({"shots": 5, "temperature": 0.8, "agree": 2, "readings": 5})
+    handler = FinOpsHandler(ledger=":memory:")
+    ticket = {
+        "message": "Hi, I am writing about order 71530. I placed it on 2 May together with order 71498, and that one "
+        "has arrived. Only 71530 is missing.",
+        "field": "order number",
+    }
+    slot = Slot("five-shot-vote", "t01", 0)
+    recording = ROOT / "golden_datasets" / "recordings" / "tickets.jsonl"
+    with Recording(recording, "replay") as replay, replay.slot(slot):
+        said = await agent.ainvoke(ticket, {"callbacks": [handler]})
+
+    nodes = [call.attribution.node for call in handler.ledger.calls()]
+    assert said["answer"] in said["readings"]
+    assert nodes[0] == "extract"
+    assert set(nodes) <= {"extract", "verify"}
+    assert 2 <= len(nodes) == len(said["readings"]) <= 5
+
+
+@pytest.mark.parametrize("readings", [["71530"], ["no number", "71530"], ["71530", "71498", "71530"]])
+def test_the_ticket_agent_trusts_what_stands_in_the_message(readings: list[str]) -> None:
+    """A reading that is not copied from the message never wins over one that is."""
+    agent = load("ticket_agent")
+
+    usable = agent.usable({"message": "orders 71530 and 71498", "field": "order number", "readings": readings})
+    assert "no number" not in usable
+    assert usable[0] == "71530"
