@@ -19,7 +19,7 @@ ENTRY = {
 
 
 def test_every_shipped_correction_says_who_says_so() -> None:
-    """A source with an address, and the day on which it was looked up; ids are unique."""
+    """A source with an address, and the day on which it was read or why it proves nothing; ids are unique."""
     overlay, text = shipped_overlay()
     entries = overlay._corrections
 
@@ -27,7 +27,8 @@ def test_every_shipped_correction_says_who_says_so() -> None:
     assert len({entry.id for entry in entries}) == len(entries)
     for entry in entries:
         assert "https://" in entry.source, entry.id
-        assert entry.checked > datetime(2026, 1, 1, tzinfo=UTC), entry.id
+        assert (entry.checked is None) != (entry.doubt is None), entry.id
+        assert entry.checked is None or entry.checked > datetime(2026, 1, 1, tzinfo=UTC), entry.id
         assert f"id: {entry.id}\n" in text
 
 
@@ -37,6 +38,10 @@ def test_every_shipped_correction_says_who_says_so() -> None:
         ({"source": None}, "source"),
         ({"id": None}, "id"),
         ({"checked": "lately"}, "checked"),
+        ({"checked": None}, "checked"),
+        ({"doubt": "rate_inferred"}, "checked"),
+        ({"checked": None, "free": None, "doubt": "who knows"}, "doubt"),
+        ({"checked": None, "doubt": "rate_inferred"}, "doubt"),
         ({"rates": {"input_tokens": 1}}, "rates"),
         ({"free": None}, "rates"),
         ({"hours": ["1 to 4"]}, "hours"),

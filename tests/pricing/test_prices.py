@@ -4,11 +4,14 @@ Each expectation is written as the page says it: tokens times dollars per millio
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 
 from langchain_finops.pricing import Cost
+from langchain_finops.pricing.catalog import Listing, shipped_catalog
+from langchain_finops.pricing.overlay import shipped_overlay
 
 PriceOf = Callable[..., Cost]
 
@@ -40,7 +43,7 @@ EXACT = [
         {"inputs": {"cache_read": 100, "cache_creation": 200}},
         [(700, "1"), (100, "0.05"), (200, "1.25"), (100, "5")],
     ),
-    # Tiers and batch, as the page has them since October 2026 and as policy was before.
+    # Tiers and batch, as the page has them since October 2026; batch and flex were half by policy before.
     ("openai", "gpt-5-mini", {"said": {"service_tier": "flex"}}, [(1000, "0.125"), (100, "1")]),
     (
         "openai",
@@ -50,18 +53,6 @@ EXACT = [
     ),
     ("openai", "gpt-5-mini", {"said": {"service_tier": "priority"}}, [(1000, "0.45"), (100, "3.60")]),
     ("openai", "gpt-5-mini", {"said": {"service_tier": "fast"}}, [(1000, "0.45"), (100, "3.60")]),
-    (
-        "openai",
-        "gpt-5-mini",
-        {"said": {"service_tier": "priority"}, "at": "2026-01-15T00:00:00Z"},
-        [(1000, "0.45"), (100, "3.60")],
-    ),
-    (
-        "openai",
-        "gpt-4.1",
-        {"said": {"service_tier": "priority"}, "at": "2026-01-15T00:00:00Z"},
-        [(1000, "3.50"), (100, "14")],
-    ),
     ("openai", "gpt-4.1", {"context": {"processing": "batch"}}, [(1000, "1"), (100, "4")]),
     (
         "openai",
@@ -75,11 +66,30 @@ EXACT = [
         {"context": {"processing": "batch"}, "said": {"service_tier": "default"}},
         [(1000, "1"), (100, "4")],
     ),
-    # https://developers.openai.com/api/docs/models/gpt-4o-audio-preview
+    (
+        "openai",
+        "gpt-5-mini",
+        {"said": {"service_tier": "flex"}, "inputs": {"cache_read": 400}, "at": "2026-10-12T00:00:00Z"},
+        [(600, "0.125"), (400, "0.0125"), (100, "1")],
+    ),
+    (
+        "openai",
+        "gpt-5-mini",
+        {"said": {"service_tier": "priority"}, "at": "2026-10-12T00:00:00Z"},
+        [(1000, "0.45"), (100, "3.60")],
+    ),
+    # Half of two and eight dollars, which o3 has cost from that day on.
+    (
+        "openai",
+        "o3",
+        {"said": {"service_tier": "flex"}, "at": "2025-06-10T00:00:00Z"},
+        [(1000, "1"), (100, "4")],
+    ),
+    # https://developers.openai.com/api/docs/models/gpt-4o-audio-preview.md
     (
         "openai",
         "gpt-4o-audio-preview",
-        {"inputs": {"audio": 600}, "outputs": {"audio": 80}},
+        {"inputs": {"audio": 600}, "outputs": {"audio": 80}, "at": "2025-06-03T00:00:00Z"},
         [(400, "2.50"), (600, "40"), (20, "10"), (80, "80")],
     ),
     (
@@ -87,32 +97,6 @@ EXACT = [
         "gpt-4o-mini-audio-preview-2024-12-17",
         {"inputs": {"audio": 600}, "outputs": {"audio": 80}},
         [(400, "0.15"), (600, "10"), (20, "0.60"), (80, "20")],
-    ),
-    # https://platform.openai.com/docs/pricing#fine-tuning
-    (
-        "openai",
-        "ft:gpt-4.1-2025-04-14:org::id",
-        {"inputs": {"cache_read": 400}},
-        [(600, "3"), (400, "0.75"), (100, "12")],
-    ),
-    (
-        "openai",
-        "ft:gpt-4.1-mini-2025-04-14:org::id",
-        {"inputs": {"cache_read": 400}},
-        [(600, "0.80"), (400, "0.20"), (100, "3.20")],
-    ),
-    ("openai", "ft:gpt-4.1-nano-2025-04-14:org::id", {}, [(1000, "0.20"), (100, "0.80")]),
-    (
-        "openai",
-        "ft:gpt-4o-mini-2024-07-18:org::id",
-        {"inputs": {"cache_read": 400}},
-        [(600, "0.30"), (400, "0.15"), (100, "1.20")],
-    ),
-    (
-        "openai",
-        "ft:gpt-4o-2024-08-06:org::id",
-        {"inputs": {"cache_read": 400}},
-        [(600, "3.75"), (400, "1.875"), (100, "15")],
     ),
     # Azure's Global prices are OpenAI's.
     (
@@ -216,6 +200,7 @@ def test_a_call_costs_what_the_price_page_says(
 
 DEEPSEEK = [
     # https://api-docs.deepseek.com/quick_start/pricing, at different times; input, cache hit, output per million.
+    ("deepseek-chat", "2024-12-26T00:00:00Z", "0.14", "0.014", "0.28"),
     ("deepseek-chat", "2025-02-08T15:59:59Z", "0.14", "0.014", "0.28"),
     ("deepseek-chat", "2025-02-08T16:00:00Z", "0.27", "0.07", "1.10"),
     ("deepseek-chat", "2025-02-26T16:29:59Z", "0.27", "0.07", "1.10"),
@@ -225,12 +210,13 @@ DEEPSEEK = [
     ("deepseek-chat", "2025-09-05T15:59:59Z", "0.27", "0.07", "1.10"),
     ("deepseek-chat", "2025-09-05T16:00:00Z", "0.56", "0.07", "1.68"),
     ("deepseek-chat", "2025-09-06T20:00:00Z", "0.56", "0.07", "1.68"),
-    ("deepseek-chat", "2025-09-29T00:00:00Z", "0.28", "0.028", "0.42"),
-    ("deepseek-chat", "2026-04-24T00:00:00Z", "0.14", "0.0028", "0.28"),
+    ("deepseek-chat", "2025-09-28T15:59:59Z", "0.56", "0.07", "1.68"),
+    ("deepseek-chat", "2026-04-26T12:15:00Z", "0.14", "0.0028", "0.28"),
+    ("deepseek-chat", "2026-07-24T15:58:59Z", "0.14", "0.0028", "0.28"),
     ("deepseek-reasoner", "2025-02-20T20:00:00Z", "0.55", "0.14", "2.19"),
     ("deepseek-reasoner", "2025-03-20T20:00:00Z", "0.135", "0.035", "0.55"),
     ("deepseek-reasoner", "2025-03-20T12:00:00Z", "0.55", "0.14", "2.19"),
-    ("deepseek-reasoner", "2025-12-01T00:00:00Z", "0.28", "0.028", "0.42"),
+    ("deepseek-v4-flash", "2026-04-26T12:15:00Z", "0.14", "0.0028", "0.28"),
     ("deepseek-v4-flash", "2026-08-10T02:00:00Z", "0.14", "0.0028", "0.28"),
     ("deepseek-v4-flash", "2026-08-16T15:59:59Z", "0.14", "0.0028", "0.28"),
     ("deepseek-v4-flash", "2026-08-16T16:00:00Z", "0.22", "0.007", "0.66"),
@@ -248,10 +234,16 @@ DEEPSEEK = [
     ("deepseek-flash", "2026-09-25T07:00:00Z", "0.15", "0.003", "0.60"),  # Mid-Autumn, a Friday.
     ("deepseek-flash", "2026-10-07T07:00:00Z", "0.15", "0.003", "0.60"),  # The last day of the National Day holiday,
     ("deepseek-flash", "2026-10-08T07:00:00Z", "0.30", "0.006", "1.20"),  # and the first after it.
+    ("deepseek-flash", "2026-12-31T09:59:59Z", "0.30", "0.006", "1.20"),
+    ("deepseek-flash", "2027-01-01T00:59:59Z", "0.15", "0.003", "0.60"),  # A Friday, before its peak.
+    ("deepseek-flash", "2027-01-02T07:00:00Z", "0.15", "0.003", "0.60"),  # A Saturday.
+    ("deepseek-v4-pro", "2026-04-28T00:00:00Z", "0.435", "0.003625", "0.87"),
     ("deepseek-v4-pro", "2026-08-10T02:00:00Z", "0.435", "0.003625", "0.87"),
     ("deepseek-v4-pro", "2026-09-30T07:00:00Z", "1.32", "0.044", "3.96"),
     ("deepseek-v4-pro", "2026-10-01T07:00:00Z", "0.66", "0.022", "1.98"),
     ("deepseek-v4-pro", "2026-11-22T07:00:00Z", "0.66", "0.022", "1.98"),
+    ("deepseek-v4-pro", "2026-12-31T07:00:00Z", "1.32", "0.044", "3.96"),
+    ("deepseek-v4-pro", "2027-01-04T12:00:00Z", "0.66", "0.022", "1.98"),
 ]
 
 
@@ -262,6 +254,37 @@ def test_deepseeks_prices_by_date_weekday_and_hour(price_of: PriceOf, row: tuple
     cost = price_of("deepseek", model, inputs={"cache_read": 400}, at=at)
 
     assert (cost.usd, cost.status) == (dollars((600, text), (400, cached), (100, output)), "exact")
+
+
+DEEPSEEK_IN_DOUBT = [
+    # What could not be confirmed, likewise; a changing price's higher one, and why it is in doubt.
+    ("deepseek-chat", "2024-12-25T23:59:59Z", "0.14", "0.014", "0.28", "rate_inferred"),
+    ("deepseek-chat", "2025-09-28T16:00:00Z", "0.56", "0.07", "1.68", "hour_not_known"),
+    ("deepseek-reasoner", "2025-09-29T23:59:59Z", "0.56", "0.07", "1.68", "hour_not_known"),
+    ("deepseek-chat", "2025-09-30T00:00:00Z", "0.28", "0.028", "0.42", "rate_not_confirmed"),
+    ("deepseek-reasoner", "2026-04-23T15:59:59Z", "0.28", "0.028", "0.42", "rate_not_confirmed"),
+    ("deepseek-chat", "2026-04-23T16:00:00Z", "0.28", "0.028", "0.42", "hour_not_known"),
+    ("deepseek-chat", "2026-04-24T23:59:59Z", "0.28", "0.028", "0.42", "hour_not_known"),
+    ("deepseek-chat", "2026-04-25T00:00:00Z", "0.14", "0.028", "0.28", "rate_not_confirmed"),
+    ("deepseek-v4-flash", "2026-04-26T12:14:59Z", "0.14", "0.028", "0.28", "rate_not_confirmed"),
+    ("deepseek-v4-pro", "2026-04-27T23:59:59Z", "1.74", "0.145", "3.48", "hour_not_known"),
+    ("deepseek-chat", "2026-07-24T15:59:00Z", "0.27", "0.07", "1.10", "rate_not_confirmed"),
+    ("deepseek-flash", "2027-01-01T01:00:00Z", "0.30", "0.006", "1.20", "holidays_not_announced"),
+    ("deepseek-v4-flash", "2027-02-08T09:59:59Z", "0.30", "0.006", "1.20", "holidays_not_announced"),
+    ("deepseek-v4-pro", "2027-01-01T07:00:00Z", "1.32", "0.044", "3.96", "holidays_not_announced"),
+]
+
+
+@pytest.mark.parametrize("row", DEEPSEEK_IN_DOUBT, ids=lambda row: f"{row[0]} {row[1]}")
+def test_what_nobody_confirmed_of_deepseeks_prices_is_an_estimate(
+    price_of: PriceOf, row: tuple[str, str, str, str, str, str]
+) -> None:
+    """On the other side of the boundaries above."""
+    model, at, text, cached, output, reason = row
+    cost = price_of("deepseek", model, inputs={"cache_read": 400}, at=at)
+
+    assert cost.usd == dollars((600, text), (400, cached), (100, output))
+    assert (cost.status, cost.reasons) == ("estimated", (reason,))
 
 
 UNSURE = [
@@ -349,12 +372,109 @@ UNSURE = [
         [(1000, "0.59"), (100, "0.79")],
         "no_rate:service_tier=performance",
     ),
+    # Fine-tuned models, of which no copy of OpenAI's page could be read.
     (
-        "deepseek",
-        "deepseek-chat",
-        {"at": "2026-09-01T12:00:00Z"},
-        [(1000, "0.27"), (100, "1.10")],
-        "no_rate:input_tokens",
+        "openai",
+        "ft:gpt-4.1-2025-04-14:org::id",
+        {"inputs": {"cache_read": 400}},
+        [(600, "3"), (400, "0.75"), (100, "12")],
+        "rate_not_confirmed",
+    ),
+    (
+        "openai",
+        "ft:gpt-4.1-mini-2025-04-14:org::id",
+        {"inputs": {"cache_read": 400}},
+        [(600, "0.80"), (400, "0.20"), (100, "3.20")],
+        "rate_not_confirmed",
+    ),
+    ("openai", "ft:gpt-4.1-nano-2025-04-14:org::id", {}, [(1000, "0.20"), (100, "0.80")], "rate_not_confirmed"),
+    (
+        "openai",
+        "ft:gpt-4o-mini-2024-07-18:org::id",
+        {"inputs": {"cache_read": 400}},
+        [(600, "0.30"), (400, "0.15"), (100, "1.20")],
+        "rate_not_confirmed",
+    ),
+    (
+        "openai",
+        "ft:gpt-4o-2024-08-06:org::id",
+        {"inputs": {"cache_read": 400}},
+        [(600, "3.75"), (400, "1.875"), (100, "15")],
+        "rate_not_confirmed",
+    ),
+    (
+        "openai",
+        "gpt-4o-audio-preview-2024-10-01",
+        {"inputs": {"audio": 600}, "outputs": {"audio": 80}},
+        [(400, "2.50"), (600, "100"), (20, "10"), (80, "200")],
+        "rate_not_confirmed",
+    ),
+    (
+        "openai",
+        "gpt-4o-audio-preview",
+        {"inputs": {"audio": 600}, "outputs": {"audio": 80}, "at": "2025-06-02T23:59:59Z"},
+        [(400, "2.50"), (600, "40"), (20, "10"), (80, "80")],
+        "rate_not_confirmed",
+    ),
+    # Priority before the catalogue's first day of it is concluded from later rates.
+    (
+        "openai",
+        "gpt-5-mini",
+        {"said": {"service_tier": "priority"}, "at": "2026-10-11T23:59:59Z"},
+        [(1000, "0.45"), (100, "3.60")],
+        "rate_inferred",
+    ),
+    (
+        "openai",
+        "gpt-4.1",
+        {"said": {"service_tier": "priority"}, "at": "2026-01-15T00:00:00Z"},
+        [(1000, "3.50"), (100, "14")],
+        "rate_inferred",
+    ),
+    (
+        "openai",
+        "gpt-5.5-pro",
+        {"context": {"processing": "batch"}, "at": "2026-10-13T23:59:59Z"},
+        [(1000, "15"), (100, "90")],
+        "rate_inferred",
+    ),
+    (
+        "openai",
+        "gpt-5.5-pro",
+        {"said": {"service_tier": "flex"}, "at": "2026-10-11T23:59:59Z"},
+        [(1000, "15"), (100, "90")],
+        "rate_inferred",
+    ),
+    (
+        "openai",
+        "gpt-3.5-turbo-1106",
+        {"context": {"processing": "batch"}, "at": "2026-10-13T23:59:59Z"},
+        [(1000, "1"), (100, "2")],
+        "rate_inferred",
+    ),
+    # The policy of one half is silent about cached input.
+    (
+        "openai",
+        "gpt-5-mini",
+        {"said": {"service_tier": "flex"}, "inputs": {"cache_read": 400}, "at": "2026-10-11T23:59:59Z"},
+        [(600, "0.125"), (400, "0.0125"), (100, "1")],
+        "no_rate:cache_read_tokens",
+    ),
+    # Nor is it known what a batch's searches cost.
+    (
+        "anthropic",
+        "claude-opus-4-5-20251101",
+        {"said": {"usage": {"service_tier": "batch", "server_tool_use": {"web_search_requests": 3}}}},
+        [(1000, "2.50"), (100, "12.50"), (30_000, "1")],
+        "no_rate:web_searches",
+    ),
+    # The page has no rate for cached input in a batch of GPT-4.1: the standard one stands in.
+    (
+        "openai",
+        "gpt-4.1",
+        {"context": {"processing": "batch"}, "inputs": {"cache_read": 400}},
+        [(600, "1"), (400, "0.50"), (100, "4")],
+        "no_rate:cache_read_tokens",
     ),
     ("openai", "gpt-4.1", {"inputs": {"cache_read": 1500}}, [(1000, "0.50"), (100, "8")], "clamped:cache_read_tokens"),
     (
@@ -407,3 +527,22 @@ def test_what_has_no_price_is_unpriced_and_not_free(
     assert (cost.usd, cost.contracted_usd, cost.billed_usd, cost.status) == (None, None, None, "unpriced")
     assert reason in cost.reasons
     assert dict(cost.by_meter) == {}
+
+
+def test_batch_and_flex_are_half_in_the_catalogue() -> None:
+    """What makes their rates of before exact: the catalogue agrees with OpenAI's policy wherever it is relied on."""
+    overlay, _ = shipped_overlay()
+    before, later = datetime(2026, 10, 11, tzinfo=UTC), datetime(2026, 10, 14, tzinfo=UTC)
+    compared = 0
+    for model in shipped_catalog()._providers["openai"].models:
+        listing = Listing(catalog="", provider="openai", info=model, own=True)
+        standard = listing.standard(later)[0]
+        for when in (("processing", "batch"), ("service_tier", "flex")):
+            entry, rates = overlay.find("openai", model.id, before, when), listing.variant(later, *when)
+            if entry is None or entry.doubt or rates is None:
+                continue
+            compared += 1
+            for meter in ("input_tokens", "output_tokens"):
+                if meter in standard:
+                    assert rates[meter].times(Decimal(2)) == standard[meter], (model.id, when, meter)
+    assert compared > 20

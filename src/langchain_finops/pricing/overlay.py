@@ -5,7 +5,7 @@ The first entry that fits decides, so a newer one stands above the one it supers
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import datetime, time
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cache
@@ -36,15 +36,17 @@ FIELDS = (
     "uncertain",
     "source",
     "checked",
+    "doubt",
 )
 EFFECTS = ("rates", "factor", "as_of", "free")
-NEVER = datetime.combine(date.min, time(), UTC)
+DOUBTS = ("rate_not_confirmed", "rate_inferred", "hour_not_known", "holidays_not_announced")
+"""Why a price that an entry gives is only an estimate: the reason code of every call that it prices."""
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """One entry: where the catalogue is wrong or silent, what is right, who says so, and when that was looked up."""
+    """One entry: where the catalogue is wrong or silent, what is right, who says so, and when or why not surely."""
 
     id: str
     provider: str
@@ -63,7 +65,10 @@ class Correction:
     """Meters whose rate at that time is not known for certain: a call that used one is only estimated."""
     free: bool
     source: str
-    checked: datetime
+    checked: datetime | None
+    """When the source was read and said so; None where there is a doubt instead."""
+    doubt: str | None
+    """Why the price is an estimate, one of DOUBTS; None where the source proves it."""
 
     def is_for(self, provider: str | None, model: str) -> bool:
         """True for a model that the entry is about, dates and conditions apart."""
@@ -126,12 +131,12 @@ def parse_corrections(data: object, *, where: str) -> tuple[Correction, ...]:
 
 def _correction(data: object, where: str, faults: list[Fault]) -> Correction:
     fields = Fields(data, where, faults, FIELDS)
-    for name in ("id", "provider", "model", "source", "checked"):
+    for name in ("id", "provider", "model", "source"):
         if name not in fields:
             fields.fault(name, "is missing")
     effects = sum(name in fields for name in EFFECTS)
-    if effects > 1 or not (effects or "uncertain" in fields):
-        fields.fault("rates", f"an entry has one of {', '.join(EFFECTS)}, or at least `uncertain`")
+    if effects > 1 or not (effects or "uncertain" in fields or "doubt" in fields):
+        fields.fault("rates", f"an entry has one of {', '.join(EFFECTS)}, or at least `uncertain` or `doubt`")
     uncertain = fields.texts("uncertain")
     for meter in uncertain:
         if meter not in METERS:
@@ -152,8 +157,21 @@ def _correction(data: object, where: str, faults: list[Fault]) -> Correction:
         free=fields.flag("free"),
         uncertain=uncertain,
         source=fields.text("source") or "",
-        checked=fields.moment("checked") or NEVER,
+        checked=fields.moment("checked"),
+        doubt=_doubt(fields),
     )
+
+
+def _doubt(fields: Fields) -> str | None:
+    """The entry's doubt. One that has none was checked, and one that has one does not pretend to be."""
+    doubt = fields.text("doubt")
+    if ("doubt" in fields) == ("checked" in fields):
+        fields.fault("checked", "an entry has either `checked` or `doubt`")
+    if doubt is not None and doubt not in DOUBTS:
+        fields.fault("doubt", f"is {doubt!r}; there are {', '.join(DOUBTS)}")
+    if doubt is not None and fields.flag("free"):
+        fields.fault("doubt", "is of no use with `free`: a call that may cost something is not free")
+    return doubt
 
 
 def _when(entry: Fields, faults: list[Fault]) -> tuple[str, str] | None:

@@ -104,12 +104,18 @@ class Quoting:
             if correction is not None:
                 changed = _corrected(listed.rates, standard, correction, listing)
                 card_id = f"overlay:{correction.id}"
+                listed.uncertain += correction.uncertain
             elif listing is not None and when[0] != "geography":
                 changed = listing.variant(key.at, *when)
                 card_id = when[1]
             if changed is None:
                 listed.reasons.append(f"no_rate:{when[0]}={when[1]}")
             else:
+                if changed:
+                    # Meters that a condition does not name keep their standard rate, which nobody says is right.
+                    listed.uncertain += tuple(meter for meter in standard if meter not in changed)
+                if correction is not None and correction.doubt is not None:
+                    listed.reasons.append(correction.doubt)
                 listed.rates.update(changed)
                 listed.card_id += f" + {card_id}"
 
@@ -131,6 +137,8 @@ def _standard(listing: Listing | None, correction: Correction | None, key: Price
         listed.card_id = f"overlay:{correction.id}"
         # The catalogue's doubts about its own dates do not concern a price that is not its own.
         listed.reasons = [reason for reason in listed.reasons if reason != "before_first_price"]
+    if correction is not None and correction.doubt is not None:
+        listed.reasons.append(correction.doubt)
     return listed
 
 
