@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
-from sqlalchemy import Dialect, Table, bindparam, insert, select
+from sqlalchemy import Dialect, Table, Text, bindparam, exists, insert, select
 from sqlalchemy.sql import ClauseElement
 
 from langchain_finops.ledger import schema
@@ -90,6 +90,16 @@ class Appender:
         self._add_outcome = _insert(outcomes, sql, without=("n",))
         self._find_event = sql(select(schema.events.c.n).where(schema.events.c.id == bindparam("id")))
         self._add_event = _insert(schema.events, sql, without=("n",))
+        self._add_used = sql(
+            insert(schema.used_figures).from_select(
+                ["name"],
+                select(bindparam("name", type_=Text)).where(
+                    ~exists().where(schema.used_figures.c.name == bindparam("the_name"))
+                ),
+            )
+        )
+        self._uses: set[tuple[bool, ...]] = set()
+        self._new_uses: set[tuple[bool, ...]] = set()
         self._labels: dict[tuple[Any, ...], int] = {}
         self._parties: dict[tuple[Any, ...], int] = {}
         self._new_labels: dict[tuple[Any, ...], int] = {}
@@ -107,10 +117,14 @@ class Appender:
             known.update(new)
             new.clear()
 
+        self._uses |= self._new_uses
+        self._new_uses.clear()
+
     def rolled_back(self) -> None:
         """Forget the numbers that the transaction gave: another label may get them."""
         self._new_labels.clear()
         self._new_parties.clear()
+        self._new_uses.clear()
 
     def forget_parties(self) -> None:
         """Look every party up again: a person was unlinked."""
@@ -141,8 +155,20 @@ class Appender:
                 return True  # An older version that comes late is history: the newer one stays the current one.
             _, old_n, old_label, old_at, old_party = latest
             cursor.execute(self._take_back, (old_label, old_at // MICROS_PER_DAY, old_party, old_n))
+        self._note_use(cursor, row.posting)
         cursor.execute(self._post, (label, row.day, party, number, row.at, 1, *row.posting))
         return True
+
+    def _note_use(self, cursor: sqlite3.Cursor, posting: tuple[int, ...]) -> None:
+        """Mark the figures that are not what sums take them for: 0, or the list cost."""
+        *meters, cost, contracted, billed = posting
+        use = (*map(bool, meters), bool(cost), contracted != cost, billed != cost)
+        if use in self._uses:
+            return
+        for name, is_used in zip(schema.POSTING_COLUMNS, use, strict=True):
+            if is_used:
+                cursor.execute(self._add_used, (name, name))
+        self._new_uses.add(use)
 
     def _append_run(self, cursor: sqlite3.Cursor, row: Row) -> bool:
         """A run. An invocation whose revision another invocation took first, in another process, gets the next one."""

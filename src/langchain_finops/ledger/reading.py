@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, Table, and_, exists, or_, select
 
 from langchain_finops.ledger import schema
+from langchain_finops.ledger.codec import IDS
 from langchain_finops.ledger.grouping import Period
 from langchain_finops.ledger.rows import LABEL_COLUMNS, PARTY_COLUMNS, record_of
 from langchain_finops.records import Record
@@ -17,8 +18,8 @@ PAGE: Final = 1000
 Place = tuple[int, int]
 """Where a page ends: the time and number of its last row."""
 _JSON: Final = ("body", "detail", "tags")
-_ONE_TASK: Final = ("run_id", "task_id")
-"""Filters that leave few rows, which an index finds."""
+_INDEXED: Final = frozenset({"run_id", "task_id", "thread_id", *IDS.values()})
+"""Filters that leave few rows, which an index finds. Sorted in Python: SQLite would rather read all rows in order."""
 
 
 def table_of(kind: str) -> Table:
@@ -40,7 +41,7 @@ def page(
 
     Filters are applied as far as SQL can: the caller applies them again.
     """
-    few = [name for name in _ONE_TASK if isinstance(filters.get(name), str)]
+    few = any(name in _INDEXED for name, _ in _texts(filters, tuple(filters)))
     query = _query(kind, history=history, filters=filters)
     columns = query.selected_columns
     if not few:
@@ -49,7 +50,7 @@ def page(
     if few:
         rows = sorted((row for row in rows if row["at"] in period), key=lambda row: (row["at"], row["n"]))
     records = [record_of(kind, _read_json(row)) for row in rows]
-    is_last = bool(few) or len(rows) < PAGE
+    is_last = few or len(rows) < PAGE
     return records, None if is_last else (rows[-1]["at"], rows[-1]["n"])
 
 
@@ -66,8 +67,7 @@ def _query(kind: str, *, history: bool, filters: Mapping[str, object]) -> Select
         )
         for columns, names in ((labels.c, LABEL_COLUMNS), (parties.c, PARTY_COLUMNS)):
             query = query.where(*(columns[name] == value for name, value in _texts(filters, names)))
-    elif kind == "outcome":
-        query = query.where(*(table.c.id == value for _, value in _texts(filters, ("task_id",))))
+    query = query.where(*(table.c.id == value for _, value in _texts(filters, (IDS[kind],))))
     if not history and "revision" in table.c:
         newer = table.alias("newer")
         query = query.where(~exists().where(newer.c.id == table.c.id, newer.c.revision > table.c.revision))

@@ -148,7 +148,7 @@ def _posting(record: Record) -> tuple[int, ...]:
         return (*_METERS(record.usage), cost, contracted, billed)
     if isinstance(record, ChargeRecord):
         cost = 0 if record.cost_usd is None else to_pico(record.cost_usd)
-        return (*(0 for _ in METERS_AND_REASONING), cost, 0, 0)
+        return (*(0 for _ in METERS_AND_REASONING), cost, cost, cost)
     return ()
 
 

@@ -8,7 +8,7 @@ from langchain_finops.ledger.rows import LABEL_COLUMNS, PARTY_COLUMNS
 from langchain_finops.usage import METERS_AND_REASONING
 
 __all__ = ["AMOUNT_COLUMNS", "POSTING_COLUMNS", "VERSIONED", "events", "labels", "meta", "metadata", "outcomes",
-           "parties", "postings", "pruned"]  # fmt: skip
+           "parties", "postings", "pruned", "used_figures"]  # fmt: skip
 
 metadata = MetaData()
 # SQLite numbers rows by itself only where the type is spelled INTEGER.
@@ -36,6 +36,7 @@ parties = Table(
     Column("tags", Text),
     Index("parties_run", "run_id"),
     Index("parties_task", "task_id"),
+    Index("parties_thread", "thread_id"),
 )
 
 
@@ -99,6 +100,10 @@ postings = Table(
     *(Column(name, BigInteger, nullable=False) for name in POSTING_COLUMNS),
     sqlite_with_rowid=False,
 )
+
+# Which figures are of any use: meters that were ever more than 0, amounts that ever differed from the list cost. Most
+# ledgers use a third of them, and sums of the others need not be asked for.
+used_figures = Table("used_figures", metadata, Column("name", Text, primary_key=True), sqlite_with_rowid=False)
 
 # Ids of calls and charges that were folded, as hashes: without them a late copy would be counted twice.
 pruned = Table("pruned", metadata, Column("key", LargeBinary, primary_key=True), sqlite_with_rowid=False)

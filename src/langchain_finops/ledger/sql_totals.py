@@ -28,12 +28,6 @@ FEW: Final = 500
 """Labels that are named in the query; more are picked out of its answer."""
 _OF_PARTY: Final = frozenset((*PARTY_COLUMNS, "tags"))
 P: Final = schema.postings.c
-_FIRST_AMOUNT: Final = 1 + len(METERS_AND_REASONING)
-_FIGURES: Final = (
-    func.sum(P.records),
-    *(func.sum(P[name]) for name in METERS_AND_REASONING),
-    *(func.sum(half) for name in schema.AMOUNT_COLUMNS for half in (P[name].op("/")(SPLIT), P[name].op("%")(SPLIT))),
-)
 
 
 def sum_up(connection: Connection, by: tuple[str, ...], period: Period, filters: Mapping[str, object]) -> list[Group]:
@@ -58,7 +52,7 @@ class _Sum:
     """A group in the making."""
 
     calls: list[int] = field(default_factory=list)
-    """Figures of calls, and of charges, in the order of `_FIGURES`; empty for none."""
+    """Figures of calls, and of charges, in the order of `_Figures`; empty for none."""
     charges: list[int] = field(default_factory=list)
     errors: int = 0
     estimated: int = 0
@@ -78,22 +72,37 @@ class _Sum:
             self.charges = list(map(add, self.charges, figures)) if self.charges else list(figures)
             self.charges_unpriced += records * label.unpriced
 
-    def totals(self) -> Totals:
+    def totals(self, figures: "_Figures") -> Totals:
         """The sums, as every ledger gives them."""
         totals = Totals(errors=self.errors, estimated=self.estimated, unpriced=self.unpriced)
         if self.calls:
             totals.calls = self.calls[0]
-            totals.meters = dict(zip(METERS_AND_REASONING, self.calls[1:_FIRST_AMOUNT], strict=True))
-            totals.cost_pico, totals.contracted_pico, totals.billed_pico = _amounts(self.calls)
+            totals.meters.update(zip(figures.meters, self.calls[1:], strict=False))
+            totals.cost_pico = figures.amount(self.calls, "cost_pico")
+            totals.contracted_pico = figures.amount(self.calls, "contracted_pico")
+            totals.billed_pico = figures.amount(self.calls, "billed_pico")
         if self.charges:
             totals.charges, totals.charges_unpriced = self.charges[0], self.charges_unpriced
-            totals.charge_pico, _, _ = _amounts(self.charges)
+            totals.charge_pico = figures.amount(self.charges, "cost_pico")
         return totals
 
 
-def _amounts(figures: list[int]) -> tuple[int, ...]:
-    halves = figures[_FIRST_AMOUNT:]
-    return tuple(high * SPLIT + low for high, low in zip(halves[::2], halves[1::2], strict=True))
+class _Figures:
+    """The figures worth asking for: number of records, meters, then two halves of each amount."""
+
+    def __init__(self, used: Collection[str]) -> None:
+        self.meters = [name for name in METERS_AND_REASONING if name in used]
+        self._amounts = ["cost_pico", *(name for name in schema.AMOUNT_COLUMNS[1:] if name in used)]
+
+    def columns(self) -> list[ColumnElement[int]]:
+        """What to select."""
+        halves = [half for name in self._amounts for half in (P[name].op("/")(SPLIT), P[name].op("%")(SPLIT))]
+        return [func.sum(column) for column in (P.records, *(P[name] for name in self.meters), *halves)]
+
+    def amount(self, sums: Sequence[int], name: str) -> int:
+        """An amount in picodollars; the list cost for one that never differed from it."""
+        place = 1 + len(self.meters) + 2 * self._amounts.index(name if name in self._amounts else "cost_pico")
+        return sums[place] * SPLIT + sums[place + 1]
 
 
 @dataclass(slots=True)
@@ -121,6 +130,7 @@ class _Question:
         self._label_filters = {name: value for name, value in filters.items() if name not in _OF_PARTY}
         self._party_filters = {name: value for name, value in filters.items() if name in _OF_PARTY}
         self._by_party = bool(self._party_filters) or not _OF_PARTY.isdisjoint(self._fields)
+        self._figures = _Figures(connection.execute(select(schema.used_figures.c.name)).scalars().all())
         self._labels = self._read_labels()
         self._parties = self._read_parties()
         self._sums: dict[tuple[Key, int], dict[int, _Sum]] = {}
@@ -187,7 +197,7 @@ class _Question:
         last: tuple[int, int] | None = None
         label, groups = None, dict[int, _Sum]()
         for label_number, day, party, *figures in self._rows(
-            select(*columns, *_FIGURES).where(*self._where()).group_by(*keys)
+            select(*columns, *self._figures.columns()).where(*self._where()).group_by(*keys)
         ):
             if (label_number, day) != last:
                 last, label = (label_number, day), self._labels.get(label_number)
@@ -241,7 +251,7 @@ class _Question:
                     key[self._day] = day_of(day * MICROS_PER_DAY)
                 runs = {run[party] for party in group.parties}
                 tasks = {task[party] for party in group.parties}
-                yield tuple(key), group.totals(), len(runs - {0}), tasks - {0}
+                yield tuple(key), group.totals(self._figures), len(runs - {0}), tasks - {0}
 
     def _belongs(self) -> TaskRule:
         """Which tasks count in the period, and on which day: a task belongs to when its first call began."""
