@@ -85,6 +85,33 @@ def test_resumed_by_another_handler_it_is_still_one_run(ledger: Ledger, prices: 
     assert [run.steps for run in ledger.runs()] == [4]
 
 
+def test_a_run_that_goes_from_worker_to_worker_is_one(ledger: Ledger, prices: PriceBook) -> None:
+    """Two pauses, answered by whichever of two workers is free: what the first one remembers may be out of date."""
+    first, second = (FinOpsHandler(ledger=ledger, prices=prices) for _ in range(2))
+    model = ScriptedChat()
+
+    def approve(state: State) -> State:
+        model.invoke("5/1")
+        return {"answers": [interrupt("may I?")]}
+
+    builder = StateGraph(State)
+    builder.add_node("approve", approve)
+    builder.add_node("confirm", approve)
+    builder.add_edge(START, "approve")
+    builder.add_edge("approve", "confirm")
+    graph = builder.compile(checkpointer=InMemorySaver())
+
+    graph.invoke({"answers": []}, {"callbacks": [first], **PAUSE})
+    graph.invoke(Command(resume="yes"), {"callbacks": [second], **PAUSE})
+    graph.invoke(Command(resume="yes"), {"callbacks": [first], **PAUSE})
+
+    assert len({call.run_id for call in ledger.calls()}) == 1
+    assert [run.status for run in ledger.runs()] == ["completed"]
+    assert [run.status for run in ledger.runs(history=True)] == ["interrupted", "interrupted", "completed"]
+    # approve; approve and confirm; confirm.
+    assert [run.steps for run in ledger.runs(history=True)] == [1, 3, 4]
+
+
 def test_a_new_input_after_a_pause_is_a_new_run(handler: FinOpsHandler, ledger: Ledger) -> None:
     """Somebody starts over on the thread instead of answering."""
     graph = pausing(ScriptedChat(), checkpointer=InMemorySaver())

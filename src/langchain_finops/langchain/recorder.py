@@ -310,7 +310,7 @@ class Recorder:
         span = self.tracker.open_run(run_id, name, metadata)
         run = span.run
         if run.thread_id is not None and resumes(inputs):
-            paused = self.tracker.unfinished(run.thread_id) or self._told_by_ledger(run)
+            paused = self._unfinished(run, run.thread_id)
             if paused is not None:
                 run.resume(paused)
         tracer = find_tracer()
@@ -319,13 +319,19 @@ class Recorder:
             run.trace.started(run_id)
         return span
 
-    def _told_by_ledger(self, run: Run) -> Paused | None:
-        """The thread's unfinished run, begun by another handler or process, if it was of the same graph."""
-        earlier = list(self.meter.ledger.runs(thread_id=run.thread_id))
-        last = earlier[-1] if earlier else None
-        if last is None or last.status == "completed" or last.name != run.name:
+    def _unfinished(self, run: Run, thread_id: str) -> Paused | None:
+        """The thread's unfinished run. What this handler knows may be old: another worker may have gone on with it."""
+        known = self.tracker.unfinished(thread_id)
+        runs = {each.run_id: each for each in self.meter.ledger.runs(thread_id=thread_id)}
+        if known is not None and (known.run_id not in runs or known.revision > runs[known.run_id].revision):
+            return known  # Its record is on its way, or in the spill file.
+        last = next(reversed(runs.values()), None)
+        if last is None or last.status == "completed":
             return None
-        return Paused(last.run_id, last.steps, last.revision)
+        if known is not None and known.run_id == last.run_id:
+            return Paused(last.run_id, last.steps, last.revision, known.cells)
+        # Graphs may share a thread; a run of another one is none of this one's.
+        return Paused(last.run_id, last.steps, last.revision) if last.name == run.name else None
 
     def _start_node(self, run_id: UUID, span: Span, namespace: str) -> None:
         run = span.run

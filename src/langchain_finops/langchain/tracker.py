@@ -43,6 +43,10 @@ START = "__start__:"
 """Where LangGraph takes a graph's input in and asks its entry's router; no node of the user's, and so no step."""
 
 
+Told = tuple[Said, Attribution, Who]
+"""What an event's metadata said, and whom that names. One tuple: in parts, one user's call could get another's name."""
+
+
 class Paused(NamedTuple):
     """What is known of a run that did not complete, and may be resumed."""
 
@@ -107,7 +111,7 @@ class OpenTool:
 class Node:
     """One execution of a node, and the attribution its calls have had so far."""
 
-    __slots__ = ("attempt", "attribution", "namespace", "open", "path", "run", "running", "said", "step", "who")
+    __slots__ = ("attempt", "namespace", "open", "path", "run", "running", "step", "told")
 
     def __init__(self, run: "Run", namespace: str, step: int | None) -> None:
         self.run = run
@@ -120,9 +124,7 @@ class Node:
         """Attempts that have begun and not ended."""
         self.open = 0
         """Calls and tools that were started in it and have not ended."""
-        self.said: Said | None = None
-        self.attribution: Attribution
-        self.who: Who
+        self.told: Told | None = None
 
 
 class Span:
@@ -143,7 +145,6 @@ class Run:
     """One invocation from its root, while it is open."""
 
     __slots__ = (
-        "attribution",
         "before",
         "cells",
         "ended_nodes",
@@ -160,13 +161,12 @@ class Run:
         "revision",
         "root",
         "run_id",
-        "said",
         "spans",
         "started_at",
         "steps",
         "thread_id",
+        "told",
         "trace",
-        "who",
     )
 
     def __init__(self, root: UUID, invocation_id: str, name: str, metadata: Mapping[str, Any]) -> None:
@@ -191,9 +191,7 @@ class Run:
         self.open_tools: set[OpenTool] = set()
         self.trace: Trace | None = None
         self.lock = threading.Lock()
-        self.said: Said | None = None
-        self.attribution: Attribution
-        self.who: Who
+        self.told: Told | None = None
 
     def resume(self, paused: Paused) -> None:
         """Go on with a run that did not complete: under its id, counting on."""
@@ -298,7 +296,7 @@ class Tracker:
         node = self._node(outer.run, namespace)
         node.attempt += 1
         node.running += 1
-        node.said = None  # Without it the next attempt's calls would be told of as the first one's.
+        node.told = None  # Without it the next attempt's calls would be told of as the first one's.
         self.open_span(run_id, Span(outer.run, node, run_id.int))
         return node
 
@@ -337,8 +335,9 @@ class Tracker:
         place: Node | Run = run if node is None else node
         said_of = said(metadata)
         tries = retry_attempt(tags) or span.attempt
-        if tries is None and place.said == said_of:
-            return node, place.attribution, place.who
+        told = place.told  # Read once: another thread may tell of another user meanwhile.
+        if tries is None and told is not None and told[0] == said_of:
+            return node, told[1], told[2]
         found = attribution(
             said_of,
             self._defaults,
@@ -349,9 +348,7 @@ class Tracker:
         )
         who = who_of(found)
         if tries is None:
-            # In this order: another thread that sees the new `said` must see its attribution too.
-            place.attribution, place.who = found, who
-            place.said = said_of
+            place.told = said_of, found, who
         return node, found, who
 
     def outside(self, metadata: Mapping[str, Any]) -> Attribution:
