@@ -30,6 +30,10 @@ test-lowest: tests/lowest.txt
 	.venv-lowest/bin/pip install -q -e '.[dev]' -c tests/lowest.txt
 	.venv-lowest/bin/pytest -n 2 --dist loadfile -m "not slow"
 
+# A real model on this machine, in an environment of its own; needs a compiler and half an hour.
+record: $(VENV)/.eval
+	BIN=$(BIN) golden_datasets/record.sh
+
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/metering.py
 	$(BIN)/python benchmarks/coverage.py
@@ -39,7 +43,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format $(CHECKED)
 
 clean:
-	rm -rf .venv .venv-lowest results build dist
+	rm -rf .venv .venv-lowest .venv-record results build dist
 
 # One environment for both: the dev extra holds the eval extra.
 $(VENV)/.eval: pyproject.toml
