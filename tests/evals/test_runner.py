@@ -412,9 +412,9 @@ def test_a_torn_line_is_tried_again_and_told(workshop: "Workshop") -> None:
 
     assert workshop.calls() == ["answer 2"]
     # The call of the torn line is in the ledger, so it was paid for: it counts as an interrupted try.
-    assert [(result.status, result.stop_reason) for result in results.attempts[-2:]] == [
-        ("error", "interrupted"),
-        ("completed", None),
+    assert [(result.try_number, result.status, result.stop_reason) for result in results.attempts[-2:]] == [
+        (1, "error", "interrupted"),
+        (2, "completed", None),
     ]
     assert sum_usd([result.cost_usd for result in results.attempts]) == 5 * ONE_CALL
     assert all(json.loads(line) for line in path.read_text().splitlines())

@@ -13,6 +13,7 @@ from langgraph.errors import GraphBubbleUp
 from langchain_finops.langchain.attribution import node_path
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.totals import Group
+from langchain_finops.meter import CALL_CLOCK, CallClock
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
 
 __all__ = ["TimeLimitPassed", "Watch", "Witness"]
@@ -48,6 +49,8 @@ class Watch(BaseCallbackHandler):
         self._in_time()
         if metadata and name and name == metadata.get("langgraph_node"):
             self.trajectory.append(node_path(str(metadata.get("langgraph_checkpoint_ns") or name)))
+            if CALL_CLOCK.get() is not None:  # Calls of branches that run at once must not meet on one clock.
+                CALL_CLOCK.set(CallClock())
 
     def on_chat_model_start(self, *_: Any, **__: Any) -> None:
         """Refuse the call if the time is up."""
