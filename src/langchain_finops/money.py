@@ -38,6 +38,13 @@ def to_pico(amount: Decimal | int) -> int:
 
     Raises TypeError for floats, ValueError for what is not finite.
     """
+    if type(amount) is Decimal:
+        shifted = amount.scaleb(12, EXACT)
+        if shifted.is_finite():
+            pico = int(shifted)
+            # Amounts of this package nearly always are whole picodollars, and every call reads a few of them.
+            if shifted == pico:
+                return pico
     if isinstance(amount, bool) or not isinstance(amount, Decimal | int):
         raise TypeError(f"an amount of money is a Decimal or an int, not {type(amount).__name__}")
     dollars = Decimal(amount)
