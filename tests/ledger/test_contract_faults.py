@@ -128,9 +128,9 @@ class TakesUnjudgedForFailure(Tampered):
 
 
 class SumsAllVersions(MemoryLedger):
-    def totals(self, by: Any = (), **_: Any) -> list[Group]:
-        calls = self.calls(history=True)
-        return fold(calls, self.charges(), self.outcomes(), by=check_by(by), period=Period(), filters={})
+    def totals(self, by: Any = (), *, since: Any = None, until: Any = None, **_: Any) -> list[Group]:
+        calls, period = self.calls(history=True), Period.of(since, until)
+        return fold(calls, self.charges(), self.outcomes(), by=check_by(by), period=period, filters={})
 
 
 class FirstOfWhatWasAskedFor(MemoryLedger):
@@ -253,6 +253,7 @@ FAULTS: dict[str, type[MemoryLedger]] = {
     "test_an_outcome_that_cannot_tell_is_not_judged": TakesUnjudgedForFailure,
     "test_a_task_belongs_to_the_day_of_its_first_call": FirstOfWhatWasAskedFor,
     "test_a_task_belongs_to_the_period_of_its_first_call": FirstOfWhatWasAskedFor,
+    "test_a_version_that_was_taken_back_is_no_first_call": SumsAllVersions,
     "test_filters_pick_calls_and_charges": FiltersCallsOnly,
     "test_forget_unlinks_a_person_and_keeps_the_cost": ForgetsTheNewestVersionOnly,
     "test_prune_folds_old_days_and_totals_stay_exact": PrunesForGood,

@@ -67,15 +67,19 @@ class TotalsContract:
         assert totals.billed_usd == 0
 
     def test_a_superseded_version_leaves_the_group_it_was_in(self, ledger: Ledger) -> None:
-        """Repricing or a corrected model moves the cost; it is not counted in both."""
-        ledger.write(a_call(model="wrong", task_id="t1"), an_outcome())
+        """Repricing or a corrected model moves the cost, run and task; they are not counted in both."""
+        ledger.write(
+            a_call(model="wrong", task_id="t1"), a_call("2", model="wrong", run_id="r2", usd="9"), an_outcome()
+        )
         ledger.write(a_call(model="right", task_id="t1", usd="0.10", revision=1))
         ledger.write(a_call(model="right", task_id="t1", usd="0.20", revision=2))
 
-        group = only(ledger.totals(["model"]))
+        groups = by_key(ledger.totals(["model"]))
 
-        assert (group.key, group.totals.calls, group.runs, group.tasks, group.successes) == (("right",), 1, 1, 1, 1)
-        assert (group.totals.cost_usd, group.totals.meters["input_tokens"]) == (Decimal("0.20"), 100)
+        right, wrong = groups[("right",)], groups[("wrong",)]
+        assert (right.totals.calls, right.runs, right.tasks, right.successes) == (1, 1, 1, 1)
+        assert (right.totals.cost_usd, right.totals.meters["input_tokens"]) == (Decimal("0.20"), 100)
+        assert (wrong.totals.calls, wrong.totals.cost_usd, wrong.runs, wrong.tasks) == (1, Decimal(9), 1, 0)
 
     @pytest.mark.parametrize("dimension", sorted(set(DIMENSIONS) - {"day"}))
     def test_calls_and_charges_group_by_every_dimension(self, ledger: Ledger, dimension: str) -> None:
@@ -170,6 +174,16 @@ class TotalsContract:
         assert (before.totals.calls, before.tasks, before.successes) == (1, 1, 1)
         assert (after.totals.calls, after.totals.charges, after.runs) == (1, 1, 1)
         assert (after.tasks, after.successes) == (1, 1)
+
+    def test_a_version_that_was_taken_back_is_no_first_call(self, ledger: Ledger) -> None:
+        """When a corrected version says that the call began later that day, the task did too."""
+        ledger.write(a_call(task_id="t1"), an_outcome("t1"))
+        ledger.write(a_call(task_id="t1", started_at=MONDAY + DAY / 12, revision=1))
+
+        morning, afternoon = ledger.totals(until=MONDAY + DAY / 24)[0], ledger.totals(since=MONDAY + DAY / 24)[0]
+
+        assert (morning.totals.calls, morning.tasks) == (0, 0)
+        assert (afternoon.totals.calls, afternoon.tasks, afternoon.successes) == (1, 1, 1)
 
     def test_filters_pick_calls_and_charges(self, ledger: Ledger) -> None:
         """Each by what it has: no charge has a model, no call a kind."""
