@@ -182,6 +182,16 @@ def test_summaries_are_overhead(handler: FinOpsHandler, ledger: Ledger) -> None:
     }
 
 
+def test_a_handler_on_the_model_alone_still_knows_the_node(handler: FinOpsHandler, ledger: Ledger) -> None:
+    """It sees no graph and no node begin; the call's own metadata names the way to it."""
+    inner = graph_of({"search": asking(ScriptedChat(callbacks=[handler]), "7/3")})
+
+    graph_of({"researcher": inner}).invoke({"answers": []})
+
+    assert recorded(ledger.calls()) == Counter([("researcher/search", 7, 3)])
+    assert [run.status for run in ledger.runs()] == ["completed"]
+
+
 def test_calls_outside_a_graph_are_unattributed(handler: FinOpsHandler) -> None:
     """They have a row of their own, and it is in the total (promise 5)."""
     model = ScriptedChat()

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from scripted_models import Gate, ProviderError, Reply, ScriptedChat, scripted, 
 
 from langchain_finops import FinOpsHandler, Ledger, PriceBook, attach, detach, open_ledger
 from langchain_finops.ledger import recover
+from langchain_finops.ledger.memory import MemoryLedger
+from langchain_finops.records import Record
 
 LOOPS = [entry for entry, point in ENTRY_POINTS.items() if point.native_async]
 
@@ -29,6 +32,23 @@ def test_blocking_calls_would_be_noticed(tmp_path: Path) -> None:
 
     with blockbuster_ctx(), pytest.raises(BlockingError):
         asyncio.run(block())
+
+
+async def test_hooks_run_in_the_event_loops_own_thread(prices: PriceBook) -> None:
+    """On another thread they would come late, and a call could return before it is on disk."""
+    threads: set[int] = set()
+
+    class Noting(MemoryLedger):
+        def write(self, *records: Record) -> None:
+            threads.add(threading.get_ident())
+            super().write(*records)
+
+    handler = FinOpsHandler(ledger=Noting(), prices=prices)
+    await graph_of({"draft": asking(ScriptedChat(), "7/3", native_async=True)}).ainvoke(
+        {"answers": []}, {"callbacks": [handler]}
+    )
+
+    assert threads == {threading.get_ident()}
 
 
 @pytest.mark.parametrize("nesting", NESTINGS)
