@@ -73,14 +73,15 @@ class Server(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         kind = type(self)
         kind.asked += 1
-        word, _, number = body["messages"][-1]["content"].partition(" ")
+        asked = body["messages"][-1]["content"] if "messages" in body else body["prompt"][0]
+        word, _, number = asked.partition(" ")
         if kind.failing:
             kind.failing -= 1
             self._answer(503, {"error": {"message": "busy", "code": "busy"}})
             return
         text = str(int(number) * 2) if word == "double" else number
         usage = {"prompt_tokens": kind.asked, "completion_tokens": 1, "total_tokens": kind.asked + 1}
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}, "text": text}
         answer = {"id": "x", "object": "chat.completion", "created": 1, "model": body["model"], "usage": usage}
         self._answer(200, {**answer, "choices": [choice]})
 
@@ -101,6 +102,7 @@ class Server(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
     kind = type("ThisServer", (Server,), {"asked": 0, "failing": 0})
+    monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 100)  # Else a busy machine refuses connections.
     listening = ThreadingHTTPServer(("127.0.0.1", 0), kind)
     monkeypatch.setenv("SERVER", f"http://127.0.0.1:{listening.server_port}/v1")
     thread = threading.Thread(target=listening.serve_forever)
@@ -235,3 +237,67 @@ def test_another_recording_is_played_anew(recorded: "Workshop") -> None:
     assert again.set_aside is not None
     assert (again.set_aside / "attempts.jsonl").exists()
     assert recorded.run().set_aside is None
+
+
+COMPLETIONS = """
+import operator
+import os
+from typing import Annotated, TypedDict
+
+from langchain_openai import OpenAI
+from langgraph.graph import END, START, StateGraph
+
+
+class State(TypedDict, total=False):
+    number: int
+    said: Annotated[list, operator.add]
+    answer: str
+
+
+def build(configuration):
+    model = OpenAI(
+        model="gpt-3.5-turbo-instruct", base_url=os.environ.get("SERVER", "http://127.0.0.1:9/v1"), api_key="secret",
+        temperature=configuration["temperature"], max_retries=0,
+    )
+
+    def branch(name):
+        async def ask(state: State) -> State:
+            return {"said": [await model.ainvoke(f"{name} {state['number']}")]}
+
+        return ask
+
+    graph = StateGraph(State)
+    names = ("double", "slow", "check")
+    for name in names:
+        graph.add_node(name, branch(name))
+        graph.add_edge(START, name)
+    graph.add_node("join", lambda state: {"answer": state["said"][0]})
+    graph.add_edge(list(names), "join")
+    graph.add_edge("join", END)
+    return graph.compile()
+"""
+
+
+def test_completion_models_in_branches_keep_their_own_times(
+    workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LangChain starts an async completion model in another context than it sends its request in: the recorded times
+    still reach the call they are of, and nothing is billed."""
+    (workshop.folder / "agent.py").write_text(COMPLETIONS)
+    workshop.suite(SUITE.replace("gpt-4.1*", "gpt-3.5*"))
+    workshop.data(number=[1, 2])
+    workshop.run(mode="record", concurrency=1)
+    monkeypatch.delenv("SERVER")
+
+    replay = workshop.run()
+
+    assert {result.status for result in replay.attempts} == {"completed"}
+    assert {result.replayed_calls for result in replay.attempts} == {3}
+    assert {result.billed_usd for result in replay.attempts} == {0}
+    lines = [json.loads(line) for line in (workshop.folder / "tasks.recording.jsonl").read_text().splitlines()[1:]]
+    # The server counts requests, and says the count as prompt tokens: it tells the calls apart.
+    recorded_s = {json.loads(line["answer"])["usage"]["prompt_tokens"]: line["duration_s"] for line in lines}
+    ledger = open_ledger(replay.run["ledger"])
+    replayed_s = {call.usage.input_tokens: (call.ended_at - call.started_at).total_seconds() for call in ledger.calls()}
+    ledger.close()
+    assert replayed_s == pytest.approx(recorded_s, abs=2e-6)
