@@ -1,5 +1,6 @@
 """The only place that knows the order: hold, price, settle, write down."""
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,48 @@ class CallClock:
     ended_at: datetime | None = None
     replayed: bool = False
     """True: billing mode `replay`, nothing billed; list cost and latencies as recorded."""
+    outer: "CallClock | None" = field(default=None, repr=False, compare=False)
+    open_calls: dict[int, "CallClock"] = field(default_factory=dict, repr=False, compare=False)
+    task: "asyncio.Task[Any] | None" = field(default=None, repr=False, compare=False)
+    along_with: "CallClock | None" = field(default=None, repr=False, compare=False)
+
+    def start_call(self) -> "CallClock":
+        """A clock for a call that starts where this one is in force."""
+        clock = CallClock(outer=self, task=_running_task())
+        self.open_calls[id(clock)] = clock
+        return clock
+
+    def of_request(self) -> "CallClock":
+        """The clock of the call that a request made here belongs to.
+
+        Not always the one that is in force: LangChain starts an async completion model in a task of its own, whose
+        context, with the call's clock in it, is gone when the request is made.
+        """
+        waiting = [clock for clock in list(self.open_calls.values()) if not clock.replayed]
+        left_behind = [clock for clock in waiting if clock.task is not None and clock.task.done()]
+        own = left_behind[0] if left_behind else self
+        # Several prompts may go in one request: calls that wait here, or that were started one in the other.
+        together = left_behind[1:] if left_behind else [self.outer] if self.outer is not None else []
+        for clock in together:
+            clock.along_with = own
+        return own
+
+    def end_call(self) -> None:
+        """Nothing more comes. A call without a request of its own has the times of the one it went along with."""
+        if self.outer is not None:
+            self.outer.open_calls.pop(id(self), None)
+            self.outer = None  # A long run's clocks would hang together otherwise.
+        along_with, self.along_with, self.task = self.along_with, None, None
+        if along_with is not None and not self.replayed and along_with.replayed:
+            self.started_at, self.first_token_at = along_with.started_at, along_with.first_token_at
+            self.ended_at, self.replayed = along_with.ended_at, True
+
+
+def _running_task() -> "asyncio.Task[Any] | None":
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # No event loop runs in this thread: contexts are not left behind.
+        return None
 
 
 CALL_CLOCK: ContextVar[CallClock | None] = ContextVar("langchain_finops_call_clock", default=None)
@@ -131,7 +174,7 @@ class OpenCall:
         clock = CALL_CLOCK.get()
         if clock is not None:
             # A clock that two calls shared would give the second one the first one's times.
-            clock = CallClock()
+            clock = clock.start_call()
             CALL_CLOCK.set(clock)
         self.clock = clock
         self.started_at = datetime.now(UTC)
@@ -206,6 +249,7 @@ class Meter:
         started_at, first_token_at, replayed = call.started_at, call.first_token_at, False
         clock = call.clock
         if clock is not None:
+            clock.end_call()
             started_at = clock.started_at or started_at
             first_token_at = clock.first_token_at or first_token_at
             ended_at = clock.ended_at or ended_at
@@ -237,6 +281,8 @@ class Meter:
         call.endpoint = Endpoint(
             base_url_host=old.base_url_host, account=old.account, project=old.project, region=old.region
         )
+        if call.clock is not None:
+            call.clock.end_call()  # No request of its own will come: without it the next call's would be taken for it.
         reading = self._read(call, answer, old.started_at)
         ended_at = datetime.now(UTC)
         if answer.charged:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,9 +28,11 @@ import openai
 import pytest
 from langchain_anthropic import ChatAnthropic
 from langchain_core.language_models import BaseLanguageModel
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_openai import ChatOpenAI, OpenAI
 from langsmith import Client
 
+from langchain_finops import FinOpsHandler
 from langchain_finops.errors import BadData, EvalError, RecordingMissing
 from langchain_finops.evals import intercept, recorded
 from langchain_finops.evals.replay import Recording, Slot
@@ -398,6 +401,69 @@ async def test_concurrent_calls_have_clocks_of_their_own(server: ModelServer, pa
         clocks = await asyncio.gather(*(play(recording, slot) for slot in SLOTS))
 
     assert [clock.started_at for clock in clocks] == [datetime.fromisoformat(starts[slot]) for slot in SLOTS]
+
+
+async def ask(model: Any, prompts: list[str], config: RunnableConfig, *, parallel: bool) -> list[Any]:
+    """A chain that asks side by side or one after the other."""
+    if parallel:
+        return await asyncio.gather(*(model.ainvoke(prompt, config) for prompt in prompts))
+    return [await model.ainvoke(prompt, config) for prompt in prompts]
+
+
+def recorded_times(path: Path) -> list[tuple[datetime, datetime]]:
+    """When each recorded call began and ended, oldest first."""
+    began = [(datetime.fromisoformat(line["started_at"]), line["duration_s"]) for line in lines_of(path)]
+    return sorted((start, start + timedelta(seconds=seconds)) for start, seconds in began)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_the_meter_writes_recorded_times_down(name: str, parallel: bool, server: ModelServer, path: Path) -> None:
+    """One after the other or side by side, chat and completion models alike: each recorded call's times, and no bill.
+
+    LangChain starts async completion models in a task of its own, whose context the HTTP client does not see.
+    """
+    handlers = {}
+    for mode, url in (("record", server.url), ("replay", NOBODY)):
+        model, handlers[mode] = CLIENTS[name](url), FinOpsHandler(ledger=":memory:")
+        config = {"callbacks": [handlers[mode]]}
+        with Recording(path, mode) as recording, recording.slot(SLOT):  # type: ignore[arg-type]
+            token = CALL_CLOCK.set(CallClock())
+            await RunnableLambda(partial(ask, model, parallel=parallel)).ainvoke(["one", "two", "three"], config)
+            CALL_CLOCK.reset(token)
+        if mode == "record":
+            await hang_up(model)
+
+    calls = list(handlers["replay"].ledger.calls())
+    assert sorted((call.started_at, call.ended_at) for call in calls) == recorded_times(path)
+    assert {call.billing_mode for call in calls} == {"replay"}
+    assert {call.billing_mode for call in handlers["record"].ledger.calls()} == {"payg"}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_prompts_that_share_a_request_share_its_times(is_async: bool, server: ModelServer, path: Path) -> None:
+    """A completion model sends a batch of prompts at once: none of its calls is billed by a replay."""
+    server.script = lambda asked, number: Reply([json.dumps(two_choices()).encode()])
+    for mode, url in (("record", server.url), ("replay", NOBODY)):
+        model, handler = completion(url), FinOpsHandler(ledger=":memory:")
+        config = {"callbacks": [handler]}
+        with Recording(path, mode) as recording, recording.slot(SLOT):  # type: ignore[arg-type]
+            token = CALL_CLOCK.set(CallClock())
+            if is_async:
+                await RunnableLambda(model.abatch).ainvoke(["one", "two"], config)
+            else:
+                RunnableLambda(model.batch).invoke(["one", "two"], config)
+            CALL_CLOCK.reset(token)
+        if mode == "record":
+            await hang_up(model)
+
+    assert [(call.started_at, call.ended_at) for call in handler.ledger.calls()] == recorded_times(path) * 2
+    assert {call.billing_mode for call in handler.ledger.calls()} == {"replay"}
+
+
+def two_choices() -> dict[str, object]:
+    answer = _message("/v1/completions", "one", 1)
+    return {**answer, "choices": [{"text": text, "index": i, "finish_reason": "stop"} for i, text in enumerate("ab")]}
 
 
 def test_other_hosts_key_and_client_versions_still_match(server: ModelServer, path: Path) -> None:

@@ -210,6 +210,7 @@ def _tell_the_clock(call: Recorded) -> None:
     clock = CALL_CLOCK.get()
     if clock is None:
         return
+    clock = clock.of_request()
     if clock.started_at is None:  # A call of several requests starts with its first one.
         clock.started_at = call.started_at
     if clock.first_token_at is None and call.first_token_s is not None:
