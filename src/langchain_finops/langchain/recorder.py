@@ -255,7 +255,7 @@ class Recorder:
         if node is not None and span.owner == run_id.int:
             if node.open:
                 self._settle_open(run, node, error)
-            self.tracker.close_node(node)
+            self.tracker.close_node(node, failed=error is not None)
             if error is not None and "|" not in node.namespace and failures.is_pause(error):
                 run.paused = True
         if run.root != run_id:

@@ -32,8 +32,10 @@ __all__ = [
     "retry_attempt",
 ]
 
-NODES_KEPT = 1_000
-"""Node executions of an open run that are remembered after their end: a retry of the node is told by its namespace."""
+NODES_KEPT = 64
+"""Node executions of an open run that are remembered after their end, for what they left running."""
+FAILED_KEPT = 1_000
+"""The same for those that failed: a retry of the node is told by its namespace."""
 IDS_KEPT = 10_000
 """Ids remembered, at least, so that one that is given twice names two things."""
 PAUSED_KEPT = 10_000
@@ -148,6 +150,7 @@ class Run:
         "before",
         "cells",
         "ended_nodes",
+        "failed_nodes",
         "graph_name",
         "invocation_id",
         "lock",
@@ -186,6 +189,7 @@ class Run:
         self.cells: Cells = {}
         self.nodes: set[str] = set()
         self.ended_nodes: deque[Node] = deque()
+        self.failed_nodes: deque[Node] = deque()
         self.spans: set[int] = set()
         self.open_calls: set[RunCall] = set()
         self.open_tools: set[OpenTool] = set()
@@ -312,17 +316,17 @@ class Tracker:
             run.nodes.add(namespace)
         return node
 
-    def close_node(self, node: Node) -> None:
+    def close_node(self, node: Node, *, failed: bool) -> None:
         """Forget a node's execution, but not at once: RetryPolicy may begin its next attempt."""
         run = node.run
+        ended, kept = (run.failed_nodes, FAILED_KEPT) if failed else (run.ended_nodes, NODES_KEPT)
         with run.lock:
             node.running -= 1
-            run.ended_nodes.append(node)
-            if len(run.ended_nodes) > NODES_KEPT:
-                oldest = run.ended_nodes.popleft()
-                if not oldest.running and not oldest.open:
-                    run.nodes.discard(oldest.namespace)
-                    self._nodes.pop(oldest.namespace, None)
+            ended.append(node)
+            oldest = ended.popleft() if len(ended) > kept else None
+            if oldest is not None and not oldest.running and not oldest.open:
+                run.nodes.discard(oldest.namespace)
+                self._nodes.pop(oldest.namespace, None)
 
     def attribute(
         self, span: Span, metadata: Mapping[str, Any], tags: list[str] | None
