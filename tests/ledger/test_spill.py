@@ -1,6 +1,7 @@
 """Where the ledger cannot be written, the run goes on, records go to the spill file, and recover brings them in."""
 
 import ctypes
+import fcntl
 import logging
 import os
 import resource
@@ -149,6 +150,25 @@ def test_a_read_only_file_is_read_and_spills(folder: Path):
     owner.close()
 
 
+def test_a_read_only_folder_is_read(folder: Path):
+    """An archived ledger can still be reported on; who writes to it is told that nothing can take the record."""
+    path = folder / "ledger.db"
+    owner = open_ledger(path)
+    owner.write(a_call("1"))
+    owner.close()
+    path.chmod(0o444)
+    folder.chmod(0o555)
+
+    with nobody():
+        ledger = open_ledger(path)
+        assert [call.call_id for call in ledger.calls()] == ["1"]
+        assert ledger.totals()[0].totals.calls == 1
+        with pytest.raises(LedgerError, match="records are lost"):
+            ledger.write(a_call("2"))
+        ledger.close()
+    folder.chmod(0o777)
+
+
 def test_recover_leaves_what_it_could_not_bring_in(path: Path, opened):
     """A recovery that fails half-way loses nothing: the next one finishes it."""
     ledger = opened(path, hold_timeout=0.01)
@@ -208,6 +228,24 @@ def test_recovering_while_others_spill_loses_nothing(path: Path, opened):
     recovered += recover(ledger)
 
     assert recovered == ledger.totals()[0].totals.calls == 160
+
+
+def test_a_file_that_is_moved_away_meanwhile_is_not_written_to(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Between opening the file and locking it, a recovery may take it, and never look at it again."""
+    spill, flock = Spill(path), fcntl.flock
+    spill.append([a_call("1")])
+    taken: list[Path] = []
+
+    def taken_first(descriptor: int, how: int) -> None:
+        if how == fcntl.LOCK_SH and not taken:
+            taken.extend(spill.take())
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", taken_first)
+    spill.append([a_call("2")])
+
+    assert (b'"1"' in taken[0].read_bytes(), b'"2"' in taken[0].read_bytes()) == (True, False)
+    assert b'"2"' in spill.path.read_bytes()
 
 
 def test_forget_reaches_what_was_spilled(path: Path, opened):

@@ -28,7 +28,11 @@ def version_of(connection: Connection) -> int:
         return 0
     if not {"meta", "postings", "labels"} <= tables:
         raise LedgerError(f"{connection.engine.url} is a database of something else, not a ledger")
-    found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.name == "schema_version")).scalar_one()
+    found = connection.execute(
+        select(schema.meta.c.value).where(schema.meta.c.name == "schema_version")
+    ).scalar_one_or_none()
+    if found is None or not found.isdecimal():
+        raise LedgerError(f"{connection.engine.url} does not say which version it is: it is damaged")
     return int(found)
 
 

@@ -45,6 +45,7 @@ class _Writer:
         self.failing = False
         self.closed = False
         self.lock = threading.Lock()
+        self.starting = threading.Lock()
         self.store: Store | None = Store(path)
         self.worker: Worker | None = None
         self.abandoned: list[object] = []
@@ -53,7 +54,7 @@ class _Writer:
     def after_fork(self) -> None:
         self.abandoned += [self.store, self.worker]
         self.store, self.worker = None, None
-        self.lock = threading.Lock()
+        self.lock, self.starting = threading.Lock(), threading.Lock()
 
     def opened(self) -> Store:
         """The store; in a child, one of its own. The caller holds the lock."""
@@ -65,11 +66,12 @@ class _Writer:
 
     def own_thread(self) -> Worker:
         """The ledger's thread, started when it is first needed."""
-        if self.worker is None:
-            if self.closed:
-                raise LedgerError(f"the ledger {self.path} is closed")
-            self.worker = Worker(self.write)
-        return self.worker
+        with self.starting:  # Two event loops that come first at once would each start one.
+            if self.worker is None:
+                if self.closed:
+                    raise LedgerError(f"the ledger {self.path} is closed")
+                self.worker = Worker(self.write)
+            return self.worker
 
     def write(self, rows: Sequence[Row]) -> None:
         """Append rows, else spill them. Raises LedgerError only where that fails too."""

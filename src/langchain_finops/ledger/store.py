@@ -62,7 +62,7 @@ def engine_for(path: Path, *, read_only: bool) -> Engine:
     """An engine whose every connection is new, speaks WAL, and leaves transactions to us."""
     target, query = path.as_posix(), {}
     if read_only:
-        target, query = f"file:{quote(target)}", {"mode": "ro", "uri": "true"}
+        target, query = f"file:{quote(target)}", {"mode": "ro", "immutable": "1", "uri": "true"}
     engine = create_engine(
         URL.create("sqlite", database=target, query=query),
         poolclass=NullPool,
@@ -98,7 +98,6 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.read_only = False
         self._engine = engine_for(path, read_only=False)
         deadline = time.monotonic() + OPEN_TIMEOUT_S
         try:
@@ -124,7 +123,10 @@ class Store:
         return connection
 
     def _open_read_only(self, reason: DBAPIError) -> None:
-        """Reports still work on a file that may not be written; what is written goes to the spill file."""
+        """A ledger in a folder that may not be written is read as it lies there: WAL would want a file beside it."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        if log.exists() and log.stat().st_size:  # As it lies there, the file would lack what only the log holds.
+            raise LedgerError(f"cannot open the ledger {self.path}: {reason.orig}") from reason
         self._engine = engine_for(self.path, read_only=True)
         try:
             self._writer = self._engine.connect()
@@ -132,7 +134,6 @@ class Store:
                 raise LedgerError(f"{self.path} cannot be written: {reason.orig}")
         except DBAPIError as error:
             raise LedgerError(f"cannot open the ledger {self.path}: {reason.orig}") from error
-        self.read_only = True
 
     def append(self, rows: Sequence[Row], *, deadline: float) -> int:
         """Append in one transaction; how many were not there yet. Raises LedgerError, and has then done nothing."""
@@ -184,8 +185,8 @@ class Store:
                 connection.execute(text("BEGIN"))
                 yield connection
                 connection.execute(text("ROLLBACK"))
-        except DBAPIError as error:
-            raise LedgerError(f"cannot read the ledger {self.path}: {error.orig}") from error
+        except (sqlite3.Error, DBAPIError) as error:
+            raise LedgerError(f"cannot read the ledger {self.path}: {error}") from error
 
     def close(self) -> None:
         """Let go of the file. The last one to do so folds the WAL into it."""
