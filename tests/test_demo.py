@@ -154,3 +154,16 @@ def test_the_recording_holds_no_secret_and_is_small() -> None:
     assert "not needed" not in text
     assert RECORDING.stat().st_size < 4_000_000
     assert {call["status"] for call in calls()} == {200}
+
+
+def test_every_task_has_one_answer_that_stands_in_its_message() -> None:
+    """Copying is all that is asked for; the prompts were chosen on other tasks."""
+    tasks = lines(DATA)
+    development = lines(ROOT / "golden_datasets" / "dev" / "tickets-dev.jsonl")
+
+    assert len(tasks) == len({task["inputs"]["message"] for task in tasks}) == 60
+    for task in tasks + development:
+        assert task["outputs"]["answer"] in task["inputs"]["message"]
+    assert {task["split"] for task in tasks} == {"test"}
+    assert {task["split"] for task in development} == {"dev"}
+    assert not {task["inputs"]["message"] for task in tasks} & {task["inputs"]["message"] for task in development}
