@@ -609,6 +609,17 @@ def test_a_try_that_failed_fails_again_and_the_next_one_gets_its_own_answers(
     assert heard == said == once_more == ["answer 5 é", "answer 6 é"]
 
 
+def test_a_try_that_asked_for_nothing_leaves_its_successor_in_place(server: ModelServer, path: Path) -> None:
+    """A tool broke before any call; a replay, in which it does not, gets the answers of the try that had some."""
+    with Recording(path, "record") as recording:
+        with recording.slot(SLOT):
+            pass
+        with recording.slot(SLOT):
+            chat(server.url).invoke("hello")
+    with Recording(path, "replay") as recording, recording.slot(SLOT):
+        assert chat(NOBODY).invoke("hello").content == "answer 1 é"
+
+
 def test_a_request_that_was_never_answered_fails_in_a_replay_too(
     path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

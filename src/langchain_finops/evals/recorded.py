@@ -184,13 +184,13 @@ def head() -> bytes:
     return json.dumps({"recording": VERSION}).encode() + b"\n"
 
 
-def loads(data: bytes, path: Path) -> tuple[list[Recorded], int]:
-    """All calls of a file, in its order, and how many bytes of it are whole: a crash may have torn its last line.
+def loads(data: bytes, path: Path) -> list[Recorded]:
+    """All calls of a file, in its order; not what a crash has left of a last line.
 
     Raises BadData with every line that cannot be read, EvalError for a file of a newer version.
     """
     lines = data.split(b"\n")
-    torn = lines.pop()  # What follows the last line end: empty, unless the writer died within a line.
+    lines.pop()  # What follows the last line end: empty, unless the writer died within a line.
     if lines:
         _check_head(lines[0], path)
     calls: list[Recorded] = []
@@ -204,7 +204,7 @@ def loads(data: bytes, path: Path) -> tuple[list[Recorded], int]:
             faults.append(Fault(where=f"{path}:{number}", what=what))
     if faults:
         raise BadData(faults)
-    return calls, len(data) - len(torn)
+    return calls
 
 
 def _check_head(line: bytes, path: Path) -> None:

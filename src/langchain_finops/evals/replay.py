@@ -142,7 +142,8 @@ class Recording:
         number = self._visits[slot]
         tries = self._tries.get(slot, {})
         if self.mode == "replay" and tries:
-            number = min(number, max(tries))  # A try that the recording never needed gets the last one's answers.
+            # A try that asked for nothing has no lines; one that was never needed gets the last one's answers.
+            number = min((known for known in tries if known >= number), default=max(tries))
         return _Visit(slot=slot, try_number=number, calls=tries.get(number, {}))
 
     def _read(self) -> None:
@@ -155,8 +156,7 @@ class Recording:
             raise EvalError(f"recording {self.path} is not there: record it first (--record)") from None
         except OSError as error:
             raise EvalError(f"recording {self.path} cannot be read: {error.strerror or error}") from error
-        calls, _ = loads(data, self.path)
-        for call in calls:
+        for call in loads(data, self.path):
             tries = self._tries.setdefault(call.slot, {})
             tries.setdefault(call.try_number, {}).setdefault(call.asked.key, []).append(call)
 
