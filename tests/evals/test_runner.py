@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from langsmith.utils import get_env_var
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, TargetChanged
 from langchain_finops.evals.dataset import load_dataset
@@ -450,9 +451,11 @@ def test_langsmith_sees_attempts_only_when_asked(
     agent.write_text(agent.read_text() + TRACED)
     workshop.suite(suite_with("", wrong="").replace("agent:build", "agent:traced"))
     monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    get_env_var.cache_clear()  # LangSmith remembers what the environment said at first.
 
     results = workshop.run(trace=trace)
 
+    get_env_var.cache_clear()
     assert {result.answer["answer"] for result in results.attempts} == {str(trace)}
 
 

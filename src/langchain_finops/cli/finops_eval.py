@@ -15,6 +15,7 @@ from langchain_finops.cli.common import run as run_command_line
 from langchain_finops.errors import BadArguments, BadData, MissingExtra
 
 if TYPE_CHECKING:
+    from langchain_finops.evals.prepare import Options
     from langchain_finops.evals.resume import Results
     from langchain_finops.evals.runner import Observer
 
@@ -29,6 +30,34 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines.", show_default=False)]
+SuiteOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Default: the YAML file of the same stem beside DATA.", show_default=False),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Results folder. Default: results/<name of DATA>.", show_default=False),
+]
+RunLedgerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where calls are written. Default: $FINOPS_LEDGER, else ledger.db in the results folder.",
+        show_default=False,
+    ),
+]
+ConcurrencyOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Attempts at once. Default: the suite's.", show_default=False)
+]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and start anew.")]
+AllowMixedOption = Annotated[
+    bool, typer.Option("--allow-mixed", help="Keep answers that the target gave before its code changed.")
+]
+RetryErrorsOption = Annotated[bool, typer.Option("--retry-errors", help="Try attempts again that ended in an error.")]
+TraceOption = Annotated[
+    bool, typer.Option("--trace", help="Let LangSmith trace attempts, where the environment turns it on.")
+]
 CardsOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: its first.")
 ]
@@ -46,42 +75,21 @@ def _every_command(version: VersionOption = False, debug: DebugOption = False) -
 
 @app.command("run")
 def run_command(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines.", show_default=False)],
+    data: DataArgument,
     *,
-    suite: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Default: the YAML file of the same stem beside DATA.", show_default=False),
-    ] = None,
+    suite: SuiteOption = None,
     record: Annotated[bool, typer.Option("--record", help="Ask the real model, and record what it answers.")] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Ask the real model; leave the suite's recording alone.")
     ] = False,
     cards: CardsOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Results folder. Default: results/<name of DATA>.", show_default=False),
-    ] = None,
-    ledger: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where calls are written. Default: $FINOPS_LEDGER, else ledger.db in the results folder.",
-            show_default=False,
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Attempts at once. Default: the suite's.", show_default=False)
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and start anew.")] = False,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Keep answers that the target gave before its code changed.")
-    ] = False,
-    retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Try attempts again that ended in an error.")
-    ] = False,
-    trace: Annotated[
-        bool, typer.Option("--trace", help="Let LangSmith trace attempts, where the environment turns it on.")
-    ] = False,
+    out: OutOption = None,
+    ledger: RunLedgerOption = None,
+    concurrency: ConcurrencyOption = None,
+    fresh: FreshOption = False,
+    allow_mixed: AllowMixedOption = False,
+    retry_errors: RetryErrorsOption = False,
+    trace: TraceOption = False,
     output_format: FormatOption = OutputFormat.TABLE,
 ) -> None:
     """Run a suite on a dataset, or go on with it, and show one row for each configuration.
@@ -95,12 +103,8 @@ def run_command(
     if record and live:
         raise BadArguments("--record and --live exclude each other: a recording asks the real model anyway")
     _need("scipy", "finops-eval")
-    from langchain_finops.evals.dataset import load_dataset
     from langchain_finops.evals.prepare import Options
-    from langchain_finops.evals.runner import run
-    from langchain_finops.evals.suite import load_suite, suite_beside
 
-    dataset, read_suite = _both(lambda: load_dataset(data), lambda: load_suite(suite or suite_beside(data)))
     options = Options(
         mode="record" if record else "live" if live else None,
         folder=out,
@@ -112,13 +116,7 @@ def run_command(
         retry_errors=retry_errors,
         trace=trace,
     )
-    try:
-        # What a target prints must not end up among the rows.
-        with _progress() as observer, redirect_stdout(sys.stderr):
-            results = run(dataset, read_suite, options, observer=observer)
-    except KeyboardInterrupt:
-        typer.echo("What was finished is kept: the same command goes on from here.", err=True)
-        raise
+    results = _evaluated(data, suite, options)
     _show(results, output_format, cards)
     typer.echo(f"Results: {results.folder}\nCosts by node: {_report_command(results)}", err=True)
 
@@ -139,6 +137,22 @@ def table_command(
     from langchain_finops.evals.resume import load_results
 
     _show(load_results(folder), output_format, cards)
+
+
+def _evaluated(data: Path, suite: Path | None, options: "Options") -> "Results":
+    """Read what is to be run, and run it."""
+    from langchain_finops.evals.dataset import load_dataset
+    from langchain_finops.evals.runner import run
+    from langchain_finops.evals.suite import load_suite, suite_beside
+
+    dataset, read_suite = _both(lambda: load_dataset(data), lambda: load_suite(suite or suite_beside(data)))
+    try:
+        # What a target prints must not end up among the rows.
+        with _progress() as observer, redirect_stdout(sys.stderr):
+            return run(dataset, read_suite, options, observer=observer)
+    except KeyboardInterrupt:
+        typer.echo("What was finished is kept: the same command goes on from here.", err=True)
+        raise
 
 
 T = TypeVar("T")

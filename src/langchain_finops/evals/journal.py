@@ -19,7 +19,7 @@ Entry = tuple[AttemptResult | None, Sequence[Verdict], Sequence[Record], Future[
 
 
 class Journal:
-    """One thread that writes what attempts leave behind. `keep` returns when it is on disk.
+    """One thread that writes what attempts leave behind.
 
     Entries that wait together share one write and one fsync of each file, so that a slow disk costs a run little.
     `ledger_first` says which of ledger and attempts a crash between them leaves ahead.
@@ -33,18 +33,18 @@ class Journal:
         self._thread = threading.Thread(target=self._write_all, name="finops-eval journal", daemon=True)
         self._thread.start()
 
-    async def keep(
+    def keep(
         self,
         *,
         attempt: AttemptResult | None = None,
         verdicts: Sequence[Verdict] = (),
         records: Sequence[Record] = (),
-    ) -> None:
-        """Write, and wait until it is on disk."""
+    ) -> "asyncio.Future[None]":
+        """Have something written; what is returned is done when it is on disk. Entries are written in their order."""
         done: Future[None] = Future()
         self._queue.put((attempt, verdicts, records, done))
         # Shielded: a cancelled attempt must not lose a line that is already on its way to the disk.
-        await asyncio.shield(asyncio.wrap_future(done))
+        return asyncio.shield(asyncio.wrap_future(done))
 
     def close(self) -> None:
         """Write what waits, and end the thread."""

@@ -286,9 +286,14 @@ class _Run:
             # A task of its own, whose context no other attempt sees.
             tried = await asyncio.create_task(attempt(trial, runnable, number, self.bench))
             last = not tried.try_again or failures == self.prepared.suite.tries
-            await self._keep(tried, last=last)
+            kept = self._keep(tried, last=last)
+            if tried.result.stop_reason == INTERRUPTED:
+                await kept
+                raise asyncio.CancelledError
             if last:
-                await self._finish(tried)
+                await self._finish(tried)  # Judged while the disk is busy with the answer.
+            await kept
+            if last:
                 break
             await self._pause(tried, failures)
 
@@ -299,19 +304,18 @@ class _Run:
             if self.bench.trace:
                 await asyncio.to_thread(_tell_langsmith, tried.handler, outcome)
 
-    async def _keep(self, tried: Tried, *, last: bool) -> None:
+    def _keep(self, tried: Tried, *, last: bool) -> "asyncio.Future[None]":
         """Put a try on disk. One that Ctrl-C ended counts as well, unless nothing was paid for it."""
         result = tried.result
         interrupted = result.stop_reason == INTERRUPTED
         self.spent = sum_usd([self.spent, result.known_usd])
-        if not (interrupted and self.bench.replays):
-            stored = (result.task_id, result.try_number) in self.stored
-            records = [] if stored else [*tried.held_back]
-            if last and result.status != "completed" and not interrupted:
-                records.append(self._outcome(result, success=False, reason=result.stop_reason))
-            await self.journal.keep(attempt=result, records=records)
-        if interrupted:
-            raise asyncio.CancelledError
+        if interrupted and self.bench.replays:
+            return self.journal.keep()
+        stored = (result.task_id, result.try_number) in self.stored
+        records = [] if stored else [*tried.held_back]
+        if last and result.status != "completed" and not interrupted:
+            records.append(self._outcome(result, success=False, reason=result.stop_reason))
+        return self.journal.keep(attempt=result, records=records)
 
     async def _pause(self, tried: Tried, failures: int) -> None:
         """Wait before the next try: as long as the service asks, else 1, 2, 4 s... A replay has nothing to wait for."""
