@@ -22,7 +22,7 @@ PICODOLLAR = Decimal(1).scaleb(-12)
 CONFIGURATIONS = ["zero-shot", "two-shot", "five-shot", "five-shot-warm", "five-shot-vote"]
 
 
-def command(module: str, *arguments: str) -> str:
+def command(module: str, *arguments: str, columns: str = "200") -> str:
     """Standard output of one of the two commands, in a process of its own, without key or network."""
     ours = ("FINOPS_", "LANGSMITH_", "LANGCHAIN_", "OPENAI_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
@@ -32,7 +32,7 @@ def command(module: str, *arguments: str) -> str:
         [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
-        env={**kept, **blocked},
+        env={**kept, **blocked, "COLUMNS": columns},
         cwd=ROOT,
         check=False,
     )
@@ -167,3 +167,13 @@ def test_every_task_has_one_answer_that_stands_in_its_message() -> None:
     assert {task["split"] for task in tasks} == {"test"}
     assert {task["split"] for task in development} == {"dev"}
     assert not {task["inputs"]["message"] for task in tasks} & {task["inputs"]["message"] for task in development}
+
+
+def test_the_readme_shows_this_table(results: Path) -> None:
+    """The table in the README is what the demo prints, digit by digit."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    shown = readme.partition("```text\n")[2].partition("```")[0]
+    printed = command("finops_eval", "table", str(results), columns="80")
+
+    assert len(shown.splitlines()) == 2 + len(CONFIGURATIONS)
+    assert [line.rstrip() for line in printed.splitlines()][: 2 + len(CONFIGURATIONS)] == shown.splitlines()
