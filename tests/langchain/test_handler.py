@@ -190,6 +190,26 @@ async def test_an_answer_that_comes_while_the_run_goes_on_supersedes_too(
     assert handler.summary(()).total().output_tokens == 3
 
 
+def test_a_call_that_ends_while_its_run_is_folded_is_in_the_sums(
+    model: Make, handler: FinOpsHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may be settling a call that the root's end no longer finds open."""
+    recorder = handler._recorder
+    close, ended = recorder.meter.close, []
+
+    def slow_close(call: Any, answer: Any) -> Any:
+        recorder.end_run(call.run, "completed")  # The root's end, in the middle of it.
+        ended.append(call)
+        return close(call, answer)
+
+    monkeypatch.setattr(recorder.meter, "close", slow_close)
+    graph_of(a=lambda _: model().invoke("hi") and {}).invoke({}, {"callbacks": [handler]})
+
+    assert len(ended) == 1
+    (group,) = handler.summary("node").groups
+    assert (group.key, group.totals.calls, group.runs) == (("a",), 1, 1)
+
+
 class Refuses(BaseCallbackHandler):
     """Another handler that lets no call begin."""
 

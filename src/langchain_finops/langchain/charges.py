@@ -24,7 +24,7 @@ def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[st
         attribution = tracker.outside(told)
         charge = replace(charge, charge_id=str(uuid4()), attribution=attribution)
         charge = recorder.meter.charge(charge)
-        recorder.sums.add_charge(who_of(attribution), charge)
+        recorder.sums.add_charge(who_of(attribution), charge, None)
         return charge
     _, attribution, who = tracker.attribute(span, told, None)
     charge = replace(
@@ -35,5 +35,6 @@ def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[st
         attribution=attribution,
     )
     charge = recorder.meter.charge(charge)
-    span.run.add_charge(who, charge)
+    if not span.run.add_charge(who, charge):
+        recorder.sums.add_charge(who, charge, span.run.cells)
     return charge

@@ -17,7 +17,7 @@ from langchain_finops.langchain import extract
 from langchain_finops.langchain.charges import record_charge
 from langchain_finops.langchain.langsmith import Feedback
 from langchain_finops.langchain.recorder import Recorder
-from langchain_finops.langchain.tracker import Run
+from langchain_finops.langchain.runs import Run
 from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.summary import Summary

@@ -14,6 +14,7 @@ from langchain_core.outputs import LLMResult
 
 from langchain_finops.langchain import extract, failures
 from langchain_finops.langchain.langsmith import Trace, find_tracer
+from langchain_finops.langchain.runs import Batch, Node, OpenTool, Paused, Run, RunCall, Span
 from langchain_finops.langchain.settling import (
     NotStarted,
     broken,
@@ -27,19 +28,7 @@ from langchain_finops.langchain.settling import (
     tool_charge,
 )
 from langchain_finops.langchain.sums import Sums, who_of
-from langchain_finops.langchain.tracker import (
-    Batch,
-    Node,
-    OpenTool,
-    Paused,
-    Run,
-    RunCall,
-    Span,
-    Tracker,
-    is_node_start,
-    namespace_of,
-    retry_attempt,
-)
+from langchain_finops.langchain.tracker import Tracker, is_node_start, namespace_of, retry_attempt
 from langchain_finops.meter import Answer, Meter
 from langchain_finops.records import Attribution, RunRecord, RunStatus
 
@@ -164,7 +153,8 @@ class Recorder:
         run = call.run
         call.received_bytes = max(call.received_bytes, call.event_bytes)
         record = self.meter.close(call, answer)
-        run.add_call(call.who, record)
+        if not run.add_call(call.who, record):
+            self.sums.add_call(call.who, record, run.cells)
         run.open_calls.discard(call)
         if call.node is not None:
             call.node.open -= 1
@@ -188,10 +178,8 @@ class Recorder:
             return
         old, new = versions
         run, who = self.tracker.run_of(old), who_of(old.attribution)
-        if run is None:
+        if run is None or not run.supersede(who, old, new):
             self.sums.amend(who, old, new)
-        else:
-            run.add_call(who, new, replaced=old)
 
     def _abandon(self, call: RunCall, error: BaseException | None) -> None:
         """Settle a call whose end nobody will report, and keep a place for an answer that comes all the same."""
@@ -300,7 +288,7 @@ class Recorder:
             revision=run.revision,
         )
         self.meter.write(record)
-        self.sums.fold((run.cells, run.before))
+        self.sums.fold((run.close_sums(), run.before))
         self.tracker.remember(run, status)
         if run.trace is not None:
             run.trace.settled(run.root, marks_of_run(run, attribution, status), ended=told, root=True)
@@ -386,7 +374,9 @@ class Recorder:
         if tool.node is not None:
             tool.node.open -= 1
         if error is None or not failures.is_pause(error):
-            run.add_charge(tool.who, self.meter.charge(tool_charge(tool, error)))
+            charge = self.meter.charge(tool_charge(tool, error))
+            if not run.add_charge(tool.who, charge):
+                self.sums.add_charge(tool.who, charge, run.cells)
         if run.root == run_id:
             status: tuple[RunStatus, str | None] = ("completed", None)
             self.end_run(run, *(status if error is None else failures.run_status(error)))

@@ -11,7 +11,7 @@ from langgraph.types import Command
 
 from langchain_finops.langchain import extract, failures
 from langchain_finops.langchain.langsmith import marks
-from langchain_finops.langchain.tracker import OpenTool, Run, RunCall
+from langchain_finops.langchain.runs import OpenTool, Run, RunCall
 from langchain_finops.ledger.totals import Totals
 from langchain_finops.meter import Answer
 from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, CostStatus, RunStatus

@@ -131,12 +131,18 @@ class Sums:
                 if _value(dimension, before) != _value(dimension, after) and group.totals.calls == 1:
                     group.runs += 1  # The answer names a model that the estimate did not know of.
 
-    def add_charge(self, who: Who, charge: ChargeRecord) -> None:
-        """Add a charge that belongs to no run."""
+    def add_call(self, who: Who, call: CallRecord, before: Collection[Cell]) -> None:
+        """Add a call that was settled while its run was being folded; `before` is what the run has folded."""
+        totals = Totals()
+        totals.add_call(call)
+        self.fold(({cell_of_call(who, call): totals}, before))
+
+    def add_charge(self, who: Who, charge: ChargeRecord, before: Collection[Cell] | None) -> None:
+        """The same for a charge; None: it belongs to no run, and so counts none."""
         totals = Totals()
         totals.add_charge(charge)
         cells = {cell_of_charge(who, charge): totals}
-        self.fold((cells, cells))
+        self.fold((cells, cells if before is None else before))
 
     def judge(self, outcome: Outcome) -> None:
         """Count a task's current outcome in all groups the task has costs in, instead of its former one."""

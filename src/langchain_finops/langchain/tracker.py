@@ -4,33 +4,19 @@ Everything is keyed by the ids' integers: a UUID's own hash is a Python function
 """
 
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
 
-from langchain_finops.langchain.attribution import NAMESPACE, NODE, Said, attribution, node_path, said
-from langchain_finops.langchain.langsmith import Trace
-from langchain_finops.langchain.sums import Cell, Cells, Who, cell_of_call, cell_of_charge, who_of
-from langchain_finops.ledger.totals import Totals
-from langchain_finops.meter import OpenCall
-from langchain_finops.records import Attribution, CallRecord, ChargeRecord, RunStatus
+from langchain_finops.langchain.attribution import NAMESPACE, NODE, attribution, said
+from langchain_finops.langchain.runs import Node, Paused, Run, Span
+from langchain_finops.langchain.sums import Who, who_of
+from langchain_finops.records import Attribution, CallRecord, RunStatus
 
-__all__ = [
-    "Node",
-    "OpenTool",
-    "Paused",
-    "Run",
-    "RunCall",
-    "Span",
-    "Tracker",
-    "is_node_start",
-    "namespace_of",
-    "retry_attempt",
-]
+__all__ = ["Tracker", "is_node_start", "namespace_of", "retry_attempt"]
 
 NODES_KEPT = 64
 """Node executions of an open run that are remembered after their end, for what they left running."""
@@ -43,195 +29,6 @@ PAUSED_KEPT = 10_000
 RETRY = "retry:attempt:"
 START = "__start__:"
 """Where LangGraph takes a graph's input in and asks its entry's router; no node of the user's, and so no step."""
-
-
-Told = tuple[Said, Attribution, Who]
-"""What an event's metadata said, and whom that names. One tuple: in parts, one user's call could get another's name."""
-
-
-class Paused(NamedTuple):
-    """What is known of a run that did not complete, and may be resumed."""
-
-    run_id: str
-    steps: int
-    revision: int
-    cells: frozenset[Cell] = frozenset()
-    """What it was summed in so far."""
-
-
-class RunCall(OpenCall):
-    """An open call, and where in its run it was made."""
-
-    __slots__ = ("batch", "event_bytes", "key", "node", "prompt", "run", "twin", "unwatch", "who")
-
-    run: "Run"
-    node: "Node | None"
-    who: Who
-    key: UUID
-    """LangChain's id, by which its events come."""
-    prompt: object
-    """The very object the event brought: a second event with the same one is the same call, told twice."""
-    batch: "Batch | None"
-    """Its request, where that asks for several prompts at once."""
-    event_bytes: int
-    """Text that came as content-block events; a model may stream the same as tokens."""
-    twin: "RunCall | None"
-    """Another open call that was given the same id."""
-    unwatch: Callable[[], None] | None
-    """Stops waiting for the task of a bare call, whose cancellation LangChain reports to nobody."""
-
-
-class Batch:
-    """A completion model's request for several prompts, whose usage LangChain gives to the first alone."""
-
-    __slots__ = ("open", "params", "reported")
-
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self.params = params
-        """Of the request, the same object for all its prompts; kept so that its id means nothing else meanwhile."""
-        self.open = 0
-        self.reported = False
-        """Whether a prompt of it has come back with usage."""
-
-
-class OpenTool:
-    """A tool between its start and its end."""
-
-    __slots__ = ("attribution", "charge_id", "key", "name", "node", "run", "started_at", "who")
-
-    def __init__(self, run: "Run", key: UUID, charge_id: str, name: str | None) -> None:
-        self.run = run
-        self.key = key
-        self.charge_id = charge_id
-        self.name = name
-        self.started_at = datetime.now(UTC)
-        self.node: Node | None
-        self.attribution: Attribution
-        self.who: Who
-
-
-class Node:
-    """One execution of a node, and the attribution its calls have had so far."""
-
-    __slots__ = ("attempt", "namespace", "open", "path", "run", "running", "step", "told")
-
-    def __init__(self, run: "Run", namespace: str, step: int | None) -> None:
-        self.run = run
-        self.namespace = namespace
-        self.path = node_path(namespace)
-        self.step = step
-        self.attempt = 0
-        """How often it was started: RetryPolicy runs a node again under the same namespace."""
-        self.running = 0
-        """Attempts that have begun and not ended."""
-        self.open = 0
-        """Calls and tools that were started in it and have not ended."""
-        self.told: Told | None = None
-
-
-class Span:
-    """Where the children of an open runnable belong: their run, node and attempt."""
-
-    __slots__ = ("attempt", "node", "owner", "run")
-
-    def __init__(self, run: "Run", node: Node | None, owner: int, attempt: int | None = None) -> None:
-        self.run = run
-        self.node = node
-        self.owner = owner
-        """The runnable whose end is the end of the span."""
-        self.attempt = attempt
-        """Which try of `with_retry`; None where there is none."""
-
-
-class Run:
-    """One invocation from its root, while it is open."""
-
-    __slots__ = (
-        "before",
-        "cells",
-        "ended_nodes",
-        "failed_nodes",
-        "graph_name",
-        "invocation_id",
-        "lock",
-        "metadata",
-        "name",
-        "nodes",
-        "open_calls",
-        "open_tools",
-        "outer_name",
-        "paused",
-        "revision",
-        "root",
-        "run_id",
-        "spans",
-        "started_at",
-        "steps",
-        "thread_id",
-        "told",
-        "trace",
-    )
-
-    def __init__(self, root: UUID, invocation_id: str, name: str, metadata: Mapping[str, Any]) -> None:
-        self.root = root
-        self.invocation_id = self.run_id = invocation_id
-        self.name = name
-        self.metadata = metadata
-        self.thread_id = thread_of(metadata)
-        self.outer_name = name
-        """Name of the latest runnable that began outside all nodes: the graph's, once a node begins."""
-        self.graph_name: str | None = None
-        self.started_at = datetime.now(UTC)
-        self.steps = 0
-        self.revision = 0
-        self.before: frozenset[Cell] = frozenset()
-        self.paused = False
-        self.cells: Cells = {}
-        self.nodes: set[str] = set()
-        self.ended_nodes: deque[Node] = deque()
-        self.failed_nodes: deque[Node] = deque()
-        self.spans: set[int] = set()
-        self.open_calls: set[RunCall] = set()
-        self.open_tools: set[OpenTool] = set()
-        self.trace: Trace | None = None
-        self.lock = threading.Lock()
-        self.told: Told | None = None
-
-    def resume(self, paused: Paused) -> None:
-        """Go on with a run that did not complete: under its id, counting on."""
-        self.run_id, self.steps, self.revision, self.before = paused
-        self.revision += 1
-
-    def add_call(self, who: Who, call: CallRecord, replaced: CallRecord | None = None) -> None:
-        """Sum a settled call, instead of the version it supersedes."""
-        with self.lock:
-            if replaced is not None:
-                cell = cell_of_call(who, replaced)
-                former = self._totals(cell)
-                former.add_call(replaced, -1)
-                if not former.calls and not former.charges:
-                    del self.cells[cell]
-            self._totals(cell_of_call(who, call)).add_call(call)
-
-    def add_charge(self, who: Who, charge: ChargeRecord) -> None:
-        """Sum a charge."""
-        with self.lock:
-            self._totals(cell_of_charge(who, charge)).add_charge(charge)
-
-    def _totals(self, cell: Cell) -> Totals:
-        totals = self.cells.get(cell)
-        if totals is None:
-            totals = self.cells[cell] = Totals()
-        return totals
-
-    def sums(self) -> Cells:
-        """A copy of the cells that other threads do not change."""
-        with self.lock:
-            copies: Cells = {}
-            for cell, totals in self.cells.items():
-                copies[cell] = Totals()
-                copies[cell].merge(totals)
-            return copies
 
 
 class Tracker:
@@ -405,12 +202,6 @@ class Tracker:
         """What this handler knows of a thread's run that did not complete; known once, to whoever resumes it."""
         with self._lock:
             return self._paused.pop(thread_id, None)
-
-
-def thread_of(metadata: Mapping[str, Any]) -> str | None:
-    """The thread's id as text."""
-    thread_id = metadata.get("thread_id")
-    return None if thread_id is None else str(thread_id)
 
 
 def namespace_of(metadata: Mapping[str, Any]) -> str | None:
