@@ -163,7 +163,7 @@ def test_strange_usage_kills_no_run_and_no_record(which: str, handler: FinOpsHan
         {"agent_id": 7, "task_id": 0},
         {"langgraph_checkpoint_ns": 5},
     ],
-    ids=str,
+    ids=["list and mapping", "object", "list of tags", "numbers", "odd namespace"],
 )
 def test_strange_metadata_kills_no_run_and_no_record(
     metadata: dict[str, Any], sql_ledger: Ledger, prices: PriceBook
