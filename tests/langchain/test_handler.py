@@ -113,6 +113,17 @@ def test_fallbacks_outside_a_graph_are_one_run(model: Make, handler: FinOpsHandl
     assert {call.run_id for call in ledger.calls()} == {run.run_id}
 
 
+def test_what_has_its_nodes_name_is_not_the_node_again(model: Make, handler: FinOpsHandler, ledger: Ledger) -> None:
+    """A subgraph, or a chain inside, that is called like its node is neither a step nor a second attempt."""
+    inner = RunnableLambda(lambda _: model().invoke("hi") and {}, name="a")
+
+    graph_of(a=lambda _: inner.invoke({})).invoke({}, {"callbacks": [handler]})
+
+    (call,) = ledger.calls()
+    assert (call.attribution.node_path, call.attribution.step, call.attribution.attempt) == ("a", 1, 1)
+    assert [run.steps for run in ledger.runs()] == [1]
+
+
 def test_calls_of_a_retriever_belong_to_its_run(model: Make, handler: FinOpsHandler, ledger: Ledger) -> None:
     """A retriever that asks a model is no root of its own."""
     llm = model()
