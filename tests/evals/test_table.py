@@ -178,6 +178,15 @@ def test_charges_are_in_the_cost_and_shown_apart() -> None:
     assert (found["total_cost_usd"], found["charges_usd"]) == (1, Decimal("0.25"))
 
 
+def test_charges_without_a_price_are_left_out_and_told() -> None:
+    """A tool without a card makes no figure a bound; how many there were stands in the row and in the footer."""
+    built = table([(attempt("a", "t0", "1", unpriced_charges=3), True)])
+    found = row(built)
+
+    assert (found["unpriced_charges"], found["unknown_costs"], found["cost_per_success_bound"]) == (3, 0, "=")
+    assert "Charges without a price, such as tools without a card, left out: a 3." in built.notes
+
+
 def test_sums_are_exact() -> None:
     """Ten times ten cents are a dollar, and a trillionth is not lost on a million."""
     cheap = row(table(arm("a", ["0.1"] * 10, [True] * 10)))

@@ -121,7 +121,7 @@ def test_the_text_is_a_table_of_80_columns_with_what_is_unknown():
         "support       home-made         3         10        0      90    unpriced",
         "unattributed  gpt-4.1-mini      1          0        0       0  $0.0000012",
         "total                       1,204  2,500,010  500,000      90   >= $12.34",
-        ">=: at least; 3 of 1,204 calls and charges are unpriced.",
+        ">=: at least; 3 of 1,204 calls are unpriced.",
     ]
 
 

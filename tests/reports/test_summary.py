@@ -338,3 +338,27 @@ def test_every_format_shows_the_same_costs(ledger):
     assert [row["cost_usd"] for row in as_json] == [row["cost_usd"] for row in as_csv] == ["1", "0.8", "0.2"]
     assert list(as_json[0]) == list(as_csv[0]) == list(result.fields)
     assert "| support | 3 | 360 | 60 | 30 | $0.8000 |" in "\n".join(shown(result, "markdown"))
+
+
+def test_charges_without_a_price_are_left_out_and_told(ledger):
+    """A tool without a card makes no cost a bound, as most tools cost nothing; the footer says how many there are."""
+    tool = ChargeRecord(
+        charge_id="x", kind="tool", name="search", at=NOON, attribution=Attribution(agent_id="support", task_id="t-1")
+    )
+    ledger.write(tool)
+    result = report(ledger, ["agent"])
+
+    (support,) = [row for row in result.rows if row["agent"] == "support"]
+    assert (support["charges"], support["charges_unpriced"], support["charge_usd"]) == (1, 1, None)
+    assert (support["cost_usd"], support["cost_per_success_statement"]) == (Decimal("0.80"), "known")
+    assert any(
+        note.startswith("left out: 1 of 1 charges, such as tools, have no price.") for note in result.table().notes
+    )
+
+
+def test_a_node_of_nothing_but_charges_without_a_price_is_unpriced(ledger):
+    """Where nothing else is known the cost is not shown as zero."""
+    ledger.write(ChargeRecord(charge_id="x", kind="tool", at=NOON, attribution=Attribution(node_path="tools")))
+
+    (tools,) = [row for row in report(ledger, ["node"]).rows if row["node"] == "tools"]
+    assert tools["cost_usd"] is None

@@ -33,6 +33,7 @@ class Sums(TypedDict):
     usage: Mapping[str, int]
     calls: int
     unpriced_calls: int
+    unpriced_charges: int
     estimated_calls: int
     failed_calls: int
     replayed_calls: int
@@ -54,31 +55,28 @@ class Tally:
     """The card set that the records are priced by."""
 
     def fields(self) -> Sums:
-        """The exact sums."""
-        costs = [record.cost_usd for record in self.priced]
-        charged = [charge.cost_usd for charge in self.charges]
+        """The exact sums. Charges without a price, such as tools without a card, are counted and left out."""
+        costs = [call.cost_usd for call in self.calls]
+        charged = [charge.cost_usd for charge in self.charges if charge.cost_usd is not None]
         return Sums(
-            cost_usd=_sum(costs),
-            known_usd=sum_usd([cost for cost in costs if cost is not None]),
+            cost_usd=_sum([*costs, *charged]),
+            known_usd=sum_usd([*(cost for cost in costs if cost is not None), *charged]),
             contracted_usd=_sum([*(call.contracted_usd for call in self.calls), *charged]),
             billed_usd=_sum([*(call.billed_usd for call in self.calls), *charged]),
             charges_usd=_sum(charged),
             costs_by_card={
-                name: _sum(costs) if name == self.priced_by else self._by(book) for name, book in self.books.items()
+                name: _sum([*costs, *charged]) if name == self.priced_by else self._by(book)
+                for name, book in self.books.items()
             },
             overhead_usd=_sum(record.cost_usd for record in self.apart),
             usage=_usage(self.calls),
             calls=len(self.calls),
             unpriced_calls=costs.count(None),
+            unpriced_charges=len(self.charges) - len(charged),
             estimated_calls=sum(call.estimated for call in self.calls),
             failed_calls=sum(call.error is not None for call in self.calls),
             replayed_calls=sum(call.billing_mode == "replay" for call in self.calls),
         )
-
-    @property
-    def priced(self) -> list[CallRecord | ChargeRecord]:
-        """All that the agent's cost is made of."""
-        return [*self.calls, *self.charges]
 
     @property
     def recorded_s(self) -> float | None:
@@ -98,7 +96,9 @@ class Tally:
         return errors[-1]
 
     def _by(self, book: PriceBook) -> Decimal | None:
-        return _sum(price_again(record, book).cost_usd for record in self.priced)
+        charged = (price_again(charge, book).cost_usd for charge in self.charges)
+        costs = (price_again(call, book).cost_usd for call in self.calls)
+        return _sum([*costs, *(amount for amount in charged if amount is not None)])
 
 
 def tally(records: Iterable[Record], books: Mapping[str, PriceBook], priced_by: str | None) -> Tally:

@@ -78,7 +78,9 @@ class AttemptResult:
     """Token meters of the agent's calls, summed; meters that are 0 are left out."""
     calls: int = 0
     unpriced_calls: int = 0
-    """Calls and charges whose price is unknown."""
+    """Calls whose price is unknown."""
+    unpriced_charges: int = 0
+    """Charges without a price, such as tools without a card: in none of the amounts."""
     estimated_calls: int = 0
     failed_calls: int = 0
     """Calls that ended in an error; in a completed try the target went on without their answer."""
@@ -254,7 +256,17 @@ VERDICT_FIELDS = tuple(Verdict.__dataclass_fields__)
 READ: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(("configuration", "task", "task_id", "fingerprint", "item_hash", "configuration_hash"), _text),
     **dict.fromkeys(
-        ("repeat", "try_number", "calls", "unpriced_calls", "estimated_calls", "failed_calls", "replayed_calls"), _whole
+        (
+            "repeat",
+            "try_number",
+            "calls",
+            "unpriced_calls",
+            "unpriced_charges",
+            "estimated_calls",
+            "failed_calls",
+            "replayed_calls",
+        ),
+        _whole,
     ),
     **dict.fromkeys(("cost_usd", "contracted_usd", "billed_usd", "charges_usd", "overhead_usd"), _amount),
     "known_usd": _known,

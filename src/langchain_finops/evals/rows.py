@@ -207,6 +207,7 @@ def _work(arm: Arm) -> Figures:
         "output_tokens": sum(meters[meter] for meter in OUTPUT_METERS),
         "calls": sum(attempt.calls for attempt in arm.tries),
         "unpriced_calls": sum(attempt.unpriced_calls for attempt in arm.tries),
+        "unpriced_charges": sum(attempt.unpriced_charges for attempt in arm.tries),
         "estimated_calls": sum(attempt.estimated_calls for attempt in arm.tries),
         "replayed_calls": sum(attempt.replayed_calls for attempt in arm.tries),
         "latency_p50_s": _percentile(latencies, 0.5),

@@ -24,7 +24,8 @@ FIELDS = (
     *("expected_cost_usd", "expected_cost_low", "expected_cost_high"),
     *("charges_usd", "contracted_usd", "billed_usd", "overhead_usd"),
     *("input_tokens", "cache_read_tokens", "output_tokens"),
-    *("calls", "unpriced_calls", "estimated_calls", "replayed_calls", "latency_p50_s", "latency_p95_s"),
+    *("calls", "unpriced_calls", "unpriced_charges", "estimated_calls", "replayed_calls"),
+    *("latency_p50_s", "latency_p95_s"),
     *("frontier", "frontier_status", "incremental_against", "incremental_usd_per_success", "incremental_identified"),
     *("vs_baseline_ratio", "vs_baseline_low", "vs_baseline_high", "vs_baseline_tasks", "vs_baseline_p_adjusted"),
     *("verdict", "verdict_why", "vs_baseline_tasks_needed"),
@@ -283,6 +284,9 @@ def _unusual(computed: Computed, options: TableOptions) -> Iterator[str]:
         bounded, lambda _: True, f">: no success; one-sided {_level(options)} bound by the number of tasks"
     )
     yield from _listed(rows, lambda row: row["unjudged"], "attempts without a verdict, counted as no success")
+    yield from _listed(
+        rows, lambda row: row["unpriced_charges"], "charges without a price, such as tools without a card, left out"
+    )
     yield from _listed(rows, lambda row: row["estimated_calls"], "calls whose tokens were estimated, counted as such")
     yield from _ends(computed)
 

@@ -117,20 +117,15 @@ def _flat(by: Sequence[str], group: Group, *, subtree: Totals | None = None) -> 
     row["charge_usd"] = known_usd(totals.charge_usd, known=charged, unknown=totals.charges_unpriced)
     row["cost_usd"] = _cost_usd(totals)
     if subtree is not None:
-        row |= {"subtree_calls": subtree.calls, "subtree_unpriced": _unknown(subtree)}
+        row |= {"subtree_calls": subtree.calls, "subtree_unpriced": subtree.unpriced}
         row["subtree_cost_usd"] = _cost_usd(subtree)
     row |= {"runs": group.runs, "tasks": group.tasks, "judged": group.judged, "successes": group.successes}
     row["value_usd"] = from_pico(group.value_pico)
     return row
 
 
-def _unknown(totals: Totals) -> int:
-    """How many calls and charges have no known price."""
-    return totals.unpriced + totals.charges_unpriced
-
-
 def _cost_usd(totals: Totals) -> Decimal | None:
-    unknown = _unknown(totals)
+    unknown = totals.unpriced + totals.charges_unpriced
     return known_usd(totals.cost_usd, known=totals.calls + totals.charges - unknown, unknown=unknown)
 
 
@@ -203,7 +198,7 @@ def _plain_table(summary: Summary) -> str:
 def _plain_row(by: tuple[str, ...], row: dict[str, object]) -> list[str]:
     cells = [UNATTRIBUTED if row[name] is None else printable(str(row[name])) for name in by]
     cells += [f"{row[name]:,}" for name in ("calls", "total_input_tokens", "cache_read_tokens", "total_output_tokens")]
-    cells.append(_plain_usd(row["cost_usd"], bool(row["unpriced"] or row["charges_unpriced"])))
+    cells.append(_plain_usd(row["cost_usd"], bool(row["unpriced"])))
     if "subtree_cost_usd" in row:
         cells.append(_plain_usd(row["subtree_cost_usd"], bool(row["subtree_unpriced"])))
     return cells
@@ -216,10 +211,10 @@ def _plain_usd(amount: object, lower_bound: bool) -> str:
 
 
 def _notes(total: Totals) -> Iterator[str]:
-    unknown = _unknown(total)
-    if unknown:
-        every = total.calls + total.charges
-        yield f">=: at least; {unknown:,} of {every:,} calls and charges are unpriced."
+    if total.unpriced:
+        yield f">=: at least; {total.unpriced:,} of {total.calls:,} calls are unpriced."
+    if total.charges_unpriced:
+        yield f"left out: {total.charges_unpriced:,} of {total.charges:,} charges, such as tools, without a price."
     if total.estimated:
         yield f"estimated: {total.estimated:,} of {total.calls:,} calls."
 

@@ -26,7 +26,7 @@ class SuccessCost:
     above_usd: Decimal | None = None
     """Without a success: it costs more than this, at 95% confidence; None where that cannot be said either."""
     unknown: int = 0
-    """Calls and charges without a price, which the figure leaves out."""
+    """Calls without a price, which the figure leaves out."""
 
     def __str__(self) -> str:
         unknown = f" ({self.unknown:,} unknown)" if self.unknown else ""
@@ -40,7 +40,7 @@ class SuccessCost:
 def success_cost(cost_usd: Decimal | None, *, unknown: int, tasks: int, judged: int, successes: int) -> SuccessCost:
     """Return what a success costs. Never 0 or infinity for want of a success, a verdict or a price.
 
-    `cost_usd` sums what is priced, None if nothing is; `unknown` counts what is not.
+    `cost_usd` sums what is priced, None if nothing is; `unknown` counts the calls that are not.
     """
     if not judged:
         return SuccessCost(statement="not_judged" if tasks else "no_task", unknown=unknown)

@@ -105,7 +105,7 @@ def _total(by: tuple[str, ...], groups: Sequence[Group], counted: Sequence[Group
     everything = replace(counts, key=(), totals=merged(group.totals for group in groups))
     row: ReportRow = next(Summary((), [everything]).each_row())
     if "node" in by:
-        row |= {"subtree_calls": row["calls"], "subtree_unpriced": _unknown(row), "subtree_cost_usd": row["cost_usd"]}
+        row |= {"subtree_calls": row["calls"], "subtree_unpriced": row["unpriced"], "subtree_cost_usd": row["cost_usd"]}
     blank: ReportRow = dict.fromkeys(by)
     return _enriched(blank | row, everything.totals.cost_usd)
 
@@ -121,7 +121,7 @@ def _enriched(row: ReportRow, total_usd: Decimal) -> ReportRow:
     """The row with its share, success rate and cost per success."""
     cost = row["cost_usd"]
     success = success_cost(
-        cost, unknown=_unknown(row), tasks=row["tasks"], judged=row["judged"], successes=row["successes"]
+        cost, unknown=row["unpriced"], tasks=row["tasks"], judged=row["judged"], successes=row["successes"]
     )
     share = None if cost is None or not total_usd else float(cost / total_usd)
     rate = row["successes"] / row["judged"] if row["judged"] else None
@@ -132,11 +132,6 @@ def _enriched(row: ReportRow, total_usd: Decimal) -> ReportRow:
 def _fields(by: tuple[str, ...]) -> tuple[str, ...]:
     """Field names and their order, which an empty report has as well."""
     return (*Summary(by, []).fields(), *ENRICHMENT)
-
-
-def _unknown(row: Mapping[str, Any]) -> int:
-    """How many calls and charges have no known price."""
-    return int(row["unpriced"] + row["charges_unpriced"])
 
 
 # --- for people --------------------------------------------------------------------------------------------------
@@ -157,7 +152,7 @@ def _columns(by: Sequence[str], total: ReportRow) -> Iterator[Column]:
     if total["charges"]:
         yield Column(title="model cost", text=_usd("model_usd", "unpriced"), rank=12)
         yield Column(title="charges", text=_usd("charge_usd", "charges_unpriced"), rank=12)
-    yield Column(title="cost", text=_usd("cost_usd", "unpriced", "charges_unpriced"))
+    yield Column(title="cost", text=_usd("cost_usd", "unpriced"))
     if "node" in by:
         yield Column(title="subtree", text=_usd("subtree_cost_usd", "subtree_unpriced"), rank=1)
     yield Column(title="share", text=_share, rank=8)
@@ -176,8 +171,8 @@ def _qualifying_columns(total: ReportRow) -> Iterator[Column]:
         yield Column(title="contracted", text=_usd("contracted_usd", "unpriced"), rank=11)
     if total["billed_usd"] != total["model_usd"]:
         yield Column(title="billed", text=_usd("billed_usd", "unpriced"), rank=11)
-    if _unknown(total):
-        yield Column(title="unpriced", text=lambda row: f"{_unknown(row):,}", rank=8)
+    if total["unpriced"]:
+        yield Column(title="unpriced", text=_count("unpriced"), rank=8)
     if total["estimated"]:
         yield Column(title="estimated", text=_count("estimated"), rank=9)
     if total["errors"]:
@@ -216,7 +211,7 @@ def _success_cost(row: Mapping[str, Any]) -> str:
     return str(
         success_cost(
             row["cost_usd"],
-            unknown=_unknown(row),
+            unknown=row["unpriced"],
             tasks=row["tasks"],
             judged=row["judged"],
             successes=row["successes"],
@@ -243,12 +238,16 @@ def _notes(by: Sequence[str], groups: Sequence[Group], total: ReportRow) -> Iter
         yield "cost is a node's own and adds up to the total; subtree is the node and all below it."
     if total["billed_usd"] != total["model_usd"]:
         yield "billed: what is really paid; answers from a local cache or a recording are not."
-    unknown = _unknown(total)
-    if unknown:
-        every = f"{total['calls'] + total['charges']:,} calls{' and charges' if charges else ''}"
+    if total["unpriced"]:
         yield (
-            f">=: at least; {unknown:,} of {every} are unpriced, which is not free. `finops report --by "
-            "provider,model,status` shows which; a card in a file that $FINOPS_PRICES names prices those to come."
+            f">=: at least; {total['unpriced']:,} of {total['calls']:,} calls are unpriced, which is not free. `finops "
+            "report --by provider,model,status` shows which; a card in a file that $FINOPS_PRICES names prices those "
+            "to come."
+        )
+    if total["charges_unpriced"]:
+        yield (
+            f"left out: {total['charges_unpriced']:,} of {total['charges']:,} charges, such as tools, have no price. A "
+            "tool card in a file that $FINOPS_PRICES names prices those to come, free ones too."
         )
     if total["estimated"]:
         yield f"estimated: {total['estimated']:,} of {total['calls']:,} calls, which did not report tokens or price."
