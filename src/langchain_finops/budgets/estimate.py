@@ -54,7 +54,7 @@ class PastOutput:
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str | None, str | None], list[int]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def add(self, node_path: str | None, model: str | None, output_tokens: int) -> None:
         """Count a call that reported its usage."""

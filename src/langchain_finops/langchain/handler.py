@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, cast
 from uuid import UUID
@@ -20,11 +21,13 @@ from langchain_finops.langchain.recorder import Recorder
 from langchain_finops.langchain.runs import Run
 from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.codec import check
 from langchain_finops.ledger.summary import Summary
 from langchain_finops.meter import Faults, Meter
 from langchain_finops.money import usd
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.records import EMPTY, Attribution, ChargeKind, ChargeRecord, Outcome, Role
+from langchain_finops.sections import here, leave, section
 
 __all__ = ["FinOpsHandler", "Success"]
 
@@ -37,19 +40,24 @@ P = ParamSpec("P")
 
 
 def _safe(hook: Callable[P, None]) -> Callable[P, None]:
-    """Let no fault of ours out of a hook: LangChain would log its text, which may be a prompt's.
-
-    The four hooks that every call of every node meets do the same in place: a wrapper takes a tenth of their time.
-    """
+    """Make a hook of all that it does, reading what LangChain hands it included."""
 
     @functools.wraps(hook)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            hook(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  A fault of ours never kills the user's run.
-            cast("FinOpsHandler", args[0]).note_fault(error)
+        cast("FinOpsHandler", args[0]).tell(hook, *args, **kwargs)
 
     return guarded
+
+
+def _number(name: str, value: Decimal | int | str | float) -> Decimal:
+    try:
+        return usd(value)
+    except ValueError as error:
+        raise BadArguments(f"{name}: {error}") from error
+
+
+def _amount(name: str, value: Decimal | int | str | float | None) -> Decimal | None:
+    return None if value is None else _number(name, value)
 
 
 class FinOpsHandler(GraphCallbackHandler):
@@ -115,14 +123,31 @@ class FinOpsHandler(GraphCallbackHandler):
         """Count a fault of ours; the first one is logged."""
         self._faults.note(error)
 
+    def tell(self, event: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have an event booked, after what this thread is booking just now.
+
+        No fault of ours gets out: LangChain would log its text, which may be a prompt's.
+        """
+        if here.depth:
+            here.waiting.append(partial(self.tell, event, *args, **kwargs))
+            return
+        here.depth = 1
+        try:
+            event(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  A fault of ours never kills the user's run.
+            self.note_fault(error)
+        finally:
+            leave()
+
     def summary(self, by: str | Sequence[str] = "node") -> Summary:
         """Totals of what this handler saw, open runs included, by one dimension; `by=()` for one row of all.
 
         Raises BadArguments for an unknown dimension or several at once.
         """
         recorder = self._recorder
-        live = [(run.sums(), run.before) for run in recorder.tracker.open_runs()]
-        return recorder.sums.summary((by,) if isinstance(by, str) else tuple(by), live)
+        with section:
+            live = [(run.sums(), run.before) for run in recorder.tracker.open_runs()]
+            return recorder.sums.summary((by,) if isinstance(by, str) else tuple(by), live)
 
     def log_outcome(
         self,
@@ -136,22 +161,25 @@ class FinOpsHandler(GraphCallbackHandler):
         judged_by: str | None = None,
         task_type: str | None = None,
     ) -> Outcome:
-        """Write down what became of a task. Logging again revises it; the last one counts."""
+        """Write down what became of a task. Logging again revises it; the last one counts.
+
+        Raises BadArguments for a score or an amount that no ledger can keep.
+        """
         if score is not None and not 0 <= score <= 1:
             raise BadArguments(f"score is {score!r}: a score is between 0 and 1; other figures go into scores=")
-        return self._write_outcome(
-            Outcome(
-                task_id=task_id,
-                task_type=task_type or self._defaults.task_type,
-                success=success,
-                score=score,
-                scores=dict(scores or {}),
-                value_usd=None if value_usd is None else usd(value_usd),
-                reason=reason,
-                judged_by=judged_by,
-                at=datetime.now(UTC),
-            )
+        outcome = Outcome(
+            task_id=task_id,
+            task_type=task_type or self._defaults.task_type,
+            success=success,
+            score=score,
+            scores=dict(scores or {}),
+            value_usd=_amount("value_usd", value_usd),
+            reason=reason,
+            judged_by=judged_by,
+            at=datetime.now(UTC),
         )
+        check(outcome)
+        return self._write_outcome(outcome)
 
     def record_charge(
         self,
@@ -169,20 +197,23 @@ class FinOpsHandler(GraphCallbackHandler):
 
         Inside a run it belongs to the node it is recorded in. `metadata` says otherwise, with the keys of a run's.
         Without `cost_usd` a tool card of that `name` gives the price of one unit; else it is unpriced.
+        Raises BadArguments for a time without a zone, and for an amount that no ledger can keep.
         """
-        amount = None if cost_usd is None else usd(cost_usd)
+        amount = _amount("cost_usd", cost_usd)
         charge = ChargeRecord(
             charge_id="",
             kind=kind,
             name=name,
-            quantity=usd(quantity),
+            quantity=_number("quantity", quantity),
             unit=unit,
             cost_usd=amount,
             cost_status="unpriced" if amount is None else "reported" if amount else "free",
             source=source,
             at=at or datetime.now(UTC),
         )
-        return record_charge(self._recorder, charge, metadata or NO_METADATA)
+        check(charge)
+        with section:
+            return record_charge(self._recorder, charge, metadata or NO_METADATA)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was recorded is durable; False if `timeout` seconds passed first."""
@@ -203,11 +234,8 @@ class FinOpsHandler(GraphCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Open a call of a chat model."""
-        try:
-            event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
-            self._recorder.open_call(event, serialized, messages[0], kwargs)
-        except Exception as error:  # noqa: BLE001  As in `_safe`.
-            self.note_fault(error)
+        event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
+        self.tell(self._recorder.open_call, event, serialized, messages[0], kwargs)
 
     @_safe
     def on_llm_start(
@@ -239,10 +267,7 @@ class FinOpsHandler(GraphCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Settle a call by its answer."""
-        try:
-            self._recorder.end_call(run_id, response)
-        except Exception as error:  # noqa: BLE001  As in `_safe`.
-            self.note_fault(error)
+        self.tell(self._recorder.end_call, run_id, response)
 
     @_safe
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -263,19 +288,21 @@ class FinOpsHandler(GraphCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Begin a run, a node, or a part of one."""
-        try:
-            name = kwargs.get("name") or (serialized or NAMELESS).get("name")
-            self._recorder.start_chain((run_id, parent_run_id, metadata or NO_METADATA, tags), name, inputs)
-        except Exception as error:  # noqa: BLE001  As in `_safe`.
-            self.note_fault(error)
+        event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
+        name = kwargs.get("name") or (serialized or NAMELESS).get("name")
+        self.tell(self._recorder.start_chain, event, name, inputs)
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **_: Any) -> None:
         """End a run, a node, or a part of one."""
+        if here.depth:
+            here.waiting.append(partial(self.on_chain_end, outputs, run_id=run_id))
+            return
         try:
-            run = self._recorder.end_chain(run_id, None)
+            with section:
+                run = self._recorder.end_chain(run_id, None)
             if run is not None:
-                self._after_run(run, outputs)
-        except Exception as error:  # noqa: BLE001  As in `_safe`.
+                self._after_run(run, outputs)  # Outside: `success` is the user's code, and may make calls.
+        except Exception as error:  # noqa: BLE001  As in `tell`.
             self.note_fault(error)
 
     @_safe
@@ -303,7 +330,7 @@ class FinOpsHandler(GraphCallbackHandler):
     ) -> None:
         """A retriever may make calls of its own."""
         name = kwargs.get("name") or (serialized or NAMELESS).get("name")
-        self._recorder.start_chain((run_id, parent_run_id, metadata or NO_METADATA, tags), name, "")
+        self._recorder.start_retriever((run_id, parent_run_id, metadata or NO_METADATA, tags), name)
 
     @_safe
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002  As above.
@@ -368,7 +395,14 @@ class FinOpsHandler(GraphCallbackHandler):
 
     def _write_outcome(self, outcome: Outcome) -> Outcome:
         """Write an outcome; the ledger numbers the revisions of a task's."""
+        if here.depth:  # The user's own code, in the `finally` of a generator that was dropped.
+            here.waiting.append(partial(self.tell, self._judge, outcome))
+            return outcome
+        with section:
+            self._judge(outcome)
+        return outcome
+
+    def _judge(self, outcome: Outcome) -> None:
         self._recorder.meter.write(outcome)
         self._recorder.sums.judge(outcome)
         self._feedback.send(outcome)
-        return outcome

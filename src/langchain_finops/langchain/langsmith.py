@@ -136,7 +136,7 @@ class Feedback:
 
     def __init__(self) -> None:
         self._targets: OrderedDict[str, _Target] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._executor: ThreadPoolExecutor | None = None
         self.faults = 0
         """Outcomes that LangSmith did not take. Logged once, counted always."""

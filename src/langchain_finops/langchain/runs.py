@@ -175,7 +175,7 @@ class Run:
         self.open_calls: set[RunCall] = set()
         self.open_tools: set[OpenTool] = set()
         self.trace: Trace | None = None
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.told: Told | None = None
 
     def resume(self, paused: Paused) -> None:

@@ -93,7 +93,7 @@ class Sums:
     """Totals by each dimension, over all runs that have ended. Safe between threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._total = Group(key=(), totals=Totals())
         self._by: dict[str, dict[str | None, Group]] = {dimension: {} for dimension in DIMENSIONS_KEPT}
         self._tasks: OrderedDict[str, _Task] = OrderedDict()

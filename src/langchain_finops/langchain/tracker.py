@@ -38,7 +38,7 @@ class Tracker:
         self._defaults = defaults
         self._spans: dict[int, Span] = {}
         self._nodes: dict[str, Node] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ids: dict[int, int] = {}
         self._older_ids: dict[int, int] = {}
         self._paused: OrderedDict[str, Paused] = OrderedDict()

@@ -12,6 +12,7 @@ from langchain_finops.ledger.grouping import Period, check_by, check_filters, fo
 from langchain_finops.ledger.rows import is_kept_by_sums
 from langchain_finops.ledger.totals import Group
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
+from langchain_finops.sections import section
 
 __all__ = ["MemoryLedger"]
 
@@ -23,7 +24,7 @@ class MemoryLedger:
     """The `Ledger` of `open_ledger(":memory:")`."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._kinds: dict[str, dict[str, Versions]] = {}
         self._folded: dict[str, dict[str, Record]] = {"call": {}, "charge": {}}
         self._writes = 0
@@ -31,7 +32,7 @@ class MemoryLedger:
 
     def after_fork(self) -> None:
         """The child has a copy of the records, and a lock of its own."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def url(self) -> str:
@@ -41,7 +42,7 @@ class MemoryLedger:
     def write(self, *records: Record) -> None:
         """Append records, all or none."""
         checked = [check(record) for record in records]
-        with self._lock:
+        with section, self._lock:
             for record in checked:
                 self._append(record)
 
@@ -64,7 +65,7 @@ class MemoryLedger:
     ) -> Iterator[Any]:
         check_filters(filters, kind)
         period = Period.of(since, until)
-        with self._lock:
+        with section, self._lock:
             records = [
                 (time_of(record), number, record)
                 for versions in self._kinds.get(kind, {}).values()
@@ -112,14 +113,14 @@ class MemoryLedger:
         period = Period.of(since, until)
         calls, charges = list(self.calls()), list(self.charges())
         if is_kept_by_sums(filters):
-            with self._lock:
+            with section, self._lock:
                 calls += cast("Iterable[CallRecord]", self._folded["call"].values())
                 charges += cast("Iterable[ChargeRecord]", self._folded["charge"].values())
         return fold(calls, charges, self.outcomes(), by=dimensions, period=period, filters=filters)
 
     def forget(self, user_id: str) -> int:
         """Unlink a person: `user_id` becomes None in all records; how many calls, charges and runs named it."""
-        with self._lock:
+        with section, self._lock:
             count = 0
             for kind in ("call", "charge", "run"):
                 for versions in self._kinds.get(kind, {}).values():
@@ -138,7 +139,7 @@ class MemoryLedger:
         """
         limit = floor_day(before)
         count = 0
-        with self._lock:
+        with section, self._lock:
             for kind, folded in self._folded.items():
                 ids = self._kinds.get(kind, {})
                 for id_ in [id_ for id_, versions in ids.items() if _is_before(versions, limit)]:

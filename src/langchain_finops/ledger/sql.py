@@ -22,6 +22,7 @@ from langchain_finops.ledger.store import Store
 from langchain_finops.ledger.totals import Group
 from langchain_finops.ledger.worker import Worker, on_own_thread, under_event_loop
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
+from langchain_finops.sections import section
 
 __all__ = ["SqlLedger"]
 
@@ -44,8 +45,8 @@ class _Writer:
         self.spilled = 0
         self.failing = False
         self.closed = False
-        self.lock = threading.Lock()
-        self.starting = threading.Lock()
+        self.lock = threading.RLock()
+        self.starting = threading.RLock()
         self.store: Store | None = Store(path)
         self.worker: Worker | None = None
         self.abandoned: list[object] = []
@@ -54,7 +55,7 @@ class _Writer:
     def after_fork(self) -> None:
         self.abandoned += [self.store, self.worker]
         self.store, self.worker = None, None
-        self.lock, self.starting = threading.Lock(), threading.Lock()
+        self.lock, self.starting = threading.RLock(), threading.RLock()
 
     def opened(self) -> Store:
         """The store; in a child, one of its own. The caller holds the lock."""
@@ -66,7 +67,7 @@ class _Writer:
 
     def own_thread(self) -> Worker:
         """The ledger's thread, started when it is first needed."""
-        with self.starting:  # Two event loops that come first at once would each start one.
+        with section, self.starting:  # Two event loops that come first at once would each start one.
             if self.worker is None:
                 if self.closed:
                     raise LedgerError(f"the ledger {self.path} is closed")
@@ -75,14 +76,15 @@ class _Writer:
 
     def write(self, rows: Sequence[Row]) -> None:
         """Append rows, else spill them. Raises LedgerError only where that fails too."""
-        try:
-            self.append(rows, IMPATIENT_S if self.failing else self.hold_timeout * SHARE_FOR_SQL)
-            self.failing = False
-        except LedgerError as error:
-            if self.closed:
-                raise
-            self.failing = True
-            self.put_aside(rows, error)
+        with section:
+            try:
+                self.append(rows, IMPATIENT_S if self.failing else self.hold_timeout * SHARE_FOR_SQL)
+                self.failing = False
+            except LedgerError as error:
+                if self.closed:
+                    raise
+                self.failing = True
+                self.put_aside(rows, error)
 
     def append(self, rows: Sequence[Row], timeout: float) -> int:
         """Append rows; how many were new. Raises LedgerError where that is not possible in time."""
@@ -106,7 +108,7 @@ class _Writer:
         worker, self.worker = self.worker, None
         if worker is not None:
             worker.stop(UPKEEP_TIMEOUT_S)
-        with self.lock:
+        with section, self.lock:
             self.closed = True
             store, self.store = self.store, None
             if store is not None:
@@ -161,14 +163,20 @@ class SqlLedger:
 
     def _run(self, action: Callable[[], T]) -> T:
         """The action's result; under an event loop it runs on the ledger's own thread."""
-        if not under_event_loop():
-            return action()
         results: list[T] = []
-        self._writer.own_thread().run(lambda: results.append(action()))
+
+        def act() -> None:
+            with section:
+                results.append(action())
+
+        if under_event_loop():
+            self._writer.own_thread().run(act)
+        else:
+            act()
         return results[0]
 
     def _store(self) -> Store:
-        with self._writer.lock:
+        with section, self._writer.lock:
             return self._writer.opened()
 
     def _read(
