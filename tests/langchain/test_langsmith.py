@@ -4,6 +4,7 @@ import inspect
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 from blockbuster import blockbuster_ctx
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.tools import tool
 from langchain_core.tracers import LangChainTracer
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.types import interrupt
 from langsmith import Client
 from langsmith import run_trees as langsmith_run_trees
 from langsmith import utils as langsmith_utils
@@ -273,6 +276,59 @@ def test_an_outcome_becomes_feedback_on_the_root_run(traced_by_environment: Lang
     assert rows["finops:value_usd"]["value"] == "0.00001234"
 
 
+@pytest.mark.parametrize("start", ["failed", "interrupted", "bare"])
+def test_an_outcome_finds_every_kind_of_run(traced_by_environment: LangSmithServer, start: str) -> None:
+    """A run that failed or waits for somebody, and a call that is a run of its own, take a later outcome as well."""
+
+    def fail(state: MessagesState) -> dict[str, Any]:
+        raise RuntimeError("no")
+
+    def ask(state: MessagesState) -> dict[str, Any]:
+        interrupt("?")
+        return {}
+
+    ours = handler()
+    config = {"callbacks": [ours], "metadata": METADATA}
+    if start == "bare":
+        scripted().invoke("hello", config)
+    else:
+        builder = StateGraph(MessagesState)
+        builder.add_node("ask", fail if start == "failed" else ask)
+        builder.add_edge(START, "ask")
+        with suppress(RuntimeError):
+            builder.compile(name="the-graph").invoke(QUESTION, config)
+    ours.log_outcome(task_id="t-42", success=False)
+    ours.flush()
+
+    root = traced_by_environment.named("the-model" if start == "bare" else "the-graph")["id"]
+    assert [(row["run_id"], row["score"]) for row in traced_by_environment.feedback] == [(root, 0)]
+
+
+@pytest.mark.parametrize(("calls", "status", "cost"), [(1, "exact", COST), (0, "unpriced", None)])
+def test_a_tool_without_a_price_leaves_the_calls_status(
+    traced_by_environment: LangSmithServer, calls: int, status: str, cost: str | None
+) -> None:
+    """Nearly every agent has such tools; but where nothing has a price, there is no cost to be exact about."""
+    model = scripted()
+
+    @tool
+    def look_up(question: str) -> str:
+        """Look it up."""
+        return question
+
+    def node(state: MessagesState) -> dict[str, Any]:
+        look_up.invoke({"question": "?"})
+        return {"messages": [model.invoke("hello") for _ in range(calls)]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("ask", node)
+    builder.add_edge(START, "ask")
+    builder.compile(name="the-graph").invoke(QUESTION, {"callbacks": [handler()], "metadata": METADATA})
+
+    marked = traced_by_environment.named("the-graph")["extra"]["metadata"]
+    assert (marked["finops:cost_status"], marked["finops:cost_usd"]) == (status, cost)
+
+
 async def test_an_outcome_judged_at_the_end_of_a_run_does_not_block_the_loop(
     traced_by_environment: LangSmithServer,
 ) -> None:
@@ -302,9 +358,9 @@ def test_a_fault_of_langsmith_reaches_nobody(
         ours.log_outcome(task_id="t-42", success=True)
     ours.flush()
 
-    assert [record.message for record in caplog.records if record.name == "langchain_finops"] == [
-        "LangSmith did not take an outcome; further ones are only counted"
-    ]
+    (record,) = [record for record in caplog.records if record.name == "langchain_finops"]
+    assert record.getMessage().startswith("LangSmith did not take an outcome (")
+    assert not record.exc_info  # It may hold the outcome's reason.
     assert [outcome.success for outcome in ours.ledger.outcomes()] == [True]
 
 

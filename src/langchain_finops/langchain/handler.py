@@ -16,7 +16,6 @@ from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain import extract
 from langchain_finops.langchain.charges import record_charge
-from langchain_finops.langchain.langsmith import Feedback
 from langchain_finops.langchain.recorder import Recorder
 from langchain_finops.langchain.runs import Run
 from langchain_finops.ledger import open_ledger
@@ -105,7 +104,6 @@ class FinOpsHandler(GraphCallbackHandler):
         book = PriceBook.default() if prices is None else prices
         self._recorder = Recorder(Meter(ledger=open_ledger(ledger), prices=book, faults=self._faults), self._defaults)
         self._success = success
-        self._feedback = Feedback()
 
     # --- what users call -----------------------------------------------------------------------------------------
 
@@ -217,7 +215,7 @@ class FinOpsHandler(GraphCallbackHandler):
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was recorded is durable; False if `timeout` seconds passed first."""
-        self._feedback.flush()
+        self._recorder.feedback.flush()
         return self.ledger.flush(timeout)
 
     # --- models ----------------------------------------------------------------------------------------------------
@@ -376,8 +374,6 @@ class FinOpsHandler(GraphCallbackHandler):
         """Judge a root run that completed by its final state."""
         attribution = self._recorder.tracker.of_run(run)
         task_id = attribution.task_id or run.run_id
-        if run.trace is not None:
-            self._feedback.remember(task_id, run.trace)
         if self._success is None:
             return
         verdict = self._success(outputs)
@@ -405,4 +401,4 @@ class FinOpsHandler(GraphCallbackHandler):
     def _judge(self, outcome: Outcome) -> None:
         self._recorder.meter.write(outcome)
         self._recorder.sums.judge(outcome)
-        self._feedback.send(outcome)
+        self._recorder.feedback.send(outcome)

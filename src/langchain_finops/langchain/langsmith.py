@@ -63,7 +63,9 @@ def marks(
 ) -> dict[str, str | None]:
     """What a run carries: `finops:agent_id`, `finops:task_id`, `finops:status`, `finops:cost_usd`, and how it is known.
 
-    Amounts are exact decimal strings; None where no price is known, which is not the same as free.
+    Amounts are exact decimal strings; None where no price is known, which is not the same as free. The cost status
+    speaks of model calls: a run is `unpriced` if the price of one of its calls is unknown. Tools without a price card,
+    which nearly every agent has, are not in its cost, and do not change its status.
     """
     return {
         "finops:agent_id": attribution.agent_id,
@@ -176,10 +178,11 @@ class Feedback:
             where = {"run_id": target.run_id, "trace_id": target.trace_id, **_session(target)}
             for row in _rows(outcome):
                 target.client.create_feedback(**where, **row)
-        except Exception:  # LangSmith being away must never reach the user's run.
+        except Exception as error:  # noqa: BLE001  LangSmith being away must never reach the user's run.
             self.faults += 1
-            if self.faults == 1:
-                log.warning("LangSmith did not take an outcome; further ones are only counted", exc_info=True)
+            if self.faults == 1:  # Without the error's text: it may hold the outcome's reason.
+                name = type(error).__name__
+                log.warning("LangSmith did not take an outcome (%s); further ones are only counted", name)
 
 
 def _session(target: _Target) -> dict[str, Any]:

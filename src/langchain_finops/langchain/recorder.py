@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
 from langchain_finops.langchain import extract, failures
-from langchain_finops.langchain.langsmith import Trace, find_tracer
+from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
 from langchain_finops.langchain.runs import Batch, Node, OpenTool, Paused, Run, RunCall, Span
 from langchain_finops.langchain.settling import (
     NotStarted,
@@ -53,6 +53,7 @@ class Recorder:
         self.meter = meter
         self.tracker = Tracker(defaults)
         self.sums = Sums()
+        self.feedback = Feedback()
         self._calls: dict[int, RunCall] = {}
         self._tools: dict[int, OpenTool] = {}
         self._batches: dict[int, Batch] = {}
@@ -292,6 +293,7 @@ class Recorder:
         self.tracker.remember(run, status)
         if run.trace is not None:
             run.trace.settled(run.root, marks_of_run(run, attribution, status), ended=told, root=True)
+            self.feedback.remember(attribution.task_id or run.run_id, run.trace)
 
     def _open_root(self, event: Event, name: str, inputs: object = ...) -> Span:
         run_id, _, metadata, _ = event

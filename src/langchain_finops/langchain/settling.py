@@ -110,12 +110,13 @@ def marks_of_call(record: CallRecord) -> dict[str, str | None]:
 
 
 def marks_of_run(run: Run, attribution: Attribution, status: RunStatus) -> dict[str, str | None]:
-    """A run's own marks: its cost is a lower bound, and called unpriced, where one of its costs is unknown."""
+    """A run's own marks: its cost is a lower bound, and called unpriced, where a call's is unknown."""
     total = Totals()
     for each in run.cells.values():
         total.merge(each)
     unknown = total.unpriced + total.charges_unpriced
     known = total.calls + total.charges - unknown
-    cost_status: CostStatus = "unpriced" if unknown else "estimated" if total.estimated else "exact"
     cost = total.cost_usd if known or not unknown else None
+    unpriced = total.unpriced or cost is None
+    cost_status: CostStatus = "unpriced" if unpriced else "estimated" if total.estimated else "exact"
     return marks(attribution, status=status, cost_usd=cost, cost_status=cost_status)
