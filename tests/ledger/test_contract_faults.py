@@ -239,6 +239,7 @@ FAULTS: dict[str, type[MemoryLedger]] = {
     "test_a_batch_is_written_whole_or_not_at_all": WritesOneByOne,
     "test_a_resumed_run_whose_revision_is_taken_gets_the_next": DropsWhatIsTaken,
     "test_the_outcome_written_last_counts": DropsWhatIsTaken,
+    "test_a_run_or_outcome_that_comes_late_is_history": KeepsCopies,
     "test_readers_yield_oldest_first": OrdersById,
     "test_a_period_includes_its_beginning_and_not_its_end": IncludesTheEnd,
     "test_filters_name_fields_of_the_record_or_its_attribution": FiltersByTheFirstName,

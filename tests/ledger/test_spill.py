@@ -200,6 +200,16 @@ def test_lines_that_are_no_records_are_listed_and_kept(path: Path, opened):
     assert recover(ledger) == 0
 
 
+def test_a_name_with_brackets_recovers(tmp_path: Path, opened):
+    """`[cx]` in a file's name is no pattern."""
+    path = tmp_path / "team[cx].db"
+    ledger = opened(path)
+    Spill(path).append([a_call()])
+
+    assert recover(ledger) == 1
+    assert Spill(path).is_empty()
+
+
 def test_what_is_there_already_is_not_new(path: Path, opened):
     """A record may be both in the ledger and in the spill file, if the ledger was only slow."""
     ledger = opened(path)

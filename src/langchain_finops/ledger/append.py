@@ -4,6 +4,7 @@ Statements are compiled once and run on the driver's cursor: executing them thro
 whole transaction, on the one path that runs inside the user's graph for every call.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sqlalchemy.sql import ClauseElement
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.codec import MICROS_PER_DAY
 from langchain_finops.ledger.grouping import success_of
-from langchain_finops.ledger.rows import Row, label_of, party_of
+from langchain_finops.ledger.rows import Row, ended_at, label_of, party_of
 from langchain_finops.records import Outcome
 
 __all__ = ["Appender", "pruned_key"]
@@ -81,6 +82,9 @@ class Appender:
             select(runs.c.n)
             .join(parties, parties.c.party == runs.c.party)
             .where(runs.c.id == bindparam("id"), parties.c.invocation_id == bindparam("invocation_id"))
+        )
+        self._run_versions = sql(
+            select(runs.c.revision, runs.c.body).where(runs.c.id == bindparam("id")).order_by(runs.c.revision)
         )
         self._outcome_revisions = sql(
             select(outcomes.c.revision, outcomes.c.at, outcomes.c.body)
@@ -171,13 +175,18 @@ class Appender:
         self._new_uses.add(use)
 
     def _append_run(self, cursor: sqlite3.Cursor, row: Row) -> bool:
-        """A run. An invocation whose revision another invocation took first, in another process, gets the next one."""
+        """A run. An invocation whose revision another invocation took first, in another process, gets the next one.
+
+        If it ended before the current one did, it comes late, and gets one below all others: it is history.
+        """
         statements = self._versioned["run"]
         revision = row.revision
         if cursor.execute(statements.there, (row.id, revision)).fetchone():
             if cursor.execute(self._run_invocation, (row.id, row.party[1])).fetchone():
                 return False
-            revision = cursor.execute(statements.latest, (row.id,)).fetchone()[0] + 1
+            there = cursor.execute(self._run_versions, (row.id,)).fetchall()
+            is_late = ended_at(row) < json.loads(there[-1][1])["ended_at"]
+            revision = there[0][0] - 1 if is_late else there[-1][0] + 1
         self._insert_version(cursor, row, revision, self._label(cursor, row), self._party(cursor, row))
         return True
 
@@ -188,14 +197,20 @@ class Appender:
         return number
 
     def _append_outcome(self, cursor: sqlite3.Cursor, row: Row) -> bool:
-        """An outcome. One whose revision is taken by a different one gets the next: the last one written counts."""
+        """An outcome. One whose revision is taken by a different one gets the next: the last one written counts.
+
+        If it was judged before the current one was, it comes late, and gets one below all others: it is history.
+        """
         there = cursor.execute(self._outcome_revisions, (row.id,)).fetchall()
         revision, supersedes = row.revision, row.supersedes
         if any(taken == revision for taken, _, _ in there):
             if any((at, body) == (row.at, row.body) for _, at, body in there):
                 return False
-            supersedes = there[-1][0]
-            revision = supersedes + 1
+            if row.at < there[-1][1]:
+                revision = there[0][0] - 1
+            else:
+                supersedes = there[-1][0]
+                revision = supersedes + 1
         assert isinstance(row.record, Outcome)
         success, value_pico = success_of(row.record)
         cursor.execute(self._add_outcome, (row.id, revision, row.at, supersedes, success, value_pico, row.body))

@@ -31,7 +31,8 @@ class Ledger(Protocol):
         for a record that no ledger can keep.
 
         Writing an id and revision that is there already changes nothing. Of runs and outcomes, which several processes
-        may number alike, a different invocation or judgement under a revision that is taken gets the next one.
+        may number alike, a different invocation or judgement under a revision that is taken gets the next one; but if
+        it ended or was judged before the current one, it came late, and is kept as history below all others.
         """
 
     def calls(

@@ -83,6 +83,13 @@ def same(record: Record, other: Record) -> bool:
     )
 
 
+def is_late(record: Record, current: Record) -> bool:
+    """Whether a run ended, or an outcome was judged, before the current one of its id did."""
+    if isinstance(record, RunRecord) and isinstance(current, RunRecord):
+        return record.ended_at < current.ended_at
+    return time_of(record) < time_of(current)
+
+
 @dataclass(slots=True)
 class Sums:
     """A group in the making."""

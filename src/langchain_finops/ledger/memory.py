@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from langchain_finops.ledger.codec import check, floor_day, identity
 from langchain_finops.ledger.forks import renew_in_child
-from langchain_finops.ledger.grouping import Period, check_by, check_filters, fold, matches, same, time_of
+from langchain_finops.ledger.grouping import Period, check_by, check_filters, fold, is_late, matches, same, time_of
 from langchain_finops.ledger.rows import is_kept_by_sums
 from langchain_finops.ledger.totals import Group
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
@@ -56,7 +56,10 @@ class MemoryLedger:
                 return
             if any(same(record, version) for _, version in versions.values()):
                 return
-            record, revision = _next(record, max(versions))
+            current = versions[max(versions)][1]
+            record, revision = (
+                _late(record, min(versions)) if is_late(record, current) else _next(record, max(versions))
+            )
         self._writes += 1
         versions[revision] = (self._writes, record)
 
@@ -160,6 +163,10 @@ def _next(record: RunRecord | Outcome, newest: int) -> tuple[Record, int]:
     if isinstance(record, Outcome):
         return replace(record, revision=newest + 1, supersedes=newest), newest + 1
     return replace(record, revision=newest + 1), newest + 1
+
+
+def _late(record: RunRecord | Outcome, oldest: int) -> tuple[Record, int]:
+    return replace(record, revision=oldest - 1), oldest - 1
 
 
 def _unlinked(record: Record, user_id: str) -> Record | None:

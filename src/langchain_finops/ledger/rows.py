@@ -29,7 +29,17 @@ from langchain_finops.money import to_pico
 from langchain_finops.records import Attribution, CallRecord, ChargeRecord, Record, RunRecord
 from langchain_finops.usage import METERS_AND_REASONING
 
-__all__ = ["LABEL_COLUMNS", "PARTY_COLUMNS", "Row", "is_kept_by_sums", "label_of", "party_of", "record_of", "row_of"]
+__all__ = [
+    "LABEL_COLUMNS",
+    "PARTY_COLUMNS",
+    "Row",
+    "ended_at",
+    "is_kept_by_sums",
+    "label_of",
+    "party_of",
+    "record_of",
+    "row_of",
+]
 
 PARTY_COLUMNS: Final = ("run_id", "invocation_id", "task_id", "user_id", "thread_id", "customer_id")
 """Columns of a party, next to its tags."""
@@ -150,6 +160,12 @@ def _posting(record: Record) -> tuple[int, ...]:
         cost = 0 if record.cost_usd is None else to_pico(record.cost_usd)
         return (*(0 for _ in METERS_AND_REASONING), cost, cost, cost)
     return ()
+
+
+def ended_at(row: Row) -> int:
+    """When a run ended, in microseconds."""
+    assert isinstance(row.record, RunRecord)
+    return to_micros(row.record.ended_at)
 
 
 def _digest(parts: object) -> bytes:

@@ -1,5 +1,6 @@
 """Where records go that the ledger could not take: one JSON line each, in a file beside it."""
 
+import glob
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -70,7 +71,7 @@ class Spill:
         return self._taken()
 
     def _taken(self) -> list[Path]:
-        return sorted(self.path.parent.glob(f"{self.path.name}.*.taken"))
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.*.taken"))
 
     def is_empty(self) -> bool:
         """Whether nothing waits to be recovered."""

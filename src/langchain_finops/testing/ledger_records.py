@@ -111,6 +111,25 @@ class RecordsContract:
             (False, 1, 0),
         ]
 
+    def test_a_run_or_outcome_that_comes_late_is_history(self, ledger: Ledger) -> None:
+        """What another process spilled, and recovered after the task was judged anew, takes nothing back."""
+        ledger.write(
+            a_run(invocation_id="i2", ended_at=MONDAY + DAY),
+            an_outcome(success=True, at=MONDAY + DAY),
+            an_outcome(success=True, at=MONDAY + 2 * DAY, judged_by="qa"),
+        )
+        late = (a_run(status="interrupted"), an_outcome(success=False))
+
+        for _ in range(2):
+            ledger.write(*late)
+
+        assert [run.status for run in ledger.runs()] == ["completed"]
+        assert [outcome.success for outcome in ledger.outcomes()] == [True]
+        assert len(list(ledger.runs(history=True))) == 2
+        assert [outcome.success for outcome in ledger.outcomes(history=True)] == [False, True, True]
+        ledger.write(a_call(task_id="t1"))
+        assert ledger.totals()[0].successes == 1
+
     def test_readers_yield_oldest_first(self, ledger: Ledger) -> None:
         """By when it began, then by when it was written; not by id, nor by when it was written alone."""
         ledger.write(a_call("a", started_at=MONDAY + TICK), a_call("c"), a_call("b"))
