@@ -78,8 +78,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def finops_eval(capsys: pytest.CaptureFixture[str], folder: Path) -> Command:
-    """Run a command line in the folder; return exit code, stdout and stderr."""
+def finops_eval(capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command line in the folder, in an activated environment; return exit code, stdout and stderr."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
     def finops_eval_(*words: object) -> tuple[int, str, str]:
         code = run(command.app, "finops-eval", [str(word) for word in words])
@@ -87,6 +88,18 @@ def finops_eval(capsys: pytest.CaptureFixture[str], folder: Path) -> Command:
         return code, captured.out, captured.err
 
     return finops_eval_
+
+
+def test_the_command_that_reports_can_be_pasted_where_the_environment_is_not_activated(
+    finops_eval: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make demo` activates nothing: the command that is printed then names the program by its path."""
+    program = Path(sys.executable).parent / "finops-eval"
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    _, _, err = finops_eval("run", "tasks.jsonl")
+
+    assert f"Costs by node: {program.with_name('finops')} report --by node --ledger " in err
 
 
 def test_a_run_prints_a_row_for_each_configuration_and_what_to_do_next(finops_eval: Command, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """`finops-eval`: which configuration is worth its money. Parses words, calls one function, prints, exits."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -118,6 +119,7 @@ def run_command(
     )
     results = _evaluated(data, suite, options)
     _show(results, output_format, cards)
+    sys.stdout.flush()  # Without it what follows on stderr may stand in the middle of the table.
     typer.echo(f"Results: {results.folder}\nCosts by node: {_report_command(results)}", err=True)
 
 
@@ -204,7 +206,14 @@ def _show(results: "Results", output_format: OutputFormat, cards: str | None) ->
 
 def _report_command(results: "Results") -> str:
     """The command that shows what the calls cost, node by node."""
-    return f"finops report --by node --ledger {shlex.quote(str(results.run['ledger']))}"
+    command = [_finops(), "report", "--by", "node", "--ledger", str(results.run["ledger"])]
+    return shlex.join(command)
+
+
+def _finops() -> str:
+    """How the other command is called from here: by its path where the environment is not activated, as in a demo."""
+    beside = Path(sys.argv[0]).with_name("finops")
+    return "finops" if shutil.which("finops") or not beside.is_file() else str(beside)
 
 
 @contextmanager
