@@ -121,6 +121,40 @@ def test_usage_that_another_prompt_of_the_request_carries_is_not_charged_twice(m
     assert (record.usage, record.cost_usd, record.estimated) == (Usage(requests=0), 0, False)
 
 
+def test_the_past_is_known_by_the_name_that_was_asked_for(meter: Meter) -> None:
+    """Answers name a model with its date, and a call without an answer has no such name."""
+    for _ in range(3):
+        meter.close(opened(), Answer(usage={**USAGE, "output_tokens": 6000}, response={"model_name": "m-2026-01-01"}))
+
+    record = meter.close(opened(), Answer(whole=False, reasons=("cancelled",)))
+
+    assert record.usage.output_tokens == 6000
+
+
+def test_what_a_stream_reported_before_it_broke_counts(meter: Meter) -> None:
+    """Anthropic counts the prompt first: 50,000 tokens of it are no estimate of ours."""
+    call = opened()
+    call.usage_so_far = {"input_tokens": 50_000, "output_tokens": 1, "total_tokens": 50_001}
+
+    record = meter.close(call, Answer(whole=False, reasons=("failed",)))
+
+    assert (record.usage.input_tokens, record.usage.output_tokens, record.estimated) == (50_000, 1000, True)
+    assert record.raw_usage == call.usage_so_far
+
+
+def test_a_request_for_two_prompts_takes_its_time_once(meter: Meter) -> None:
+    """A machine at $3.60 an hour is not paid twice for one request."""
+    calls = [opened("own") for _ in range(2)]
+    calls[0].started_at = calls[1].started_at = datetime.now(UTC) - timedelta(hours=1)
+
+    first = meter.close(calls[0], Answer(usage=USAGE))
+    second = meter.close(calls[1], Answer(counted_elsewhere=True, timed_elsewhere=True))
+
+    assert first.cost_usd is not None
+    assert first.cost_usd >= Decimal("3.6")
+    assert second.cost_usd == 0
+
+
 @pytest.mark.parametrize("text", ["SECRET", {"text": "SECRET"}, ["SECRET"]])
 def test_no_text_gets_into_raw_usage(text: object, meter: Meter) -> None:
     """Whatever a provider adds to its counts: numbers and the names that prices hang on stay, text does not."""
@@ -172,6 +206,36 @@ def test_a_call_that_cannot_be_priced_is_still_recorded(
     assert "SECRET" not in caplog.text
 
 
+def test_an_answer_that_breaks_the_meter_is_still_charged(meter: Meter, ledger: Ledger, faults: Faults) -> None:
+    """It was paid for: there is an estimate that says why, and the fault is counted."""
+
+    class Odd(dict[str, Any]):
+        def get(self, *_: Any) -> Any:
+            raise RuntimeError("SECRET")
+
+    meter.close(opened(), Answer(usage=USAGE, response=Odd({"id": "x"})))
+
+    (call,) = ledger.calls()
+    assert call.estimated
+    assert call.cost_usd == (2 * 60 + 10 * 1000) * Decimal("0.000001")
+    assert "unreadable_answer" in call.reasons
+    assert faults.count >= 1
+
+
+def test_a_prompt_that_cannot_be_measured_does_not_lose_its_call(meter: Meter, ledger: Ledger, faults: Faults) -> None:
+    """Its answer is charged at its estimate all the same."""
+
+    def request() -> Request:
+        raise RecursionError
+
+    call = opened()
+    call.request = request
+    meter.close(call, Answer(whole=False, reasons=("cancelled",)))
+
+    assert [each.usage.output_tokens for each in ledger.calls()] == [1000]
+    assert faults.count == 1
+
+
 def test_a_ledger_that_breaks_its_contract_loses_records_and_not_the_run(
     meter: Meter, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +279,7 @@ def test_a_replayed_call_has_the_times_it_was_recorded_with(meter: Meter) -> Non
 
 @pytest.mark.usefixtures("recorded_clock")
 def test_a_replay_of_an_unpriced_call_stays_unpriced(meter: Meter) -> None:
-    """Unknown is not free, replayed or not."""
+    """Unknown is not free, replayed or not; but nothing is paid for it again."""
     call = opened("unknown")
     clock = CALL_CLOCK.get()
     assert clock is not None
@@ -223,7 +287,8 @@ def test_a_replay_of_an_unpriced_call_stays_unpriced(meter: Meter) -> None:
 
     record = meter.close(call, Answer(usage=USAGE))
 
-    assert (record.cost_usd, record.billed_usd, record.billing_mode) == (None, None, "replay")
+    assert (record.cost_usd, record.cost_status) == (None, "unpriced")
+    assert (record.billed_usd, record.billing_mode) == (0, "replay")
 
 
 async def test_each_call_has_a_clock_of_its_own(recorded_clock: CallClock, meter: Meter) -> None:
@@ -278,6 +343,35 @@ def test_a_late_answer_is_the_next_revision_of_the_same_call(meter: Meter, ledge
     assert (new.revision, new.cost_usd, new.estimated) == (1, Decimal("0.000044"), False)
     same = ("call_id", "run_id", "invocation_id", "attribution", "provider", "model", "requested_model", "started_at")
     assert [getattr(new, name) for name in same] == [getattr(old, name) for name in same]
+
+
+def test_a_late_answer_without_usage_does_not_lower_the_estimate(meter: Meter) -> None:
+    """The request asked for at most 8,000 tokens; an answer that tells no number proves no smaller one."""
+    meter.close(opened(request=Request(60, 8000, 1)), Answer(whole=False, reasons=("cancelled",)))
+
+    versions = meter.supersede("call", Answer(received_bytes=40))
+
+    assert versions is not None
+    assert [version.usage.output_tokens for version in versions] == [8000, 8000]
+    assert versions[1].estimated
+
+
+@pytest.mark.usefixtures("recorded_clock")
+@pytest.mark.parametrize("model", ["m", "unknown"])
+def test_a_late_answer_to_a_replayed_call_is_replayed_too(model: str, meter: Meter) -> None:
+    """It is the recording's: nothing is paid, and it took as long as was recorded."""
+    call = opened(model)
+    clock = CALL_CLOCK.get()
+    assert clock is not None
+    clock.started_at, clock.ended_at, clock.replayed = AT, AT + timedelta(seconds=1), True
+    old = meter.close(call, Answer(whole=False, reasons=("cancelled",)))
+
+    versions = meter.supersede("call", Answer(usage=USAGE))
+
+    assert versions is not None
+    new = versions[1]
+    assert (new.billing_mode, new.billed_usd, new.usage.output_tokens) == ("replay", 0, 3)
+    assert (new.started_at, new.ended_at) == (old.started_at, old.ended_at) == (AT, AT + timedelta(seconds=1))
 
 
 def test_a_late_answer_to_a_call_nobody_knows_is_nothing(meter: Meter, ledger: Ledger) -> None:

@@ -1,16 +1,15 @@
 """The only place that knows the order: hold, price, settle, write down."""
 
-import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
 from langchain_finops.budgets.estimate import PastOutput, charged_usage, expected_output_tokens, tokens_of_bytes
+from langchain_finops.clock import CALL_CLOCK, CallClock
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
@@ -25,65 +24,9 @@ NOTHING: Mapping[str, Any] = {}
 NAME_LENGTH = 256
 NAMES_IN_USAGE = frozenset({"service_tier", "speed", "inference_geo"})
 NO_USAGE_REPORTED = "no_usage_reported"
+UNREADABLE = "unreadable_answer"
 NO_USAGE = Usage(requests=0)
 """What a request used that never reached a model, or that the provider refused."""
-
-
-@dataclass(slots=True)
-class CallClock:
-    """What a replay knows about one call; the meter reads it when the call closes."""
-
-    started_at: datetime | None = None
-    first_token_at: datetime | None = None
-    ended_at: datetime | None = None
-    replayed: bool = False
-    """True: billing mode `replay`, nothing billed; list cost and latencies as recorded."""
-    outer: "CallClock | None" = field(default=None, repr=False, compare=False)
-    open_calls: dict[int, "CallClock"] = field(default_factory=dict, repr=False, compare=False)
-    task: "asyncio.Task[Any] | None" = field(default=None, repr=False, compare=False)
-    along_with: "CallClock | None" = field(default=None, repr=False, compare=False)
-
-    def start_call(self) -> "CallClock":
-        """A clock for a call that starts where this one is in force."""
-        clock = CallClock(outer=self, task=_running_task())
-        self.open_calls[id(clock)] = clock
-        return clock
-
-    def of_request(self) -> "CallClock":
-        """The clock of the call that a request made here belongs to.
-
-        Not always the one that is in force: LangChain starts an async completion model in a task of its own, whose
-        context, with the call's clock in it, is gone when the request is made.
-        """
-        waiting = [clock for clock in list(self.open_calls.values()) if not clock.replayed]
-        left_behind = [clock for clock in waiting if clock.task is not None and clock.task.done()]
-        own = left_behind[0] if left_behind else self
-        # Several prompts may go in one request: calls that wait here, or that were started one in the other.
-        together = left_behind[1:] if left_behind else [self.outer] if self.outer is not None else []
-        for clock in together:
-            clock.along_with = own
-        return own
-
-    def end_call(self) -> None:
-        """Nothing more comes. A call without a request of its own has the times of the one it went along with."""
-        if self.outer is not None:
-            self.outer.open_calls.pop(id(self), None)
-            self.outer = None  # A long run's clocks would hang together otherwise.
-        along_with, self.along_with, self.task = self.along_with, None, None
-        if along_with is not None and not self.replayed and along_with.replayed:
-            self.started_at, self.first_token_at = along_with.started_at, along_with.first_token_at
-            self.ended_at, self.replayed = along_with.ended_at, True
-
-
-def _running_task() -> "asyncio.Task[Any] | None":
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # No event loop runs in this thread: contexts are not left behind.
-        return None
-
-
-CALL_CLOCK: ContextVar[CallClock | None] = ContextVar("langchain_finops_call_clock", default=None)
-"""Set by whoever replays or records; the meter gives each call a fresh clock of its own while it is set."""
 
 
 class Faults:
@@ -147,11 +90,13 @@ class OpenCall:
         "endpoint",
         "first_token_at",
         "invocation_id",
+        "last_chunk",
         "metadata",
         "received_bytes",
         "request",
         "run_id",
         "started_at",
+        "usage_so_far",
     )
 
     def __init__(
@@ -170,6 +115,10 @@ class OpenCall:
         self.endpoint = UNKNOWN_ENDPOINT
         self.received_bytes = 0
         """Text streamed so far, in UTF-8 bytes."""
+        self.usage_so_far: Mapping[str, Any] | None = None
+        """What a stream has reported of its usage, which is all there is if it breaks off."""
+        self.last_chunk: object = None
+        """The very object that was counted last: a handler given twice is told of each chunk twice."""
         self.first_token_at: datetime | None = None
         clock = CALL_CLOCK.get()
         if clock is not None:
@@ -199,6 +148,8 @@ class Answer:
     """False: refused by the provider, or never sent."""
     counted_elsewhere: bool = False
     """True: another call of the same request carries the usage of both."""
+    timed_elsewhere: bool = False
+    """True: another call of the same request carries the time that it took."""
 
 
 class MeterAmounts(Mapping[str, Decimal]):
@@ -245,6 +196,20 @@ class Meter:
 
     def close(self, call: OpenCall, answer: Answer) -> CallRecord:
         """Settle a call by its answer, and write it down."""
+        try:
+            record = self._closed(call, answer)
+        except Exception as error:  # noqa: BLE001  Whatever is wrong with an answer, it was paid for.
+            self.faults.note(error)
+            kept = Answer(
+                error=answer.error, received_bytes=answer.received_bytes, reasons=(*answer.reasons, UNREADABLE)
+            )
+            record = self._closed(call, replace(kept, charged=answer.charged, whole=False))
+        self.write(record)
+        return record
+
+    def _closed(self, call: OpenCall, answer: Answer) -> CallRecord:
+        if not answer.whole and answer.usage is None:
+            answer.usage = call.usage_so_far
         ended_at = datetime.now(UTC)
         started_at, first_token_at, replayed = call.started_at, call.first_token_at, False
         clock = call.clock
@@ -257,14 +222,12 @@ class Meter:
         reading = self._read(call, answer, started_at)
         if answer.charged:
             reading = self._complete(call, answer, reading)
-            cost = self._price(reading, (ended_at - started_at).total_seconds())
+            cost = self._price(reading, 0 if answer.timed_elsewhere else (ended_at - started_at).total_seconds())
             if replayed:
-                cost = replace(cost, billed_usd=None if cost.usd is None else Decimal(0), billing_mode="replay")
+                cost = _replayed(cost)
         else:
             cost = _free(answer.reasons)
-        record = self._record(call, answer, reading, cost, (started_at, first_token_at, ended_at))
-        self.write(record)
-        return record
+        return self._record(call, answer, reading, cost, (started_at, first_token_at, ended_at))
 
     def supersede(self, call_id: str, answer: Answer) -> tuple[CallRecord, CallRecord] | None:
         """Replace the estimate of a call by the answer that came after all; both versions, None if nobody knows it.
@@ -276,7 +239,8 @@ class Meter:
         if old is None:
             return None
         metadata = {"ls_provider": old.provider, "ls_model_name": old.requested_model or old.model}
-        request = Request(old.usage.total_input_tokens, None, 1)
+        # Without the old output as its bound, an answer that still reports nothing would lower the estimate.
+        request = Request(old.usage.total_input_tokens, old.usage.total_output_tokens, 1)
         call = OpenCall((old.call_id, old.run_id, old.invocation_id), old.attribution, metadata, lambda: request)
         call.endpoint = Endpoint(
             base_url_host=old.base_url_host, account=old.account, project=old.project, region=old.region
@@ -284,10 +248,13 @@ class Meter:
         if call.clock is not None:
             call.clock.end_call()  # No request of its own will come: without it the next call's would be taken for it.
         reading = self._read(call, answer, old.started_at)
-        ended_at = datetime.now(UTC)
+        replayed = old.billing_mode == "replay"
+        ended_at = old.ended_at if replayed else datetime.now(UTC)
         if answer.charged:
             reading = self._complete(call, answer, reading)
             cost = self._price(reading, (ended_at - old.started_at).total_seconds())
+            if replayed:
+                cost = _replayed(cost)
         else:
             cost = _free(answer.reasons)
         times = (old.started_at, old.first_token_at, ended_at)
@@ -337,11 +304,12 @@ class Meter:
             self.faults.note(error)
             provider, model = call.metadata.get("ls_provider"), call.metadata.get("ls_model_name")
             key = PriceKey(provider=provider, model=model, requested_model=model, at=at)
-            return Reading(usage=None, key=key, reasons=("unreadable_answer",))
+            return Reading(usage=None, key=key, reasons=(UNREADABLE,))
 
     def _complete(self, call: OpenCall, answer: Answer, reading: Reading) -> Reading:
         """The reading with usage that can be charged: the reported one, else an estimate, flagged."""
-        usage, path, model = reading.usage, call.attribution.node_path, reading.key.model
+        # Its requested name: the one in the answer may carry a date, and an answer that is missing has none.
+        usage, path, model = reading.usage, call.attribution.node_path, call.metadata.get("ls_model_name")
         if answer.counted_elsewhere:
             return replace(reading, usage=NO_USAGE, reasons=(*reading.reasons, *answer.reasons))
         if usage is not None and answer.whole:
@@ -351,7 +319,7 @@ class Meter:
         reasons = (*reading.reasons, *answer.reasons)
         if usage is None and NO_USAGE_REPORTED not in reasons:
             reasons += (NO_USAGE_REPORTED,)
-        prompt_tokens, max_tokens, answers = call.request()
+        prompt_tokens, max_tokens, answers = self._size_of(call)
         expected = expected_output_tokens(max_tokens=max_tokens, past=self._past.mean(path, model), answers=answers)
         usage = charged_usage(
             usage,
@@ -360,6 +328,13 @@ class Meter:
             expected_tokens=expected,
         )
         return replace(reading, usage=usage, reasons=reasons, estimated=True)
+
+    def _size_of(self, call: OpenCall) -> Request:
+        try:
+            return call.request()
+        except Exception as error:  # noqa: BLE001  A prompt that cannot be measured was still sent.
+            self.faults.note(error)
+            return Request(0, None, 1)
 
     def _price(self, reading: Reading, seconds: float) -> Cost:
         try:
@@ -406,6 +381,11 @@ def _free(reasons: tuple[str, ...]) -> Cost:
     """The known cost of what the provider does not charge."""
     nothing = Decimal(0)
     return Cost(usd=nothing, contracted_usd=nothing, billed_usd=nothing, status="free", reasons=reasons)
+
+
+def _replayed(cost: Cost) -> Cost:
+    """Nothing is paid again, whatever it cost, and even where nobody knows what that was."""
+    return replace(cost, billed_usd=Decimal(0), billing_mode="replay")
 
 
 def _text(value: object) -> str | None:

@@ -100,7 +100,7 @@ class CallRecord:
     contracted_usd: Decimal | None = None
     """List cost after the user's discounts; None where no price is known."""
     billed_usd: Decimal | None = None
-    """What is really paid: 0 for a local cache hit or a replay; None where no price is known."""
+    """What is really paid: 0 for a local cache hit, and for any replay; else None where no price is known."""
     meter_usd: Mapping[str, Decimal] | None = None
     """List cost by meter; adds up to `cost_usd` exactly. None where there is no breakdown."""
     currency: str = "USD"

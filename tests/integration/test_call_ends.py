@@ -13,13 +13,16 @@ import pytest
 from graphs import State, asking, fan_out, graph_of, line_of, recorded
 from kept_objects import keeps_text
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import RunnableLambda
 from langgraph.errors import GraphRecursionError, NodeTimeoutError
 from langgraph.graph import START, StateGraph
 from langgraph.types import TimeoutPolicy
 from scripted_models import Gate, ProviderError, Reply, ScriptedChat, ScriptedLLM, scripted, tokens
 
-from langchain_finops import FinOpsHandler, Ledger
+from langchain_finops import FinOpsHandler, Ledger, PriceBook
+from langchain_finops.pricing.cards import parse_cards
 from langchain_finops.records import CallRecord
 
 WAITING = 30
@@ -362,6 +365,91 @@ def test_a_stream_that_breaks_inside_a_streamed_graph_is_charged_for_what_was_re
     assert call.usage.output_tokens >= 2500
     assert call.error is not None
     assert call.error.error_class == "ConnectionResetError"
+
+
+class CountsFirst(ScriptedChat):
+    """Reports the prompt at the start of its stream, as Anthropic does; then the connection is lost, or it hangs."""
+
+    then: Any
+
+    def _stream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        for message in (AIMessageChunk("", usage_metadata=tokens(50_000, 1)), AIMessageChunk("hello")):
+            chunk = ChatGenerationChunk(message=message)
+            if run_manager:
+                run_manager.on_llm_new_token(message.text, chunk=chunk)
+            yield chunk
+        raise self.then
+
+    async def _astream(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        for chunk in self._stream(messages):
+            if run_manager:
+                await run_manager.on_llm_new_token(chunk.message.text, chunk=chunk)
+            yield chunk
+
+
+@pytest.mark.parametrize("native_async", [False, True], ids=["sync", "async"])
+def test_what_a_broken_stream_reported_at_its_start_counts(
+    native_async: bool, handler: FinOpsHandler, ledger: Ledger
+) -> None:
+    """In a graph that is being streamed LangChain's error has none of it: 50,000 tokens would be estimated as 10."""
+    model = CountsFirst(then=ConnectionResetError())
+    graph = graph_of({"ask": asking(model, "PROMPT", native_async=native_async)})
+    config = {"callbacks": [handler]}
+
+    async def consume() -> None:
+        async for _ in graph.astream({"answers": []}, config, stream_mode="messages"):
+            pass
+
+    def consume_in_turn() -> None:
+        list(graph.stream({"answers": []}, config, stream_mode="messages"))
+
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(consume()) if native_async else consume_in_turn()
+
+    assert the_estimate(ledger).usage.total_input_tokens == 50_000
+
+
+def test_an_aborted_stream_counts_its_text_once_though_told_twice(handler: FinOpsHandler, ledger: Ledger) -> None:
+    """A handler on the model and on the call is told of each chunk twice."""
+    text = "word " * 8000  # 40,000 bytes, of which all but the last chunk are read.
+    model = ScriptedChat(script=lambda *_: Reply(text=text, usage=tokens(7, 9000), pieces=4))
+
+    stream = model.with_config(callbacks=[handler]).stream("PROMPT", {"callbacks": [handler]})
+    for _ in range(4):
+        next(stream)
+    stream.close()
+
+    assert the_estimate(ledger).usage.output_tokens == 10_000
+
+
+class Unreadable(ScriptedChat):
+    """Answers something that has no text and no counts, and breaks whoever looks for them."""
+
+    def _generate(self, *_: Any, **__: Any) -> Any:
+        message = AIMessage("hello")
+        message.tool_calls = [object()]  # type: ignore[list-item]
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def test_an_answer_that_cannot_be_read_is_charged(handler: FinOpsHandler, ledger: Ledger) -> None:
+    """It was paid for, the run ends as ever, and the fault is counted."""
+    Unreadable().invoke("PROMPT", {"callbacks": [handler]})
+
+    assert "unreadable_answer" in the_estimate(ledger).reasons
+    assert [run.status for run in ledger.runs()] == ["completed"]
+    assert handler.summary(()).total().calls == 1
+    assert handler.faults == 1
+
+
+def test_a_machine_is_paid_once_for_a_request_of_two_prompts(ledger: Ledger) -> None:
+    """Both prompts take the same time of it."""
+    machine = {"usd_per_instance_hour": "3600", "instances": 1}
+    cards = [{"id": "own", "match": {"model": "scripted*"}, "self_hosted": machine}]
+    prices = PriceBook(cards=parse_cards(cards, where="test"), catalog=False)
+
+    ScriptedLLM().batch(["3/1", "4/2"], {"callbacks": [FinOpsHandler(ledger=ledger, prices=prices)]})
+
+    assert [bool(call.cost_usd) for call in ledger.calls()] == [True, False]
 
 
 @pytest.mark.parametrize("model", [ScriptedChat(script=lambda *_: Reply()), ScriptedLLM(script=lambda *_: Reply())])

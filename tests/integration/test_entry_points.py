@@ -118,6 +118,9 @@ async def test_a_bare_call_is_recorded_in_each_way_of_asking(
     _ = [event async for event in model.astream_events("9/9", config, version="v2")]
 
     assert recorded(ledger.calls()) == Counter((None, size, size) for size in (1, 2, 3, 5, 6, 7, 9))
+    # An answer that came after its call was given up for lost would be a second version of it.
+    assert [call.revision for call in ledger.calls(history=True)] == [0] * 7
+    assert [run.status for run in ledger.runs()] == ["completed"] * 7
 
 
 def test_prompts_of_one_completion_request_are_not_charged_twice(handler: FinOpsHandler, ledger: Ledger) -> None:

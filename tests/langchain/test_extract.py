@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, LLMResult
+from pydantic import BaseModel
 
 from langchain_finops.langchain import extract
 from langchain_finops.meter import Endpoint, Request
@@ -98,6 +99,62 @@ def test_an_image_is_not_measured_by_its_bytes() -> None:
     tokens = extract.request_of([HumanMessage([{"type": "text", "text": "x" * 40}, image])], {}, {}).prompt_tokens
 
     assert tokens == 4 + 10 + extract.MEDIA_TOKENS
+
+
+def test_an_image_in_a_tools_result_is_one_too() -> None:
+    """Blocks hold blocks."""
+    image = {"type": "image", "source": {"type": "base64", "data": "A" * 1_000_000}}
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [{"type": "text", "text": "x" * 40}, image]}
+
+    tokens = extract.request_of([HumanMessage([result])], {}, {}).prompt_tokens
+
+    assert extract.MEDIA_TOKENS + 10 < tokens < extract.MEDIA_TOKENS + 50
+
+
+@pytest.mark.parametrize("content", [{("a", 1): "x" * 400}, {1j: "x" * 400}])
+def test_what_is_no_json_is_measured_all_the_same(content: Any) -> None:
+    """Its text is about as long as the request's."""
+    message = HumanMessage([{"type": "odd", "data": content}])
+
+    assert 100 < extract.request_of([message], {}, {}).prompt_tokens < 130
+
+
+def test_what_holds_itself_is_measured_all_the_same() -> None:
+    """A tool's schema may."""
+    schema: dict[str, Any] = {"text": "x" * 400}
+    schema["self"] = schema
+
+    assert 100 < extract.request_of("", {"tools": [schema]}, {}).prompt_tokens < 130
+
+
+@pytest.mark.parametrize("usage", [object(), 7, "many", ["x"]])
+def test_counts_that_are_none_are_none(usage: object) -> None:
+    """The call is estimated then, and not lost."""
+    assert extract.answer_of(chat(AIMessage("x"), llm_output={"token_usage": usage})).usage is None
+
+
+def test_an_sdks_own_counts_are_read() -> None:
+    """Some integrations hand the object on as it came."""
+
+    class Counts(BaseModel):
+        prompt_tokens: int = 7
+        completion_tokens: int = 3
+
+    answer = extract.answer_of(chat(AIMessage("x"), llm_output={"token_usage": Counts()}))
+
+    assert answer.usage == {"prompt_tokens": 7, "completion_tokens": 3}
+
+
+def test_a_streams_usage_adds_up() -> None:
+    """The input comes first, the output last; chunks between them bring none."""
+    start = AIMessageChunk("", usage_metadata={"input_tokens": 50, "output_tokens": 1, "total_tokens": 51})
+    end = AIMessageChunk("", usage_metadata={"input_tokens": 0, "output_tokens": 4, "total_tokens": 4})
+    usage = None
+    for message in (start, AIMessageChunk("hm"), end):
+        usage = extract.usage_so_far(usage, ChatGenerationChunk(message=message))
+
+    assert usage == {"input_tokens": 50, "output_tokens": 5, "total_tokens": 55}
+    assert extract.usage_so_far(None, None) is None
 
 
 def test_a_chunk_brings_text_or_a_piece_of_a_tool_call() -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from langchain_core import exceptions as core
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 
 from langchain_finops.langchain import failures
@@ -33,6 +35,12 @@ def made(name: str = "Failure", cause: BaseException | None = None, **fields: An
         (made(cause=made(status_code=503)), 503),
         (made(cause=made(response=SimpleNamespace(status_code=503))), 503),
         (made(cause=made(cause=made(status_code=503))), None),
+        (made(response={"ResponseMetadata": {"HTTPStatusCode": 429}}), 429),
+        (made(code=429), 429),
+        (made(code=HTTPStatus.SERVICE_UNAVAILABLE), 503),
+        (made(code=7), None),
+        (made(code=True), None),
+        (made(response={"ResponseMetadata": None}), None),
         (made(status_code="429"), None),
         (made(status_code=True), None),
         (made(), None),
@@ -103,6 +111,7 @@ def test_an_earlier_failure_says_nothing_of_a_later_request() -> None:
         ("rate_limit_exceeded", "rate_limit_exceeded"),
         (-32000, "-32000"),
         ("You said: SECRET", None),
+        ("SECRET", None),
         ("x" * 65, None),
         (None, None),
         (True, None),
@@ -110,7 +119,14 @@ def test_an_earlier_failure_says_nothing_of_a_later_request() -> None:
 )
 def test_a_code_is_kept_and_a_sentence_is_not(code: object, kept: str | None) -> None:
     """The message may hold a prompt's text; so may what some libraries call a code."""
-    assert failures.call_error(made("APIError", code=code)) == CallError(error_class="APIError", code=kept)
+    error = made("APIError", code=code, status_code=429)
+
+    assert failures.call_error(error) == CallError(error_class="APIError", http_status=429, code=kept)
+
+
+def test_a_word_of_whoever_is_no_code() -> None:
+    """Only what answers with a status is a provider, whose codes are names."""
+    assert failures.call_error(made(code="secret-word")).code is None
 
 
 @pytest.mark.parametrize(
@@ -157,15 +173,22 @@ def raised(error: Exception, by: Callable[[Exception], None]) -> Exception:
     raise AssertionError
 
 
-def test_a_refusal_at_a_calls_start_is_told_by_its_traceback() -> None:
-    """It was raised in the hook that comes before the request."""
+def test_a_refusal_is_of_the_call_whose_start_was_being_told() -> None:
+    """LangChain's frames in the traceback say which; an error of the request itself refuses nothing."""
 
-    def on_chat_model_start(error: Exception) -> None:
-        raise error
+    class Refusing(BaseCallbackHandler):
+        raise_error = run_inline = True
 
-    def _generate(error: Exception) -> None:
-        raise error
+        def on_chat_model_start(self, *_: Any, **__: Any) -> None:
+            raise ValueError
 
-    assert failures.not_started(raised(ValueError(), on_chat_model_start))
-    assert not failures.not_started(raised(ValueError(), _generate))
-    assert not failures.not_started(ValueError())
+        on_chain_start = on_chat_model_start
+
+    run_id = uuid4()
+    managers = CallbackManager([Refusing()]), AsyncCallbackManager([Refusing()])
+    sync = raised(ValueError(), lambda _: managers[0].on_chat_model_start({}, [[]], run_id=run_id))
+    native = raised(ValueError(), lambda _: asyncio.run(managers[1].on_chat_model_start({}, [[]], run_id=run_id)))
+    chain = raised(ValueError(), lambda _: managers[0].on_chain_start({}, {}, run_id=run_id))
+
+    assert [failures.refused_call(error) for error in (sync, native)] == [run_id, run_id]
+    assert [failures.refused_call(error) for error in (chain, ValueError())] == [None, None]

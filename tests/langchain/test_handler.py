@@ -22,6 +22,8 @@ from langchain_finops.records import CallError
 
 pytestmark = pytest.mark.usefixtures("faultless")
 
+NAIVE = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+
 Make = Callable[..., Any]
 RUN_ID = UUID("00000000-0000-4000-8000-000000000001")
 
@@ -370,6 +372,25 @@ def test_a_score_is_between_0_and_1(handler: FinOpsHandler) -> None:
     """Other figures have a place of their own, and the message says which."""
     with pytest.raises(BadArguments, match="scores="):
         handler.log_outcome(task_id="t", score=4.5)
+
+
+@pytest.mark.parametrize("given", [{"cost_usd": "abc"}, {"quantity": float("nan")}, {"cost_usd": 10**7}, {"at": NAIVE}])
+def test_a_charge_that_no_ledger_keeps_is_refused(given: Any, handler: FinOpsHandler, ledger: Ledger) -> None:
+    """Whoever records it is told, and nothing is left half recorded."""
+    with pytest.raises(BadArguments):
+        handler.record_charge("human", **given)
+
+    assert list(ledger.charges()) == []
+    assert handler.summary(()).total().charges == 0
+
+
+@pytest.mark.parametrize("value", ["abc", 10**7, float("inf")])
+def test_a_value_that_no_ledger_keeps_is_refused(value: Any, handler: FinOpsHandler, ledger: Ledger) -> None:
+    """The same kind of error as for a score."""
+    with pytest.raises(BadArguments, match="value_usd"):
+        handler.log_outcome(task_id="t", success=True, value_usd=value)
+
+    assert list(ledger.outcomes()) == []
 
 
 @pytest.mark.parametrize(("verdict", "logged"), [(True, [True]), (0, [False]), (None, [])])

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from langchain_core.messages import BaseMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import Generation, LLMResult
 
 from langchain_finops.budgets.estimate import tokens_of_bytes
@@ -18,6 +19,7 @@ __all__ = [
     "event_bytes",
     "received_bytes",
     "request_of",
+    "usage_so_far",
 ]
 
 MESSAGE_TOKENS = 4
@@ -42,10 +44,18 @@ def answer_of(response: LLMResult | None) -> Answer:
         metadata = message.response_metadata
         if usage is None:
             usage = output.get("token_usage")
-        return Answer(usage=usage or None, response=metadata or output)
+        return Answer(usage=_mapping(usage), response=metadata or output)
     info = (first.generation_info if first is not None else None) or NOTHING
     usage = output.get("token_usage") or _ollama_usage(info)
-    return Answer(usage=usage or None, response={**output, **info})
+    return Answer(usage=_mapping(usage), response={**output, **info})
+
+
+def _mapping(usage: object) -> Mapping[str, Any] | None:
+    """Counts by name; some integrations hand on the SDK's own object. None where there are none."""
+    if not isinstance(usage, Mapping):
+        dump = getattr(usage, "model_dump", None)
+        usage = dump() if callable(dump) else None
+    return usage if isinstance(usage, Mapping) and usage else None
 
 
 def received_bytes(response: LLMResult | None) -> int:
@@ -84,6 +94,12 @@ def chunk_bytes(token: object, chunk: object) -> int:
     reasoning = message.additional_kwargs.get("reasoning_content")
     pieces += utf8(reasoning) if isinstance(reasoning, str) else 0
     return pieces if isinstance(message.content, str) else pieces + 4 * _content_tokens(message)
+
+
+def usage_so_far(before: Mapping[str, Any] | None, chunk: object) -> Mapping[str, Any] | None:
+    """Usage that a stream has reported up to this chunk: some providers count the input at its very start."""
+    brought = getattr(getattr(chunk, "message", None), "usage_metadata", None)
+    return before if brought is None else add_usage(cast("UsageMetadata | None", before), brought)
 
 
 def event_bytes(event: Mapping[str, Any]) -> int:
@@ -127,12 +143,18 @@ def _block_tokens(block: object) -> int:
         return 0
     if block.get("type") in MEDIA:
         return MEDIA_TOKENS
-    text = block.get("text")
+    text, content = block.get("text"), block.get("content")
+    if isinstance(content, list):  # A tool's result may hold images of its own.
+        rest = {name: value for name, value in block.items() if name != "content"}
+        return tokens_of_bytes(_json_bytes(rest)) + sum(_block_tokens(each) for each in content)
     return tokens_of_bytes(utf8(text) if isinstance(text, str) else _json_bytes(block))
 
 
 def _json_bytes(value: object) -> int:
-    return utf8(json.dumps(value, default=str, ensure_ascii=False))
+    try:
+        return utf8(json.dumps(value, default=str, ensure_ascii=False))
+    except (TypeError, ValueError, RecursionError):  # No JSON, but its size is about the same.
+        return utf8(repr(value))
 
 
 def _max_tokens(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> int | None:

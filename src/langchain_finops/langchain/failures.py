@@ -3,13 +3,15 @@
 import asyncio
 import re
 import socket
+from collections.abc import Mapping
+from uuid import UUID
 
 from langchain_core import exceptions as core
 from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 
 from langchain_finops.records import CallError, RunStatus
 
-__all__ = ["call_error", "is_pause", "not_charged", "not_started", "reason_of", "run_status"]
+__all__ = ["call_error", "is_pause", "not_charged", "reason_of", "refused_call", "run_status"]
 
 CORE_STATUS: tuple[tuple[str, int], ...] = (
     ("ModelAuthenticationError", 401),
@@ -36,7 +38,9 @@ UNSENT = frozenset(
 )
 """Exceptions that HTTP clients raise before a request's first byte is sent, by name: none of them is imported here."""
 START_HOOKS = frozenset({"on_chat_model_start", "on_llm_start"})
-CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+EVENTS = frozenset({"handle_event", "ahandle_event"})
+"""LangChain's functions that tell handlers of an event."""
+CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 
 
 def call_error(error: BaseException) -> CallError:
@@ -47,19 +51,30 @@ def call_error(error: BaseException) -> CallError:
 def http_status(error: BaseException) -> int | None:
     """The HTTP status an exception tells of, itself, in its response, in its cause, or by its class."""
     for each in (error, error.__cause__):
-        for holder in (each, getattr(each, "response", None)):
-            status = getattr(holder, "status_code", None)
+        response = getattr(each, "response", None)
+        stated = (getattr(each, "status_code", None), getattr(response, "status_code", None), _boto_status(response))
+        for status in stated:
             if isinstance(status, int) and not isinstance(status, bool):
                 return int(status)
+        code = getattr(each, "code", None)  # Google's; others keep codes of their own there.
+        if isinstance(code, int) and 400 <= code <= 599:
+            return int(code)
     return next((status for kind, status in CORE_CLASSES if isinstance(error, kind)), None)
+
+
+def _boto_status(response: object) -> object:
+    metadata = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
+    return metadata.get("HTTPStatusCode") if isinstance(metadata, Mapping) else None
 
 
 def _code(error: BaseException) -> str | None:
     code = getattr(error, "code", None)
     if isinstance(code, int) and not isinstance(code, bool):
         return str(int(code))
-    # Some libraries put a sentence there.
-    return code if isinstance(code, str) and CODE.fullmatch(code) else None
+    # Some libraries put a sentence there, and only of an answer's error do we know that it is the provider's word.
+    if isinstance(code, str) and CODE.fullmatch(code) and http_status(error) is not None:
+        return code
+    return None
 
 
 def not_charged(error: BaseException) -> str | None:
@@ -92,14 +107,16 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def not_started(error: BaseException) -> bool:
-    """Whether another handler raised at a model's start, so that its request was never made."""
+def refused_call(error: BaseException) -> UUID | None:
+    """The call that another handler refused by raising at its start, so that its request was never made."""
     traceback = error.__traceback__
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_name in START_HOOKS:
-            return True
+        frame = traceback.tb_frame
+        if frame.f_code.co_name in EVENTS and frame.f_locals.get("event_name") in START_HOOKS:
+            run_id = (frame.f_locals.get("kwargs") or {}).get("run_id")
+            return run_id if isinstance(run_id, UUID) else None
         traceback = traceback.tb_next
-    return False
+    return None
 
 
 def reason_of(error: BaseException) -> str:

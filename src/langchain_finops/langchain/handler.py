@@ -256,12 +256,12 @@ class FinOpsHandler(GraphCallbackHandler):
         self, token: str | list[str | dict[str, Any]], *, chunk: Any = None, run_id: UUID, **_: Any
     ) -> None:
         """Count what is streamed."""
-        self._recorder.stream(run_id, extract.chunk_bytes(token, chunk), 0)
+        self._recorder.stream(run_id, chunk, token_bytes=extract.chunk_bytes(token, chunk))
 
     @_safe
     def on_stream_event(self, event: Any, *, run_id: UUID, **_: Any) -> None:
         """Count what a content-block stream brings."""
-        self._recorder.stream(run_id, 0, extract.event_bytes(event))
+        self._recorder.stream(run_id, event, event_bytes=extract.event_bytes(event))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Settle a call by its answer."""

@@ -14,6 +14,7 @@ from langchain_core.outputs import LLMResult
 
 from langchain_finops.langchain import extract, failures
 from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
+from langchain_finops.langchain.leaving import when_left
 from langchain_finops.langchain.runs import Batch, Node, OpenTool, Paused, Run, RunCall, Span
 from langchain_finops.langchain.settling import (
     NotStarted,
@@ -30,7 +31,8 @@ from langchain_finops.langchain.settling import (
 from langchain_finops.langchain.sums import Sums, who_of
 from langchain_finops.langchain.tracker import Tracker, is_node_start, namespace_of, retry_attempt
 from langchain_finops.meter import Answer, Meter
-from langchain_finops.records import Attribution, RunRecord, RunStatus
+from langchain_finops.records import Attribution, CallRecord, RunRecord, RunStatus
+from langchain_finops.sections import section
 
 __all__ = ["Event", "Recorder"]
 
@@ -91,7 +93,10 @@ class Recorder:
         call.run, call.key, call.node, call.who = run, run_id, node, who
         call.prompt, call.twin, call.event_bytes = prompt, twin, 0
         call.batch = self._batch(params) if isinstance(prompt, str) and details.get("batch_size", 1) > 1 else None
-        call.unwatch = self._watch(call) if bare else None
+        # A completion model's start is told in a task of its own, which ends before the call does.
+        call.unwatch = self._watch(call) if bare and not isinstance(prompt, str) else None
+        if bare:
+            self._watch_root(run)
         call.endpoint = extract.endpoint_of(serialized)
         run.open_calls.add(call)
         if node is not None:
@@ -100,30 +105,42 @@ class Recorder:
         if run.trace is not None:
             run.trace.started(run_id)
 
-    def stream(self, run_id: UUID, token_bytes: int, event_bytes: int) -> None:
+    def stream(self, run_id: UUID, chunk: object, *, token_bytes: int = 0, event_bytes: int = 0) -> None:
         """Count what is streamed: an aborted stream's answer comes without it."""
         call = self._calls.get(run_id.int)
-        if call is not None:
-            if call.first_token_at is None and (token_bytes or event_bytes):
-                call.first_token_at = datetime.now(UTC)
-            call.received_bytes += token_bytes
-            call.event_bytes += event_bytes
+        if call is None or (chunk is not None and chunk is call.last_chunk):
+            return
+        call.last_chunk = chunk
+        if call.first_token_at is None and (token_bytes or event_bytes):
+            call.first_token_at = datetime.now(UTC)
+        call.received_bytes += token_bytes
+        call.event_bytes += event_bytes
+        call.usage_so_far = extract.usage_so_far(call.usage_so_far, chunk)
 
     def end_call(self, run_id: UUID, response: LLMResult) -> None:
         """Settle a call by its answer; one that was settled without is superseded."""
         call = self._take(run_id)
         if call is None and run_id.int not in self._late:
             return  # The same end told twice.
-        answer = extract.answer_of(response)
+        answer = self._answer(response)
         if call is not None and call.batch is not None:
             answer.counted_elsewhere = answer.usage is None and call.batch.reported
             call.batch.reported = call.batch.reported or answer.usage is not None
-        if answer.usage is None:
-            answer.received_bytes = extract.received_bytes(response)
         if call is None:
             self._supersede(run_id, answer)
         else:
             self._settle(call, answer, "completed")
+
+    def _answer(self, response: LLMResult) -> Answer:
+        """What an answer says. One that cannot be read was paid for all the same."""
+        try:
+            answer = extract.answer_of(response)
+            if answer.usage is None:
+                answer.received_bytes = extract.received_bytes(response)
+            return answer
+        except Exception as error:  # noqa: BLE001
+            self.meter.faults.note(error)
+            return Answer(whole=False, reasons=("unreadable_answer",))
 
     def fail_call(self, run_id: UUID, error: BaseException, response: LLMResult | None) -> None:
         """Settle a call that failed: for nothing if it was refused or never sent, else at its estimate."""
@@ -152,11 +169,28 @@ class Recorder:
     ) -> None:
         """Write a call down, sum it, and end the run if the call was all of it. `told`: LangChain tells its end."""
         run = call.run
+        bare = run.root == call.key
+        try:
+            record = self._write_down(call, answer)
+            if run.trace is not None and not bare:
+                run.trace.settled(call.key, marks_of_call(record), ended=told)
+        finally:  # A call that stays open would be charged again when its run ends.
+            self._let_go(call)
+            if bare:
+                self.end_run(run, status, reason, told=told)
+
+    def _write_down(self, call: RunCall, answer: Answer) -> CallRecord:
+        run, batch = call.run, call.batch
         call.received_bytes = max(call.received_bytes, call.event_bytes)
+        if batch is not None:
+            answer.timed_elsewhere, batch.timed = batch.timed, True
         record = self.meter.close(call, answer)
         if not run.add_call(call.who, record):
             self.sums.add_call(call.who, record, run.cells)
-        run.open_calls.discard(call)
+        return record
+
+    def _let_go(self, call: RunCall) -> None:
+        call.run.open_calls.discard(call)
         if call.node is not None:
             call.node.open -= 1
         if call.unwatch is not None:
@@ -165,11 +199,6 @@ class Recorder:
             call.batch.open -= 1
             if not call.batch.open:
                 self._batches.pop(id(call.batch.params), None)
-        bare = run.root == call.key
-        if run.trace is not None and not bare:
-            run.trace.settled(call.key, marks_of_call(record), ended=told)
-        if bare:
-            self.end_run(run, status, reason, told=told)
 
     def _supersede(self, run_id: UUID, answer: Answer) -> None:
         """Replace an estimate by the answer that came after all."""
@@ -202,16 +231,26 @@ class Recorder:
             return None
 
         def ended(_: object) -> None:
-            try:
-                self._abandon(call, None)
-            except Exception as error:  # noqa: BLE001  The event loop would print it with its message.
-                self.meter.faults.note(error)
+            self._unasked(lambda: self._abandon(call, None))
 
         def unwatch() -> None:
             task.remove_done_callback(ended)
 
         task.add_done_callback(ended)
         return unwatch
+
+    def _watch_root(self, run: Run) -> None:
+        """End a run whose only call, tool or retriever was cancelled."""
+        cancelled = partial(self.end_run, run, "cancelled", "CancelledError", told=False)
+        when_left(lambda: not run.closed, lambda: self._unasked(cancelled))
+
+    def _unasked(self, then: Callable[[], None]) -> None:
+        """Book what no hook brings. The event loop would print a fault of ours with its message."""
+        try:
+            with section:
+                then()
+        except Exception as error:  # noqa: BLE001
+            self.meter.faults.note(error)
 
     # --- chains, nodes and runs ------------------------------------------------------------------------------------
 
@@ -234,6 +273,13 @@ class Recorder:
         if attempt is not None:
             span = Span(span.run, span.node, span.owner, attempt)
         tracker.open_span(run_id, span)
+
+    def start_retriever(self, event: Event, name: str | None) -> None:
+        """Remember where a retriever's calls belong."""
+        self.start_chain(event, name, "")
+        span = self.tracker.span(event[0])
+        if span is not None and span.run.root == event[0]:
+            self._watch_root(span.run)
 
     def end_chain(self, run_id: UUID, error: BaseException | None) -> Run | None:
         """Forget a runnable. A node's end settles its calls, the root's end all; returns a run that ended well."""
@@ -336,9 +382,9 @@ class Recorder:
         """Settle what was started in a node, or anywhere in a run, and has not ended."""
         calls = [call for call in list(run.open_calls) if node is None or call.node is node]
         calls.sort(key=lambda call: call.started_at)
-        refused = calls[-1:] if error is not None and failures.not_started(error) else []
+        refused = None if error is None else failures.refused_call(error)
         for call in calls:
-            self._abandon(call, NotStarted(error) if call in refused else error)
+            self._abandon(call, NotStarted(error) if call.key == refused else error)
         for tool in list(run.open_tools):
             if node is None or tool.node is node:
                 self.end_tool(tool.key, error or asyncio.CancelledError())
@@ -364,6 +410,8 @@ class Recorder:
         if tool.node is not None:
             tool.node.open += 1
         self._tools[run_id.int] = tool
+        if bare:
+            self._watch_root(run)
 
     def end_tool(self, run_id: UUID, error: BaseException | None) -> None:
         """Write a tool's charge down. A tool that paused will run again, and is charged then."""

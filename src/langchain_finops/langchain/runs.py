@@ -59,7 +59,7 @@ class RunCall(OpenCall):
 class Batch:
     """A completion model's request for several prompts, whose usage LangChain gives to the first alone."""
 
-    __slots__ = ("open", "params", "reported")
+    __slots__ = ("open", "params", "reported", "timed")
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params = params
@@ -67,6 +67,8 @@ class Batch:
         self.open = 0
         self.reported = False
         """Whether a prompt of it has come back with usage."""
+        self.timed = False
+        """Whether a prompt of it has been charged for the time that it took."""
 
 
 class OpenTool:

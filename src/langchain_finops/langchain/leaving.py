@@ -1,0 +1,57 @@
+"""What was cancelled before it ended: of a bare call, tool or retriever LangChain tells nobody so."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from weakref import finalize
+
+from langchain_core.callbacks import AsyncCallbackManager
+
+from langchain_finops.sections import here
+
+__all__ = ["when_left"]
+
+STARTS = frozenset({"on_chat_model_start", "on_llm_start", "on_tool_start", "on_retriever_start"})
+FRAMES = 16
+"""How far up the manager is looked for; it is three or four frames away."""
+
+
+def when_left(still_open: Callable[[], bool], then: Callable[[], None]) -> None:
+    """Do this once what starts here can no longer report its end, if it is still open by then.
+
+    LangChain makes a manager for each call, and the call's coroutine holds it: it is gone when the coroutine is, be
+    it by `asyncio.timeout()` in a task that goes on for days.
+    """
+    manager = _manager()
+    if manager is None:
+        return
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    finalize(manager, _soon, loop, still_open, then).atexit = False
+
+
+def _manager() -> AsyncCallbackManager | None:
+    """The manager that tells of the start which this is part of; None in sync code, where all ends are told."""
+    frame = inspect.currentframe()
+    for _ in range(FRAMES):
+        frame = None if frame is None else frame.f_back
+        if frame is not None and frame.f_code.co_name in STARTS:
+            manager = frame.f_locals.get("self")
+            if isinstance(manager, AsyncCallbackManager):
+                return manager
+    return None
+
+
+def _soon(loop: asyncio.AbstractEventLoop, still_open: Callable[[], bool], then: Callable[[], None]) -> None:
+    """Not at once: what frees the manager may be the garbage collector, in the middle of our own bookkeeping."""
+    if not still_open():
+        return
+    try:
+        loop.call_soon_threadsafe(then)
+    except RuntimeError:  # The loop is closed.
+        if here.depth:
+            here.waiting.append(then)
+        else:
+            then()
