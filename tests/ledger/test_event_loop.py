@@ -4,13 +4,16 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, BlockingError, blockbuster_ctx
 
 from langchain_finops.errors import LedgerError
-from langchain_finops.ledger import open_ledger, recover
+from langchain_finops.ledger import open_ledger, recover, sql
+from langchain_finops.ledger.rows import Row, row_of
+from langchain_finops.records import CallRecord
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_run, an_outcome
 
 
@@ -82,7 +85,7 @@ async def test_a_thread_that_hangs_costs_no_record(no_blocking, path: Path, open
     assert recover(ledger) == 0
 
 
-async def test_a_bad_batch_is_its_writers_fault_alone(path: Path, opened):
+async def test_a_bad_batch_is_its_writers_fault_alone(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
     """Writes of several loops may share a transaction; a row that SQLite refuses costs the others nothing."""
     ledger = opened(path, hold_timeout=30.0)
     hanging = threading.Event()
@@ -98,7 +101,11 @@ async def test_a_bad_batch_is_its_writers_fault_alone(path: Path, opened):
         except UnicodeError as error:
             raised.append(error)
 
-    ids = ["1", "2", "\ud800", "3"]
+    def unchecked(record: CallRecord) -> Row:
+        return replace(row_of(record), id=record.call_id.replace("bad", "\ud800"))
+
+    monkeypatch.setattr(sql, "row_of", unchecked)
+    ids = ["1", "2", "bad", "3"]
     threads = [threading.Thread(target=write_in_a_loop, args=(call_id,)) for call_id in ids]
     for thread in threads:
         thread.start()

@@ -17,8 +17,10 @@ import pytest
 
 from langchain_finops.errors import BadData, LedgerError
 from langchain_finops.ledger import open_ledger, recover
+from langchain_finops.ledger.codec import to_text
 from langchain_finops.ledger.spill import Spill
 from langchain_finops.testing.records import MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
+from langchain_finops.usage import Usage
 
 
 @contextmanager
@@ -194,10 +196,67 @@ def test_lines_that_are_no_records_are_listed_and_kept(path: Path, opened):
     with pytest.raises(BadData) as raised:
         recover(ledger)
 
-    assert [fault.where.rpartition(":")[2] for fault in raised.value.faults] == ["3", "5", "6"]
+    assert [fault.where.rpartition(":")[2] for fault in raised.value.faults] == ["1", "2", "3"]
     assert [call.call_id for call in ledger.calls()] == ["1", "2"]
-    assert [file.suffix for file in path.parent.iterdir() if "spill" in file.name] == [".unreadable"]
+    (kept,) = [file for file in path.parent.iterdir() if "spill" in file.name]
+    assert kept.read_text().splitlines() == [
+        '["call", {"call_id": "cut',
+        '["call", {"call_id": "c", "colour": 1}]',
+        "[]",
+    ]
+    assert raised.value.faults[0].where == f"{kept}:1"
     assert recover(ledger) == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\xff\xfe", b'["call", null]', b'["call",{"error":[]}]', b'["call",{"usage":{"requests":"x"}}]',
+     b'["outcome",{"task_id":"t","at":1e400}]', b"[" * 100_000],
+)  # fmt: skip
+def test_a_line_of_anything_blocks_nothing(path: Path, opened, line: bytes):
+    """A broken disk or another program may have written it."""
+    ledger = opened(path)
+    Spill(path).append([a_call("1")])
+    with spill_of(path).open("ab") as file:
+        file.write(line + b"\n")
+    Spill(path).append([a_call("2")])
+
+    with pytest.raises(BadData):
+        recover(ledger)
+
+    assert recover(ledger) == 0
+    assert [call.call_id for call in ledger.calls()] == ["1", "2"]
+
+
+def test_a_record_that_the_ledger_refuses_blocks_nothing(path: Path, opened):
+    """It is put aside alone, and all others come in."""
+    ledger = opened(path)
+    Spill(path).append([a_call("1"), a_call("2", usage=Usage(web_searches=2**63)), a_call("3")])
+
+    with pytest.raises(BadData, match="more than one call can have"):
+        recover(ledger)
+
+    assert recover(ledger) == 0
+    assert [call.call_id for call in ledger.calls()] == ["1", "3"]
+
+
+def test_two_that_recover_at_once_lose_and_break_nothing(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
+    """Another process takes away the files that this one is about to read."""
+    one, other = opened(path), opened(path)
+    for number in range(2):
+        Spill(path).append([a_call(f"{number}")])
+        Spill(path).take()
+    append = one._append_patiently
+
+    def meanwhile(records: object) -> int:
+        new = append(records)
+        recover(other)
+        return new
+
+    monkeypatch.setattr(one, "_append_patiently", meanwhile)
+
+    assert recover(one) == 1
+    assert [call.call_id for call in one.calls()] == ["0", "1"]
 
 
 def test_a_name_with_brackets_recovers(tmp_path: Path, opened):
@@ -265,6 +324,21 @@ def test_forget_reaches_what_was_spilled(path: Path, opened):
 
     assert ledger.forget("ada") == 1
     assert [call.attribution.user_id for call in ledger.calls()] == [None]
+
+
+@pytest.mark.parametrize("cut", [20, None])
+def test_forget_is_not_kept_from_it_by_lines_that_are_cut_short(path: Path, opened, cut: int | None):
+    """The person is gone from the ledger, and from what stays of the lines."""
+    ledger = opened(path)
+    ledger.write(a_call("1", user_id="ada"))
+    line = to_text(a_call("2", user_id="ada"))
+    torn = line[:-cut] if cut else line[: line.index("ada") + 2]
+    spill_of(path).write_text(f"{torn}\n[]\n")
+
+    assert ledger.forget("ada") == 1
+
+    left = [file.read_bytes() for file in path.parent.iterdir() if file.suffix == ".unreadable"]
+    assert left == [b"[]\n"]
 
 
 def test_memory_has_nothing_to_recover():

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final
 
 from langchain_finops.errors import BadArguments
+from langchain_finops.ledger.cleaning import with_clean_texts, with_plain_usage
 from langchain_finops.money import from_pico, to_pico
 from langchain_finops.records import (
     Attribution,
@@ -44,6 +46,9 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROS_PER_DAY: Final = 86_400_000_000
 LARGEST: Final = 2**63 - 1
 """What a 64-bit column holds: $9.2 million in picodollars, in one record. Sums may be as large as they like."""
+LARGEST_COUNT: Final = 10**12
+"""Of one meter in one call. Millions of such calls can be summed up in a 64-bit column."""
+LARGEST_REVISION: Final = 2**31
 
 KINDS: Final[Mapping[str, type[Record]]] = {
     "call": CallRecord,
@@ -62,6 +67,7 @@ AMOUNTS: Final = {
     "charge": ("cost_usd",),
     "outcome": ("value_usd",),
 }
+_METERS: Final = attrgetter(*METERS_AND_REASONING)
 
 
 def to_micros(moment: datetime) -> int:
@@ -103,25 +109,36 @@ def kind_of(record: Record) -> str:
 
 
 def check(record: Record) -> Record:
-    """The record as a ledger keeps it: amounts to the picodollar.
+    """The record as a ledger keeps it: amounts to the picodollar, texts that UTF-8 can hold.
 
-    Raises BadArguments for a time without a zone and for counts and amounts that 64 bits do not hold.
+    Raises BadArguments for a time without a zone, and for counts and amounts that are more than a table holds.
     """
     kind = kind_of(record)
+    record = with_clean_texts(kind, record)
     to_micros(getattr(record, TIMES[kind]))
+    if abs(revision := getattr(record, "revision", 0)) > LARGEST_REVISION:
+        raise BadArguments(f"revision {revision} is out of range")
     rounded: dict[str, Any] = {}
+    last = None
     for name in AMOUNTS.get(kind, ()):
         amount = getattr(record, name)
-        if amount is None:
+        if amount is None or (amount is last and not rounded):  # Without discounts all three are one.
             continue
+        last = amount
         pico = to_pico(amount)
         if not -LARGEST <= pico <= LARGEST:
             raise BadArguments(f"{name} is {amount}: one record holds at most ${from_pico(LARGEST)}")
         if (exact := from_pico(pico)) != amount:
             rounded[name] = exact
-    if isinstance(record, CallRecord) and record.usage.total_tokens > LARGEST:
-        raise BadArguments(f"usage of {record.usage.total_tokens} tokens is more than one call can have")
-    return replace(record, **rounded) if rounded else record
+    if rounded:
+        record = replace(record, **rounded)
+    return _checked_call(record) if isinstance(record, CallRecord) else record
+
+
+def _checked_call(call: CallRecord) -> CallRecord:
+    if (most := max(_METERS(call.usage))) > LARGEST_COUNT:
+        raise BadArguments(f"usage of {most} is more than one call can have: at most {LARGEST_COUNT} of a meter")
+    return with_plain_usage(call)
 
 
 def _usage(usage: Usage) -> dict[str, int]:
@@ -217,6 +234,6 @@ def from_text(line: str) -> Record:
     try:
         kind, parts = json.loads(line)
         record: Record = decode(KINDS[kind], parts)
-    except (KeyError, TypeError, ArithmeticError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
         raise ValueError(f"not a record: {error}") from error
     return record

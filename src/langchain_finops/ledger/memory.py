@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
+from langchain_finops.ledger.cleaning import clean_text
 from langchain_finops.ledger.codec import check, floor_day, identity
 from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.grouping import Period, check_by, check_filters, fold, is_late, matches, same, time_of
@@ -123,6 +124,7 @@ class MemoryLedger:
 
     def forget(self, user_id: str) -> int:
         """Unlink a person: `user_id` becomes None in all records; how many calls, charges and runs named it."""
+        user_id = clean_text(user_id)
         with section, self._lock:
             count = 0
             for kind in ("call", "charge", "run"):

@@ -1,13 +1,15 @@
 """Where records go that the ledger could not take: one JSON line each, in a file beside it."""
 
 import glob
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from langchain_finops.errors import Fault, LedgerError
+from langchain_finops.errors import LedgerError
 from langchain_finops.ledger.codec import from_text, to_text
 from langchain_finops.records import Record
 
@@ -16,7 +18,7 @@ try:
 except ImportError:  # Windows: recovering while another process spills is then on the user.
     _fcntl = None  # type: ignore[assignment]  # there is no such module there
 
-__all__ = ["Spill", "read"]
+__all__ = ["Line", "Spill", "read"]
 
 fcntl: ModuleType | None = _fcntl
 
@@ -71,20 +73,52 @@ class Spill:
         return self._taken()
 
     def _taken(self) -> list[Path]:
-        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.*.taken"))
+        return self._ending("taken")
+
+    def _ending(self, suffix: str) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.*.{suffix}"))
+
+    def forget(self, user_id: str) -> None:
+        """Take the lines that name a person out of the files that nothing could be made of."""
+        name = json.dumps(user_id)[1:-1].encode()
+        for path in self._ending("unreadable"):
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines if not _may_name(line, name)]
+            if len(kept) == len(lines):
+                continue
+            if kept:
+                path.write_bytes(b"".join(kept))
+            else:
+                path.unlink()
 
     def is_empty(self) -> bool:
         """Whether nothing waits to be recovered."""
         return not (self.path.exists() or self._taken())
 
 
-def read(path: Path, faults: list[Fault]) -> Iterator[Record]:
-    """The records of a file; lines that are none are added to `faults`."""
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
+def _may_name(line: bytes, name: bytes) -> bool:
+    """Whether a line has the name, or was cut short within it."""
+    last = line.rstrip().rpartition(b'"user_id":"')[2]
+    return name in line or bool(last and name.startswith(last))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a spill file."""
+
+    text: bytes
+    record: Record | None
+    fault: str = ""
+    """Why it is no record."""
+
+
+def read(path: Path) -> Iterator[Line]:
+    """The lines of a file that are not empty."""
+    with path.open("rb") as lines:
+        for text in lines:
+            if not text.strip():
                 continue
             try:
-                yield from_text(line)
+                yield Line(text, from_text(text.decode()))
             except ValueError as error:
-                faults.append(Fault(where=f"{path}:{number}", what=f"{error}"))
+                yield Line(text, None, f"{error}")

@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from langchain_finops.errors import LedgerError
+from langchain_finops.errors import BadData, LedgerError
 from langchain_finops.ledger import reading, upkeep
+from langchain_finops.ledger.cleaning import clean_text
 from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.grouping import Period, check_by, check_filters, fold, matches
 from langchain_finops.ledger.pruning import prune
@@ -256,10 +257,16 @@ class SqlLedger:
 
     def forget(self, user_id: str) -> int:
         """Unlink a person: `user_id` becomes None in all records, spilled ones included; how many named it."""
+        user_id = clean_text(user_id)
 
         def action() -> int:
-            upkeep.recover(self._writer.spill, self._append_patiently)
-            return upkeep.forget(self._store(), user_id)
+            try:
+                upkeep.recover(self._writer.spill, self._append_patiently)
+            except BadData as error:  # What nobody can read must not keep a person in the ledger.
+                log.warning("%d spilled lines could not be recovered: %s", len(error.faults), error.faults[0])
+            count = upkeep.forget(self._store(), user_id)
+            self._writer.spill.forget(user_id)
+            return count
 
         return self._run(action)
 

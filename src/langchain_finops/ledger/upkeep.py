@@ -1,15 +1,18 @@
 """What a person asks of a ledger now and then: recover what was spilled, forget a person."""
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import bindparam, func, null, select, update
 
-from langchain_finops.errors import BadData, Fault
+from langchain_finops.errors import BadData, Fault, LedgerError
 from langchain_finops.ledger import schema
-from langchain_finops.ledger.spill import Spill, read
+from langchain_finops.ledger.spill import Line, Spill, read
 from langchain_finops.ledger.store import Store
 from langchain_finops.records import Record
 
@@ -19,30 +22,57 @@ PATIENCE_S: Final = 30.0
 CHUNK: Final = 500
 
 
-def recover(spill: Spill, append: Callable[[Sequence[Record]], int]) -> int:
+Append = Callable[[Sequence[Record]], int]
+_OF_THE_RECORD: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.DataError)
+
+
+def recover(spill: Spill, append: Append) -> int:
     """Append what was spilled; how many records were new.
 
-    A file goes when all of it is in the ledger. Raises BadData listing lines that are no records, which stay in a file
-    ending in `.unreadable`.
+    A file goes when all of it is in the ledger. Raises BadData listing what is no record, or one that no ledger can
+    keep: those lines stay in a file ending in `.unreadable`. Raises LedgerError where the ledger cannot be written.
     """
     new, faults = 0, list[Fault]()
     for path in spill.take():
-        bad = list[Fault]()
-        chunk: list[Record] = []
-        for record in read(path, bad):
-            chunk.append(record)
-            if len(chunk) == CHUNK:
-                new += append(chunk)
-                chunk = []
-        new += append(chunk)
-        if bad:
-            path.rename(path.with_suffix(".unreadable"))
-        else:
-            path.unlink(missing_ok=True)
-        faults += bad
+        with contextlib.suppress(FileNotFoundError):  # Another process, which recovers as well, was faster.
+            new += _bring_in(path, append, faults)
     if faults:
         raise BadData(faults)
     return new
+
+
+def _bring_in(path: Path, append: Append, faults: list[Fault]) -> int:
+    new, bad = 0, list[Line]()
+    lines = read(path)
+    while chunk := list(islice(lines, CHUNK)):
+        bad += [line for line in chunk if line.record is None]
+        new += _append(chunk, append, bad)
+    if bad:
+        aside = path.with_suffix(".unreadable")
+        aside.touch(0o600)
+        aside.write_bytes(b"".join(line.text.rstrip(b"\n") + b"\n" for line in bad))
+        faults += [Fault(where=f"{aside}:{number}", what=line.fault) for number, line in enumerate(bad, start=1)]
+    path.unlink(missing_ok=True)
+    return new
+
+
+def _append(chunk: Sequence[Line], append: Append, bad: list[Line]) -> int:
+    """Append the records of a chunk together, or where one of them is at fault one by one."""
+    records = [line.record for line in chunk if line.record is not None]
+    try:
+        return append(records) if records else 0
+    except Exception as error:
+        if not _is_of_the_record(error):
+            raise
+        if len(chunk) > 1:
+            return sum(_append([line], append, bad) for line in chunk)
+        bad.append(Line(chunk[0].text, None, f"{error}"))
+        return 0
+
+
+def _is_of_the_record(error: Exception) -> bool:
+    """Whether it is the record that is wrong, and not that the ledger cannot be written."""
+    return not isinstance(error, LedgerError | OSError) or isinstance(error.__cause__, _OF_THE_RECORD)
 
 
 def forget(store: Store, user_id: str) -> int:

@@ -22,6 +22,7 @@ from langchain_finops.testing.records import (
     an_event,
     an_outcome,
 )
+from langchain_finops.usage import Usage
 
 __all__ = ["RecordsContract"]
 
@@ -90,6 +91,27 @@ class RecordsContract:
             ledger.write(a_call(), a_call("naive", started_at=datetime(2026, 3, 2)))  # noqa: DTZ001 - the fault
 
         assert list(ledger.calls()) == []
+
+    def test_odd_names_and_counts_lose_no_record(self, ledger: Ledger) -> None:
+        """A lone surrogate, as file names have, a number for a name, raw usage that is not quite JSON."""
+        odd = a_call("\ud83d", agent_id="caf\udce9", user_id=42, run_id="r\udce9", raw_usage={1: {("a", 1): (1, 2)}})
+        ledger.write(odd, a_charge("\ud83d", user_id="caf\udce9"), an_outcome("\ud83d"), an_event("\ud83d"))
+
+        call = next(ledger.calls(), a_call())
+        assert (call.call_id, call.run_id, call.attribution.agent_id) == ("\\ud83d", "r\\udce9", "caf\\udce9")
+        assert call.attribution.user_id == "42"
+        assert call.raw_usage == {"1": {"('a', 1)": [1, 2]}}
+        assert [outcome.task_id for outcome in ledger.outcomes()] == ["\\ud83d"]
+        assert [event.event_id for event in ledger.events()] == ["\\ud83d"]
+        assert ledger.forget("caf\udce9") == 1
+
+    def test_what_no_table_can_hold_is_refused(self, ledger: Ledger) -> None:
+        """By name, rather than failing once it is in the spill file."""
+        for wrong in (a_call(usage=Usage(web_searches=2**63)), a_call(revision=2**63), a_run(revision=-(2**63))):
+            with pytest.raises(BadArguments, match=r"more than one call can have|out of range"):
+                ledger.write(wrong)
+
+        assert [len(list(read())) for read in readers(ledger)] == [0, 0, 0, 0, 0]
 
     def test_a_resumed_run_whose_revision_is_taken_gets_the_next(self, ledger: Ledger) -> None:
         """Another process that does not know the earlier invocation must not lose its own."""
