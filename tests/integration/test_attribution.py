@@ -22,8 +22,10 @@ from graphs import (
 from langchain.agents import create_agent
 from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableParallel
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy
 from scripted_models import Reply, ScriptedChat, tokens
 
@@ -78,6 +80,50 @@ def test_a_graph_without_an_agent_is_called_by_its_name(handler: FinOpsHandler, 
     graph_of({"researcher": inner}, name="newsroom").invoke({"answers": []}, {"callbacks": [handler]})
 
     assert who(ledger).agent_id == "newsroom"
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_two_graphs_in_one_run_keep_their_names(together: bool, handler: FinOpsHandler, ledger: Ledger) -> None:
+    """One after the other or side by side: the first one's name is not everybody's."""
+    writer = graph_of({"write": asking(ScriptedChat(), "1/1")}, name="writer")
+    critic = graph_of({"read": asking(ScriptedChat(), "2/2")}, name="critic")
+    root = RunnableParallel(a=writer, b=critic) if together else writer | critic
+
+    root.invoke({"answers": []}, {"callbacks": [handler]})
+
+    assert {(call.attribution.agent_id, call.attribution.node_path) for call in ledger.calls()} == {
+        ("writer", "write"), ("critic", "read"),
+    }  # fmt: skip
+
+
+def test_a_router_at_the_entry_is_its_graphs(handler: FinOpsHandler, ledger: Ledger) -> None:
+    """It runs before any node, and has a name of its own."""
+    model = ScriptedChat()
+
+    def route(_: State) -> str:
+        model.invoke("2/2")
+        return "draft"
+
+    builder = StateGraph(State)
+    builder.add_node("draft", asking(model, "1/1"))
+    builder.add_conditional_edges(START, route, ["draft"])
+    builder.compile(name="desk").invoke({"answers": []}, {"callbacks": [handler]})
+
+    assert [call.attribution.agent_id for call in ledger.calls()] == ["desk", "desk"]
+
+
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_half_a_character_in_a_name_loses_no_call(
+    where: str, ledger: Ledger, sql_ledger: Ledger, prices: PriceBook
+) -> None:
+    """JSON can bring a lone surrogate, which no file can hold: it becomes a question mark."""
+    kept = ledger if where == "memory" else sql_ledger
+    handler = FinOpsHandler(ledger=kept, prices=prices)
+
+    ScriptedChat().invoke("7/3", {"callbacks": [handler], "metadata": {"user_id": "é\ud800", "tags": {"a": "\ud800"}}})
+
+    assert (who(kept).user_id, who(kept).tags) == ("é?", {"a": "?"})
+    assert handler.faults == 0
 
 
 def test_an_agent_id_counts_for_all_that_the_run_calls(handler: FinOpsHandler, ledger: Ledger) -> None:

@@ -1,16 +1,19 @@
 """Pauses and resumes: one logical run, an invocation each, and every call that was made."""
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from graphs import State, asking, recorded
+from graphs import State, asking, graph_of, recorded
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from scripted_models import ScriptedChat
 
 from langchain_finops import FinOpsHandler, Ledger, PriceBook
+from langchain_finops.records import Attribution, RunRecord
 
 PAUSE: Any = {"configurable": {"thread_id": "th-1"}}
 
@@ -110,6 +113,76 @@ def test_a_run_that_goes_from_worker_to_worker_is_one(ledger: Ledger, prices: Pr
     assert [run.status for run in ledger.runs(history=True)] == ["interrupted", "interrupted", "completed"]
     # approve; approve and confirm; confirm.
     assert [run.steps for run in ledger.runs(history=True)] == [1, 3, 4]
+
+
+@pytest.mark.parametrize("same_handler", [True, False])
+def test_what_else_is_done_for_a_thread_does_not_hide_its_pause(
+    same_handler: bool, ledger: Ledger, prices: PriceBook
+) -> None:
+    """While a person thinks, the server names the conversation: a call, and another graph, of the same thread."""
+    first = FinOpsHandler(ledger=ledger, prices=prices)
+    second = first if same_handler else FinOpsHandler(ledger=ledger, prices=prices)
+    graph = pausing(ScriptedChat(), checkpointer=InMemorySaver())
+
+    graph.invoke({"answers": []}, {"callbacks": [first], **PAUSE})
+    elsewhere: Any = {"callbacks": [first], "metadata": {"thread_id": "th-1"}}
+    ScriptedChat().invoke("1/1", elsewhere)
+    graph_of({"title": asking(ScriptedChat(), "1/1")}, name="titles").invoke({"answers": []}, elsewhere)
+    graph.invoke(Command(resume="yes"), {"callbacks": [second], **PAUSE})
+
+    assert Counter((run.name, run.status) for run in ledger.runs()) == {
+        ("LangGraph", "completed"): 1,
+        ("ScriptedChat", "completed"): 1,
+        ("titles", "completed"): 1,
+    }
+
+
+@pytest.mark.parametrize("paused_days_ago", [0, 2, 90])
+def test_a_resume_reads_no_long_history(paused_days_ago: int, ledger: Ledger, prices: PriceBook) -> None:
+    """A thread of hundreds of runs is not read run by run while the user waits, but an old pause is still found."""
+    now = datetime.now(UTC)
+
+    def run(number: int, status: Any, age: timedelta) -> RunRecord:
+        return RunRecord(
+            run_id=f"r{number}", invocation_id=f"r{number}", attribution=Attribution(thread_id="th-1"),
+            name="LangGraph", status=status, started_at=now - age, ended_at=now - age, steps=1,
+        )  # fmt: skip
+
+    ledger.write(*(run(number, "completed", timedelta(days=100 + number)) for number in range(300)))
+    ledger.write(run(300, "interrupted", timedelta(days=paused_days_ago)))
+    read: list[RunRecord] = []
+    runs = ledger.runs
+
+    def counted(**filters: Any) -> Any:
+        for each in runs(**filters):
+            read.append(each)
+            yield each
+
+    ledger.runs = counted  # type: ignore[method-assign,assignment]
+    handler = FinOpsHandler(ledger=ledger, prices=prices)
+    RunnableLambda(lambda _: None, name="LangGraph").invoke(
+        Command(resume="yes"), {"callbacks": [handler], "metadata": {"thread_id": "th-1"}}
+    )
+
+    assert [each.run_id for each in runs() if each.status == "interrupted"] == []
+    assert len(read) == (1 if paused_days_ago < 30 else 301)
+
+
+def test_a_root_that_answers_its_own_graph_is_completed(handler: FinOpsHandler, ledger: Ledger) -> None:
+    """It asked, somebody answered, the graph ended: nothing is left to wait for."""
+    graph = pausing(ScriptedChat(), checkpointer=InMemorySaver())
+
+    def root(resumed: bool, config: RunnableConfig) -> None:
+        inner: Any = {**config, **PAUSE}
+        graph.invoke({"answers": []}, inner)
+        RunnableLambda(lambda _: None, name="unrelated").invoke(None)
+        if resumed:
+            graph.invoke(Command(resume="yes"), inner)
+
+    for resumed in (True, False):
+        RunnableLambda(root, name="root").invoke(resumed, {"callbacks": [handler]})
+
+    assert sorted(run.status for run in ledger.runs()) == ["completed", "interrupted"]
 
 
 def test_a_new_input_after_a_pause_is_a_new_run(handler: FinOpsHandler, ledger: Ledger) -> None:

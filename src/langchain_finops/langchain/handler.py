@@ -102,7 +102,8 @@ class FinOpsHandler(GraphCallbackHandler):
         )
         self._faults = Faults()
         book = PriceBook.default() if prices is None else prices
-        self._recorder = Recorder(Meter(ledger=open_ledger(ledger), prices=book, faults=self._faults), self._defaults)
+        meter = Meter(ledger=open_ledger(ledger), prices=book, faults=self._faults)
+        self._recorder = Recorder(meter, self._defaults, judges=success is not None)
         self._success = success
 
     # --- what users call -----------------------------------------------------------------------------------------
@@ -143,8 +144,9 @@ class FinOpsHandler(GraphCallbackHandler):
         Raises BadArguments for an unknown dimension or several at once.
         """
         recorder = self._recorder
-        with section:
-            live = [(run.sums(), run.before) for run in recorder.tracker.open_runs()]
+        with section, recorder.sums.lock:
+            runs = recorder.tracker.open_runs()
+            live = [(cells, run.before) for run in runs if (cells := run.sums()) is not None]
             return recorder.sums.summary((by,) if isinstance(by, str) else tuple(by), live)
 
     def log_outcome(

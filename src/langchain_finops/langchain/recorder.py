@@ -15,7 +15,8 @@ from langchain_core.outputs import LLMResult
 from langchain_finops.langchain import extract, failures
 from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
 from langchain_finops.langchain.leaving import when_left
-from langchain_finops.langchain.runs import Batch, Node, OpenTool, Paused, Run, RunCall, Span
+from langchain_finops.langchain.resuming import resumes, unfinished
+from langchain_finops.langchain.runs import Batch, Node, OpenTool, Run, RunCall, Span
 from langchain_finops.langchain.settling import (
     NotStarted,
     broken,
@@ -24,14 +25,14 @@ from langchain_finops.langchain.settling import (
     missing,
     model_name,
     numbered,
-    resumes,
+    run_record,
     streamed,
     tool_charge,
 )
 from langchain_finops.langchain.sums import Sums, who_of
 from langchain_finops.langchain.tracker import Tracker, is_node_start, namespace_of, retry_attempt
 from langchain_finops.meter import Answer, Meter
-from langchain_finops.records import Attribution, CallRecord, RunRecord, RunStatus
+from langchain_finops.records import Attribution, CallRecord, RunStatus
 from langchain_finops.sections import section
 
 __all__ = ["Event", "Recorder"]
@@ -51,8 +52,9 @@ Event = tuple[UUID, UUID | None, Mapping[str, Any], list[str] | None]
 class Recorder:
     """Turns events into records. Safe between threads; every method may raise, and the hooks see to that."""
 
-    def __init__(self, meter: Meter, defaults: Attribution) -> None:
+    def __init__(self, meter: Meter, defaults: Attribution, *, judges: bool = False) -> None:
         self.meter = meter
+        self._judges = judges
         self.tracker = Tracker(defaults)
         self.sums = Sums()
         self.feedback = Feedback()
@@ -74,8 +76,10 @@ class Recorder:
         """Open a call, as a run of its own where it belongs to none."""
         run_id, parent_run_id, metadata, tags = event
         twin = self._calls.get(run_id.int)
-        if twin is not None and twin.prompt is prompt:
-            return  # The handler is on the model and on the config: one call, told twice.
+        while twin is not None:
+            if twin.prompt is prompt:
+                return  # The handler is on the model and on the config: one call, told twice.
+            twin = twin.twin
         tracker = self.tracker
         span = tracker.place(parent_run_id, metadata)
         bare = span is None
@@ -91,7 +95,7 @@ class Recorder:
             partial(extract.request_of, prompt, params, metadata),
         )
         call.run, call.key, call.node, call.who = run, run_id, node, who
-        call.prompt, call.twin, call.event_bytes = prompt, twin, 0
+        call.prompt, call.twin, call.event_bytes = prompt, None, 0
         call.batch = self._batch(params) if isinstance(prompt, str) and details.get("batch_size", 1) > 1 else None
         # A completion model's start is told in a task of its own, which ends before the call does.
         call.unwatch = self._watch(call) if bare and not isinstance(prompt, str) else None
@@ -101,7 +105,11 @@ class Recorder:
         run.open_calls.add(call)
         if node is not None:
             node.open += 1
-        self._calls[run_id.int] = call
+        last = self._calls.setdefault(run_id.int, call)
+        if last is not call:
+            while last.twin is not None:
+                last = last.twin
+            last.twin = call
         if run.trace is not None:
             run.trace.started(run_id)
 
@@ -158,11 +166,23 @@ class Recorder:
         return batch
 
     def _take(self, run_id: UUID) -> RunCall | None:
-        """The open call of this id, which from now on is nobody else's to settle."""
+        """The open call of this id, the oldest of several, which from now on is nobody else's to settle."""
         call = self._calls.pop(run_id.int, None)
         if call is not None and call.twin is not None:
             self._calls[run_id.int] = call.twin
         return call
+
+    def _take_this(self, call: RunCall) -> bool:
+        """The same for one of them; False if somebody has settled it."""
+        before = self._calls.get(call.key.int)
+        if before is call:
+            return self._take(call.key) is call
+        while before is not None and before.twin is not call:
+            before = before.twin
+        if before is None:
+            return False
+        before.twin = call.twin
+        return True
 
     def _settle(
         self, call: RunCall, answer: Answer, status: RunStatus, reason: str | None = None, *, told: bool = True
@@ -186,7 +206,7 @@ class Recorder:
             answer.timed_elsewhere, batch.timed = batch.timed, True
         record = self.meter.close(call, answer)
         if not run.add_call(call.who, record):
-            self.sums.add_call(call.who, record, run.cells)
+            self.sums.add_call(call.who, record, run.folded)
         return record
 
     def _let_go(self, call: RunCall) -> None:
@@ -213,7 +233,7 @@ class Recorder:
 
     def _abandon(self, call: RunCall, error: BaseException | None) -> None:
         """Settle a call whose end nobody will report, and keep a place for an answer that comes all the same."""
-        if self._calls.get(call.key.int) is not call or self._take(call.key) is not call:
+        if not self._take_this(call):
             return
         self._settle(call, missing(error), "cancelled", "CancelledError", told=False)
         # Only numbers: of a run that has ended nothing else is kept.
@@ -263,15 +283,19 @@ class Recorder:
         span = tracker.place(parent_run_id, metadata)
         if span is None:
             span = self._open_root(event, name or "chain", inputs)
+            if self._judges:
+                span.run.own_task = span.run.run_id
         namespace = namespace_of(metadata)
         if namespace is not None and is_node_start(span, name, namespace, metadata):
             self._start_node(run_id, span, namespace)
             return
-        if namespace is None and name is not None:
-            span.run.outer_name = name
         attempt = retry_attempt(tags)
-        if attempt is not None:
-            span = Span(span.run, span.node, span.owner, attempt)
+        if span.node is None and namespace is None and name is not None:
+            if resumes(inputs):
+                span.run.paused.discard(name)
+            span = Span(span.run, None, span.owner, attempt or span.attempt, name)
+        elif attempt is not None:
+            span = Span(span.run, span.node, span.owner, attempt, span.graph)
         tracker.open_span(run_id, span)
 
     def start_retriever(self, event: Event, name: str | None) -> None:
@@ -292,7 +316,7 @@ class Recorder:
                 self._settle_open(run, node, error)
             self.tracker.close_node(node, failed=error is not None)
             if error is not None and "|" not in node.namespace and failures.is_pause(error):
-                run.paused = True
+                run.paused.add(node.graph)
         if run.root != run_id:
             return None
         if error is not None:
@@ -306,7 +330,7 @@ class Recorder:
         """A graph stopped at a breakpoint, which no node reports."""
         span = self.tracker.span(run_id)
         if span is not None and span.node is None:
-            span.run.paused = True
+            span.run.paused.add(span.graph)
 
     def end_run(
         self,
@@ -322,20 +346,12 @@ class Recorder:
         if not self.tracker.close_run(run):
             return
         attribution = self.tracker.of_run(run)
-        record = RunRecord(
-            run_id=run.run_id,
-            invocation_id=run.invocation_id,
-            attribution=attribution,
-            name=run.name,
-            status=status,
-            stop_reason=reason,
-            started_at=run.started_at,
-            ended_at=datetime.now(UTC),
-            steps=run.steps,
-            revision=run.revision,
-        )
-        self.meter.write(record)
-        self.sums.fold((run.close_sums(), run.before))
+        try:
+            self.meter.write(run_record(run, attribution, status, reason))
+        finally:
+            with self.sums.lock:  # Without it a summary could count the run twice, or not at all.
+                self.sums.fold((run.close_sums(), run.before))
+                self.tracker.forget_run(run)
         self.tracker.remember(run, status)
         if run.trace is not None:
             run.trace.settled(run.root, marks_of_run(run, attribution, status), ended=told, root=True)
@@ -346,7 +362,7 @@ class Recorder:
         span = self.tracker.open_run(run_id, name, metadata)
         run = span.run
         if run.thread_id is not None and resumes(inputs):
-            paused = self._unfinished(run, run.thread_id)
+            paused = unfinished(self.tracker, self.meter.ledger, run, run.thread_id)
             if paused is not None:
                 run.resume(paused)
         tracer = find_tracer()
@@ -355,25 +371,11 @@ class Recorder:
             run.trace.started(run_id)
         return span
 
-    def _unfinished(self, run: Run, thread_id: str) -> Paused | None:
-        """The thread's unfinished run. What this handler knows may be old: another worker may have gone on with it."""
-        known = self.tracker.unfinished(thread_id)
-        runs = {each.run_id: each for each in self.meter.ledger.runs(thread_id=thread_id)}
-        if known is not None and (known.run_id not in runs or known.revision > runs[known.run_id].revision):
-            return known  # Its record is on its way, or in the spill file.
-        last = next(reversed(runs.values()), None)
-        if last is None or last.status == "completed":
-            return None
-        if known is not None and known.run_id == last.run_id:
-            return Paused(last.run_id, last.steps, last.revision, known.cells)
-        # Graphs may share a thread; a run of another one is none of this one's.
-        return Paused(last.run_id, last.steps, last.revision) if last.name == run.name else None
-
     def _start_node(self, run_id: UUID, span: Span, namespace: str) -> None:
         run = span.run
+        node = self.tracker.open_node(run_id, span, namespace)
         if run.graph_name is None:
-            run.graph_name = run.outer_name
-        self.tracker.open_node(run_id, span, namespace)
+            run.graph_name = node.graph
         if run.steps > STEPS_UNWATCHED and not self._warned:
             self._warned = True
             log.warning("run %s passed %d steps, and no limit is set for it", run.run_id, STEPS_UNWATCHED)
@@ -426,7 +428,7 @@ class Recorder:
         if error is None or not failures.is_pause(error):
             charge = self.meter.charge(tool_charge(tool, error))
             if not run.add_charge(tool.who, charge):
-                self.sums.add_charge(tool.who, charge, run.cells)
+                self.sums.add_charge(tool.who, charge, run.folded)
         if run.root == run_id:
             status: tuple[RunStatus, str | None] = ("completed", None)
             self.end_run(run, *(status if error is None else failures.run_status(error)))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from langchain_finops.langchain.attribution import Said, node_path
 from langchain_finops.langchain.langsmith import Trace
-from langchain_finops.langchain.sums import Cell, Cells, Who, cell_of_call, cell_of_charge
+from langchain_finops.langchain.sums import Cell, Cells, FoldedRun, Who, cell_of_call, cell_of_charge
 from langchain_finops.ledger.totals import Totals
 from langchain_finops.meter import OpenCall
 from langchain_finops.records import Attribution, CallRecord, ChargeRecord
@@ -51,7 +51,7 @@ class RunCall(OpenCall):
     event_bytes: int
     """Text that came as content-block events; a model may stream the same as tokens."""
     twin: "RunCall | None"
-    """Another open call that was given the same id."""
+    """The next open call that was given the same id. Which of them an end is of, nobody can tell: the oldest's."""
     unwatch: Callable[[], None] | None
     """Stops waiting for the task of a bare call, whose cancellation LangChain reports to nobody."""
 
@@ -90,13 +90,15 @@ class OpenTool:
 class Node:
     """One execution of a node, and the attribution its calls have had so far."""
 
-    __slots__ = ("attempt", "namespace", "open", "path", "run", "running", "step", "told")
+    __slots__ = ("attempt", "graph", "namespace", "open", "path", "run", "running", "step", "told")
 
-    def __init__(self, run: "Run", namespace: str, step: int | None) -> None:
+    def __init__(self, run: "Run", namespace: str, step: int | None, graph: str | None) -> None:
         self.run = run
         self.namespace = namespace
         self.path = node_path(namespace)
         self.step = step
+        self.graph = graph
+        """Name of the outermost graph it is in."""
         self.attempt = 0
         """How often it was started: RetryPolicy runs a node again under the same namespace."""
         self.running = 0
@@ -109,15 +111,19 @@ class Node:
 class Span:
     """Where the children of an open runnable belong: their run, node and attempt."""
 
-    __slots__ = ("attempt", "node", "owner", "run")
+    __slots__ = ("attempt", "graph", "node", "owner", "run")
 
-    def __init__(self, run: "Run", node: Node | None, owner: int, attempt: int | None = None) -> None:
+    def __init__(
+        self, run: "Run", node: Node | None, owner: int, attempt: int | None = None, graph: str | None = None
+    ) -> None:
         self.run = run
         self.node = node
         self.owner = owner
         """The runnable whose end is the end of the span."""
         self.attempt = attempt
         """Which try of `with_retry`; None where there is none."""
+        self.graph = graph if node is None else node.graph
+        """Name of the runnable, which is a graph if a node begins in it; in a node, of that node's graph."""
 
 
 class Run:
@@ -127,6 +133,7 @@ class Run:
         "before",
         "cells",
         "closed",
+        "ended",
         "ended_nodes",
         "failed_nodes",
         "graph_name",
@@ -137,7 +144,7 @@ class Run:
         "nodes",
         "open_calls",
         "open_tools",
-        "outer_name",
+        "own_task",
         "paused",
         "revision",
         "root",
@@ -157,15 +164,19 @@ class Run:
         self.name = name
         self.metadata = metadata
         self.thread_id = thread_of(metadata)
-        self.outer_name = name
-        """Name of the latest runnable that began outside all nodes: the graph's, once a node begins."""
         self.graph_name: str | None = None
+        """Of the first graph that began in it."""
+        self.own_task: str | None = None
+        """The task it is where nobody names one, so that its outcome finds its costs."""
         self.started_at = datetime.now(UTC)
         self.steps = 0
         self.revision = 0
         self.before: frozenset[Cell] = frozenset()
-        self.paused = False
+        self.paused: set[str | None] = set()
+        """Names of the graphs in it that wait for somebody."""
         self.cells: Cells = {}
+        self.ended = False
+        """Whether somebody has taken it on to end it."""
         self.closed = False
         """Whether the cells have been folded into the handler's sums."""
         self.unsummed: list[tuple[Who, CallRecord]] = []
@@ -228,9 +239,9 @@ class Run:
         return self.cells
 
     def _sum_up(self) -> None:
-        for who, call in self.unsummed:
+        unsummed, self.unsummed = self.unsummed, []
+        for who, call in unsummed:
             self._totals(cell_of_call(who, call)).add_call(call)
-        self.unsummed.clear()
 
     def _totals(self, cell: Cell) -> Totals:
         totals = self.cells.get(cell)
@@ -238,9 +249,16 @@ class Run:
             totals = self.cells[cell] = Totals()
         return totals
 
-    def sums(self) -> Cells:
-        """A copy of the cells that other threads do not change."""
+    @property
+    def folded(self) -> FoldedRun:
+        """What the handler's sums have of it, once it is closed."""
+        return self.cells, self.before
+
+    def sums(self) -> Cells | None:
+        """A copy of the cells that other threads do not change; None once they are closed."""
         with self.lock:
+            if self.closed:
+                return None
             self._sum_up()
             copies: Cells = {}
             for cell, totals in self.cells.items():

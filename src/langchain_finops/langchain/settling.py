@@ -7,14 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.outputs import LLMResult
-from langgraph.types import Command
 
 from langchain_finops.langchain import extract, failures
 from langchain_finops.langchain.langsmith import marks
 from langchain_finops.langchain.runs import OpenTool, Run, RunCall
 from langchain_finops.ledger.totals import Totals
 from langchain_finops.meter import Answer
-from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, CostStatus, RunStatus
+from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, CostStatus, RunRecord, RunStatus
 
 __all__ = [
     "NotStarted",
@@ -24,7 +23,7 @@ __all__ = [
     "missing",
     "model_name",
     "numbered",
-    "resumes",
+    "run_record",
     "streamed",
     "tool_charge",
 ]
@@ -38,11 +37,6 @@ class NotStarted(Exception):
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
         super().__init__()
-
-
-def resumes(inputs: object) -> bool:
-    """Whether a root's input goes on with what its thread has left unfinished."""
-    return inputs is None or (isinstance(inputs, Command) and inputs.resume is not None)
 
 
 def numbered(run_id: UUID, number: int) -> str:
@@ -103,6 +97,22 @@ def model_name(serialized: Mapping[str, Any] | None, metadata: Mapping[str, Any]
     return (serialized or {}).get("name") or metadata.get("ls_model_name") or "model"
 
 
+def run_record(run: Run, attribution: Attribution, status: RunStatus, reason: str | None) -> RunRecord:
+    """A run that ends now."""
+    return RunRecord(
+        run_id=run.run_id,
+        invocation_id=run.invocation_id,
+        attribution=attribution,
+        name=run.name,
+        status=status,
+        stop_reason=reason,
+        started_at=run.started_at,
+        ended_at=datetime.now(UTC),
+        steps=run.steps,
+        revision=run.revision,
+    )
+
+
 def marks_of_call(record: CallRecord) -> dict[str, str | None]:
     """What a call's trace carries."""
     status = "completed" if record.error is None else "failed"
@@ -112,7 +122,7 @@ def marks_of_call(record: CallRecord) -> dict[str, str | None]:
 def marks_of_run(run: Run, attribution: Attribution, status: RunStatus) -> dict[str, str | None]:
     """A run's own marks: its cost is a lower bound, and called unpriced, where a call's is unknown."""
     total = Totals()
-    for each in run.cells.values():
+    for each in list(run.cells.values()):  # Late calls may bring new ones meanwhile.
         total.merge(each)
     unknown = total.unpriced + total.charges_unpriced
     known = total.calls + total.charges - unknown

@@ -20,6 +20,7 @@ __all__ = [
     "OTHER",
     "Cell",
     "Cells",
+    "FoldedRun",
     "RunSums",
     "Sums",
     "cell_of_call",
@@ -42,6 +43,8 @@ Cell = tuple[Who, str | None, str | None, str | None, int]
 Cells = dict[Cell, Totals]
 RunSums = tuple[Mapping[Cell, Totals], Collection[Cell]]
 """The sums of a run's latest invocation, and the cells that its earlier ones were summed in."""
+FoldedRun = tuple[Cells, Collection[Cell]]
+"""The same of a run that has been folded; the cells it gets late are added to it."""
 
 
 def who_of(attribution: Attribution) -> Who:
@@ -93,7 +96,8 @@ class Sums:
     """Totals by each dimension, over all runs that have ended. Safe between threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """Held as well by who ends a run or looks at open ones: none may be counted twice meanwhile, or not at all."""
         self._total = Group(key=(), totals=Totals())
         self._by: dict[str, dict[str | None, Group]] = {dimension: {} for dimension in DIMENSIONS_KEPT}
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
@@ -103,16 +107,17 @@ class Sums:
         cells, before = run
         if not cells:
             return
-        with self._lock:
+        with self.lock:
             touched = {task: [self._total] for task in _tasks_of(cells)}
             self._total.totals.merge(_merged(cells.values()))
             self._total.runs += not before
             for dimension, groups in self._by.items():
-                counted = {_value(dimension, cell) for cell in before}
+                counted = {id(_group(groups, _value(dimension, cell))) for cell in before}
                 for value, part in _split(dimension, cells).items():
                     group = _group(groups, value)
                     group.totals.merge(_merged(part.values()))
-                    group.runs += value not in counted
+                    group.runs += id(group) not in counted
+                    counted.add(id(group))  # Several values may be summed as one.
                     for task in _tasks_of(part):
                         touched[task].append(group)
             for task, task_groups in touched.items():
@@ -121,7 +126,7 @@ class Sums:
     def amend(self, who: Who, old: CallRecord, new: CallRecord) -> None:
         """Replace a call that was summed by the version that supersedes it."""
         before, after = cell_of_call(who, old), cell_of_call(who, new)
-        with self._lock:
+        with self.lock:
             self._total.totals.add_call(old, -1)
             self._total.totals.add_call(new)
             for dimension, groups in self._by.items():
@@ -130,23 +135,31 @@ class Sums:
                 group.totals.add_call(new)
                 if _value(dimension, before) != _value(dimension, after) and group.totals.calls == 1:
                     group.runs += 1  # The answer names a model that the estimate did not know of.
+                if new.attribution.task_id is not None:
+                    self._touch(new.attribution.task_id, [group])
 
-    def add_call(self, who: Who, call: CallRecord, before: Collection[Cell]) -> None:
-        """Add a call that was settled while its run was being folded; `before` is what the run has folded."""
+    def add_call(self, who: Who, call: CallRecord, run: FoldedRun) -> None:
+        """Add a call that was settled when its run had been folded already."""
         totals = Totals()
         totals.add_call(call)
-        self.fold(({cell_of_call(who, call): totals}, before))
+        self._add_late(cell_of_call(who, call), totals, run)
 
-    def add_charge(self, who: Who, charge: ChargeRecord, before: Collection[Cell] | None) -> None:
+    def add_charge(self, who: Who, charge: ChargeRecord, run: FoldedRun | None) -> None:
         """The same for a charge; None: it belongs to no run, and so counts none."""
         totals = Totals()
         totals.add_charge(charge)
-        cells = {cell_of_charge(who, charge): totals}
-        self.fold((cells, cells if before is None else before))
+        cell = cell_of_charge(who, charge)
+        self._add_late(cell, totals, ({}, [cell]) if run is None else run)
+
+    def _add_late(self, cell: Cell, totals: Totals, run: FoldedRun) -> None:
+        cells, before = run
+        with self.lock:
+            self.fold(({cell: totals}, {*cells, *before}))
+            cells.setdefault(cell, totals)  # Without it the next late one would count the run again.
 
     def judge(self, outcome: Outcome) -> None:
         """Count a task's current outcome in all groups the task has costs in, instead of its former one."""
-        with self._lock:
+        with self.lock:
             task = self._task(outcome.task_id)
             task.count_in(task.groups, -1)
             task.judged = 0 if outcome.success is None else 1
@@ -161,22 +174,26 @@ class Sums:
                 f"a handler keeps no sums by {', '.join(by)}: choose one of {', '.join(DIMENSIONS_KEPT)}, "
                 f"or ask the ledger, which counts everything in it: handler.ledger.totals({list(by)!r})"
             )
-        with self._lock:
+        with self.lock:
             kept: dict[str | None, Group] = {None: self._total} if not by else self._by[by[0]]
             groups = {value: _copied(group) for value, group in kept.items()}
+            tasks: set[tuple[int, str]] = set()
             for cells, before in live:
                 parts = {None: cells} if not by else _split(by[0], cells)
-                counted = {_value(by[0], cell) if by else None for cell in before}
+                counted = {id(_group(groups, _value(by[0], cell) if by else None)) for cell in before}
                 for value, part in parts.items():
-                    group = _group(groups, value, key=() if not by else None)
+                    group = _group(groups, value)
                     group.totals.merge(_merged(part.values()))
-                    group.runs += value not in counted
-                    self._count_tasks(group, kept.get(value), part)
+                    group.runs += id(group) not in counted
+                    counted.add(id(group))
+                    new = {task for task in _tasks_of(part) if (id(group), task) not in tasks}
+                    tasks |= {(id(group), task) for task in new}
+                    self._count_tasks(group, kept.get(_key(kept, value)), new)
         shown = (group for group in groups.values() if group.totals.calls or group.totals.charges)
         return Summary(by=by, groups=sorted(shown, key=_dearest))
 
-    def _count_tasks(self, group: Group, counted: Group | None, cells: Mapping[Cell, Totals]) -> None:
-        for name in _tasks_of(cells):
+    def _count_tasks(self, group: Group, counted: Group | None, names: Iterable[str]) -> None:
+        for name in names:
             task = self._tasks.get(name)
             if task is None or not any(each is counted for each in task.groups):
                 group.tasks += 1
@@ -203,12 +220,16 @@ class Sums:
         task.groups += tuple(new)
 
 
-def _group(groups: dict[str | None, Group], value: str | None, key: tuple[str | None, ...] | None = None) -> Group:
-    group = groups.get(value)
+def _key(groups: Mapping[str | None, Group], value: str | None) -> str | None:
+    """The key that a value is summed under."""
+    return OTHER if value not in groups and len(groups) >= KEYS_KEPT else value
+
+
+def _group(groups: dict[str | None, Group], value: str | None) -> Group:
+    key = _key(groups, value)
+    group = groups.get(key)
     if group is None:
-        if len(groups) >= KEYS_KEPT and value != OTHER:
-            return _group(groups, OTHER)
-        group = groups[value] = Group(key=(value,) if key is None else key, totals=Totals())
+        group = groups[key] = Group(key=(key,), totals=Totals())
     return group
 
 

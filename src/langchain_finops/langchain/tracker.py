@@ -41,8 +41,8 @@ class Tracker:
         self._lock = threading.RLock()
         self._ids: dict[int, int] = {}
         self._older_ids: dict[int, int] = {}
-        self._paused: OrderedDict[str, Paused] = OrderedDict()
-        self._runs: dict[int, Run] = {}
+        self._paused: OrderedDict[tuple[str, str], Paused] = OrderedDict()
+        self._runs: dict[str, Run] = {}
 
     # --- ids and spans -----------------------------------------------------------------------------------------------
 
@@ -94,22 +94,23 @@ class Tracker:
 
     def open_node(self, run_id: UUID, outer: Span, namespace: str) -> Node:
         """Begin an execution of a node, or the next attempt at one."""
-        node = self._node(outer.run, namespace)
+        node = self._node(outer, namespace)
         node.attempt += 1
         node.running += 1
         node.told = None  # Without it the next attempt's calls would be told of as the first one's.
         self.open_span(run_id, Span(outer.run, node, run_id.int))
         return node
 
-    def _node(self, run: Run, namespace: str) -> Node:
+    def _node(self, outer: Span, namespace: str) -> Node:
         """The execution of a node, which begins with the first event of its namespace."""
+        run = outer.run
         node = self._nodes.get(namespace)
         if node is not None and node.run is run:
             return node
         with run.lock:
             counts = not namespace.rpartition("|")[2].startswith(START)
             run.steps += counts
-            node = self._nodes[namespace] = Node(run, namespace, run.steps if counts else None)
+            node = self._nodes[namespace] = Node(run, namespace, run.steps if counts else None, outer.graph)
             run.nodes.add(namespace)
         return node
 
@@ -132,7 +133,7 @@ class Tracker:
         run, node = span.run, span.node
         namespace = namespace_of(metadata)
         if namespace is not None and (node is None or node.namespace != namespace):
-            node = self._node(run, namespace)
+            node = self._node(span, namespace)
         place: Node | Run = run if node is None else node
         said_of = said(metadata)
         tries = retry_attempt(tags) or span.attempt
@@ -142,7 +143,8 @@ class Tracker:
         found = attribution(
             said_of,
             self._defaults,
-            graph_name=run.graph_name,
+            graph_name=run.graph_name if node is None else node.graph,
+            own_task=run.own_task,
             path=None if node is None else node.path,
             step=None if node is None else node.step,
             attempt=tries or (1 if node is None else max(1, node.attempt)),
@@ -161,8 +163,8 @@ class Tracker:
     def open_run(self, run_id: UUID, name: str, metadata: Mapping[str, Any]) -> Span:
         """Begin a run."""
         run = Run(run_id, self.name_of(run_id), name, metadata)
-        self._runs[run_id.int] = run
-        return self.open_span(run_id, Span(run, None, run_id.int))
+        self._runs[run.invocation_id] = run
+        return self.open_span(run_id, Span(run, None, run_id.int, graph=name))
 
     def open_runs(self) -> list[Run]:
         """Runs that have not ended."""
@@ -170,38 +172,47 @@ class Tracker:
 
     def run_of(self, call: CallRecord) -> Run | None:
         """The open run that a call was made in; None if it has ended."""
-        return next((run for run in self.open_runs() if run.invocation_id == call.invocation_id), None)
+        return self._runs.get(call.invocation_id)
 
     def of_run(self, run: Run) -> Attribution:
         """Whom a run belongs to: what its root was told."""
-        return attribution(said(run.metadata), self._defaults, graph_name=run.graph_name)
+        return attribution(said(run.metadata), self._defaults, graph_name=run.graph_name, own_task=run.own_task)
 
     def close_run(self, run: Run) -> bool:
-        """Forget a run and all that was open in it; False if it was closed before."""
-        if self._runs.get(run.root.int) is not run or self._runs.pop(run.root.int, None) is None:
-            return False
+        """Forget all that was open in a run; False if it was closed before."""
+        with run.lock:
+            if run.ended:
+                return False
+            run.ended = True
         for key in list(run.spans):
-            self._spans.pop(key, None)
+            span = self._spans.get(key)
+            if span is not None and span.run is run:  # Two runs at once may have been given one id.
+                self._spans.pop(key, None)
         for namespace in list(run.nodes):
             self._nodes.pop(namespace, None)
         return True
+
+    def forget_run(self, run: Run) -> None:
+        """Forget a run that is in the sums."""
+        self._runs.pop(run.invocation_id, None)
 
     def remember(self, run: Run, status: RunStatus) -> None:
         """Keep what a later invocation of the same thread needs to go on, if this one did not complete."""
         if run.thread_id is None:
             return
+        key = run.thread_id, run.name  # Other graphs, and calls, of the same thread leave it as it is.
         with self._lock:
-            self._paused.pop(run.thread_id, None)
+            self._paused.pop(key, None)
             if status != "completed":
                 cells = run.before | run.cells.keys()
-                self._paused[run.thread_id] = Paused(run.run_id, run.steps, run.revision, cells)
+                self._paused[key] = Paused(run.run_id, run.steps, run.revision, cells)
                 if len(self._paused) > PAUSED_KEPT:
                     self._paused.popitem(last=False)
 
-    def unfinished(self, thread_id: str) -> Paused | None:
+    def unfinished(self, thread_id: str, name: str) -> Paused | None:
         """What this handler knows of a thread's run that did not complete; known once, to whoever resumes it."""
         with self._lock:
-            return self._paused.pop(thread_id, None)
+            return self._paused.pop((thread_id, name), None)
 
 
 def namespace_of(metadata: Mapping[str, Any]) -> str | None:
