@@ -218,16 +218,53 @@ def test_a_migration_that_fails_changes_nothing(path: Path, opened, monkeypatch:
 
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to be taken for one" * 20, None])
 def test_a_file_of_something_else_is_refused(path: Path, content: bytes | None):
-    """Neither read as a ledger nor written to."""
+    """Neither read as a ledger nor changed, not even to another journal mode."""
     if content is None:
         with sqlite3.connect(path) as connection:
             connection.execute("CREATE TABLE bookmarks (url TEXT)")
         connection.close()
     else:
         path.write_bytes(content)
+    before = path.read_bytes()
 
-    with pytest.raises(LedgerError, match=r"ledger\.db"):
+    with pytest.raises(LedgerError, match=r"ledger\.db") as raised:
         open_ledger(path)
+
+    assert path.read_bytes() == before
+    assert "\n" not in str(raised.value)
+
+
+def test_who_opens_a_ledger_to_read_needs_no_lock(path: Path, opened):
+    """Another process may be in the midst of a long write."""
+    opened(path).write(a_call())
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    assert [call.call_id for call in opened(path).calls()] == ["c1"]
+    other.close()
+
+
+def test_a_ledger_that_stays_locked_is_named(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
+    """With what to do about it."""
+    monkeypatch.setattr("langchain_finops.ledger.store.OPEN_TIMEOUT_S", 0.01)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+
+    with pytest.raises(LedgerError, match=r"ledger\.db is locked by another process: try again when it is done"):
+        open_ledger(path)
+    other.close()
+
+
+def test_a_damaged_file_is_told_in_one_line(path: Path, opened):
+    """What SQLite says, not the statement that met it."""
+    ledger = opened(path)
+    ledger.write(*(a_call(f"{number}", run_id=f"{number}") for number in range(300)))
+    ledger.close()
+    content = path.read_bytes()
+    path.write_bytes(content[: 4096 * 8] + b"\xaa" * (len(content) - 4096 * 8))
+
+    with pytest.raises(LedgerError, match=r"ledger\.db: database disk image is malformed$"):
+        opened(path).totals()
 
 
 def test_a_closed_ledger_says_so(path: Path, opened):

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from langchain_finops.errors import LedgerError, LedgerTooNew
 from langchain_finops.ledger import schema
 
-__all__ = ["STEPS", "migrate", "newest_version", "version_of"]
+__all__ = ["STEPS", "is_newest", "migrate", "newest_version", "version_of"]
 
 Step = Callable[[Connection], None]
 
@@ -36,16 +36,24 @@ def version_of(connection: Connection) -> int:
     return int(found)
 
 
-def migrate(connection: Connection) -> None:
-    """Bring the tables to the newest version, within the transaction that is open. Raises LedgerTooNew."""
-    newest = newest_version()
-    version = version_of(connection)
+def is_newest(connection: Connection) -> bool:
+    """Whether nothing is to be done. Raises LedgerTooNew, and LedgerError for another program's database."""
+    return _known_version(connection) == newest_version()
+
+
+def _known_version(connection: Connection) -> int:
+    newest, version = newest_version(), version_of(connection)
     if version > newest:
         raise LedgerTooNew(
             f"{connection.engine.url} has schema version {version}, and this langchain-finops knows {newest}: "
             "pip install -U langchain-finops"
         )
-    meta = schema.meta
+    return version
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the tables to the newest version, within the transaction that is open. Raises LedgerTooNew."""
+    newest, version, meta = newest_version(), _known_version(connection), schema.meta
     if version == 0:
         schema.metadata.create_all(connection, checkfirst=False)
         connection.execute(insert(meta).values(name="schema_version", value=str(newest)))

@@ -21,6 +21,7 @@ from sqlalchemy.sql import ClauseElement
 from langchain_finops.errors import LedgerError
 from langchain_finops.ledger import migrations
 from langchain_finops.ledger.append import Appender
+from langchain_finops.ledger.forks import in_sqlite
 from langchain_finops.ledger.rows import Row
 
 __all__ = ["Busy", "Store"]
@@ -39,6 +40,11 @@ def is_busy(error: BaseException) -> bool:
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = getattr(cause, "sqlite_errorcode", None)
     return isinstance(cause, sqlite3.OperationalError) and code is not None and code & 0xFF in {5, 6}
+
+
+def _plain(error: sqlite3.Error | DBAPIError) -> BaseException:
+    """What SQLite says, without the statement and the link that SQLAlchemy adds."""
+    return error if isinstance(error, sqlite3.Error) else error.orig or error
 
 
 def retry_while_busy(deadline: float, action: Callable[[], T]) -> T:
@@ -93,6 +99,16 @@ def _in_transaction(raw: Any, work: Callable[[sqlite3.Cursor], T], deadline: flo
     return result
 
 
+def _migrate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        migrations.migrate(connection)
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+
+
 class Store:
     """An open file. One writer at a time in this process: the caller holds a lock around `append`."""
 
@@ -100,23 +116,23 @@ class Store:
         self.path = path
         self._engine = engine_for(path, read_only=False)
         deadline = time.monotonic() + OPEN_TIMEOUT_S
-        try:
-            self._writer = retry_while_busy(deadline, self._open)
-        except DBAPIError as error:
-            self._open_read_only(error)
+        with in_sqlite:
+            try:
+                self._writer = retry_while_busy(deadline, self._open)
+            except Busy as error:
+                raise Busy(f"the ledger {path} is locked by another process: try again when it is done") from error
+            except DBAPIError as error:
+                self._open_read_only(error)
         self.appender = Appender(self._engine.dialect)
 
     def _open(self) -> Connection:
         connection = self._engine.connect()
         try:
+            # Read first: who only looks needs no lock, and another program's file stays as it is.
+            is_new = not migrations.is_newest(connection)
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                migrations.migrate(connection)
-                connection.exec_driver_sql("COMMIT")
-            except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
-                raise
+            if is_new:
+                _migrate(connection)
         except BaseException:
             connection.close()
             raise
@@ -146,7 +162,8 @@ class Store:
     def transaction(self, work: Callable[[sqlite3.Cursor], T], *, deadline: float) -> T:
         """Run `work` in a transaction that no other writer can come between. Commits at its end, else rolls back."""
         try:
-            result = _in_transaction(self._writer.connection.dbapi_connection, work, deadline)
+            with in_sqlite:
+                result = _in_transaction(self._writer.connection.dbapi_connection, work, deadline)
         except sqlite3.Error as error:
             self.appender.rolled_back()
             raise LedgerError(f"cannot write the ledger {self.path}: {error}") from error
@@ -162,10 +179,10 @@ class Store:
         Writers of this process wait for it no longer than they would for another process.
         """
         try:
-            with self._engine.connect() as connection:
+            with in_sqlite, self._engine.connect() as connection:
                 return _in_transaction(connection.connection.dbapi_connection, work, deadline)
         except (sqlite3.Error, DBAPIError) as error:
-            raise LedgerError(f"cannot write the ledger {self.path}: {error}") from error
+            raise LedgerError(f"cannot write the ledger {self.path}: {_plain(error)}") from error
 
     def truncate_log(self) -> None:
         """Fold the WAL into the file and empty it, unless somebody reads from it right now."""
@@ -180,15 +197,16 @@ class Store:
     def reading(self) -> Iterator[Connection]:
         """A connection of its own that sees one state of the file until the block ends."""
         try:
-            with self._engine.connect() as connection:
+            with in_sqlite, self._engine.connect() as connection:
                 connection.exec_driver_sql(f"PRAGMA busy_timeout={OPEN_TIMEOUT_S * 1000:.0f}")
                 connection.execute(text("BEGIN"))
                 yield connection
                 connection.execute(text("ROLLBACK"))
         except (sqlite3.Error, DBAPIError) as error:
-            raise LedgerError(f"cannot read the ledger {self.path}: {error}") from error
+            raise LedgerError(f"cannot read the ledger {self.path}: {_plain(error)}") from error
 
     def close(self) -> None:
         """Let go of the file. The last one to do so folds the WAL into it."""
-        self._writer.close()
-        self._engine.dispose()
+        with in_sqlite:
+            self._writer.close()
+            self._engine.dispose()
