@@ -36,7 +36,7 @@ class Faults:
 
     def __init__(self) -> None:
         self.count = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def note(self, error: BaseException) -> None:
         """Count a fault; the first one is logged with its place. Never its message, which may hold a prompt's text."""
@@ -309,7 +309,7 @@ class Meter:
     def _complete(self, call: OpenCall, answer: Answer, reading: Reading) -> Reading:
         """The reading with usage that can be charged: the reported one, else an estimate, flagged."""
         # Its requested name: the one in the answer may carry a date, and an answer that is missing has none.
-        usage, path, model = reading.usage, call.attribution.node_path, call.metadata.get("ls_model_name")
+        usage, path, model = reading.usage, call.attribution.node_path, _text(call.metadata.get("ls_model_name"))
         if answer.counted_elsewhere:
             return replace(reading, usage=NO_USAGE, reasons=(*reading.reasons, *answer.reasons))
         if usage is not None and answer.whole:
