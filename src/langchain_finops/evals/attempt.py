@@ -119,6 +119,8 @@ async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, b
     held_back = witness.release()
     sums = tally(witness.records, bench.books, bench.priced_by)
     _correct(end, sums)
+    if end.stop_reason == "infrastructure" and not sums.met_outage(end.error):
+        end.stop_reason = "target"  # A tool of its own, or its own time-out: no outage of the model.
     # A thread that goes on may have a call in flight; a fault of the metering may have lost one.
     in_the_dark = watch.abandoned or handler.faults > 0
     return Tried(
@@ -183,24 +185,26 @@ async def _run(
                 answer = await _in_thread(lambda: runnable.invoke(inputs, config), watch)
             else:
                 answer = await runnable.ainvoke(inputs, config)
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        # A target may raise it by itself, where nobody has cancelled anything: that is a fault of the target.
-        by_us = task is not None and task.cancelling() > 0
-        return _End(status="error", stop_reason=INTERRUPTED if by_us else "target", error=error)
-    except TimeoutError as error:
-        if scope.expired():
-            return _End(status="stopped", stop_reason="time_limit")
-        return _failed(error)
-    except Exception as error:  # noqa: BLE001  Whatever a target raises is an attempt's end, not the run's.
-        return _failed(error)
+    except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001  An attempt's end, not the run's.
+        return _cut_off(scope, error) or _failed(error)
+    # Asked here too: a target may swallow the cancellation and answer all the same.
+    if cut_off := _cut_off(scope):
+        return cut_off
     if isinstance(answer, Mapping) and "__interrupt__" in answer:
         return _End(status="stopped", stop_reason="interrupt", answer=plain(answer))
     return _End(answer=plain(answer))
 
 
-def _failed(error: Exception) -> _End:
-    """What an exception of the target makes of an attempt."""
+def _cut_off(scope: asyncio.Timeout, error: BaseException | None = None) -> _End | None:
+    """How we ended an attempt: by Ctrl-C, or by its time limit. None where we did not."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling() > 0:
+        return _End(status="error", stop_reason=INTERRUPTED, error=error)
+    return _End(status="stopped", stop_reason="time_limit") if scope.expired() else None
+
+
+def _failed(error: BaseException) -> _End:
+    """What an exception of the target makes of an attempt; a CancelledError or SystemExit of its own is its fault."""
     if isinstance(error, TimeLimitPassed):
         return _End(status="stopped", stop_reason="time_limit")
     if isinstance(error, GraphRecursionError):

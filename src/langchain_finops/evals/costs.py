@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TypedDict
 
-from langchain_finops.evals.faults import is_outage_error
+from langchain_finops.evals.faults import causes, is_outage_error
 from langchain_finops.money import EXACT, sum_usd
 from langchain_finops.pricing import PriceBook
 from langchain_finops.pricing.cost import PriceKey, Reading
@@ -94,6 +94,12 @@ class Tally:
         if not errors or not all(error is not None and is_outage_error(error) for error in errors):
             return None
         return errors[-1]
+
+    def met_outage(self, error: BaseException | None) -> bool:
+        """Whether a call failed as an outage does, or with `error` or what it was raised from."""
+        raised = set() if error is None else {type(cause).__name__ for cause in causes(error)}
+        failed = [call.error for call in self.calls if call.error is not None]
+        return any(is_outage_error(one) or one.error_class in raised for one in failed)
 
     def _by(self, book: PriceBook) -> Decimal | None:
         charged = (price_again(charge, book).cost_usd for charge in self.charges)

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from langchain_finops.evals.results import ATTEMPTS, SCORES, AttemptResult, JsonLines, Verdict
+from langchain_finops.evals.results import ATTEMPTS, SCORES, AttemptResult, JsonLines, Verdict, encoded
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import Record
 
 __all__ = ["Journal"]
 
-Entry = tuple[AttemptResult | None, Sequence[Verdict], Sequence[Record], Future[None]]
+Entry = tuple[bytes, bytes, Sequence[Record], Future[None]]
+"""Lines of attempts, lines of verdicts, records, and who waits for them."""
 
 
 class Journal:
@@ -42,9 +43,13 @@ class Journal:
     ) -> "asyncio.Future[None]":
         """Have something written; what is returned is done when it is on disk. Entries are written in their order."""
         done: Future[None] = Future()
-        self._queue.put((attempt, verdicts, records, done))
+        # Encoded here: a line that cannot be written must not take those with it that share its write.
+        line = b"" if attempt is None else encoded(attempt)
+        self._queue.put((line, b"".join(map(encoded, verdicts)), records, done))
         # Shielded: a cancelled attempt must not lose a line that is already on its way to the disk.
-        return asyncio.shield(asyncio.wrap_future(done))
+        kept = asyncio.shield(asyncio.wrap_future(done))
+        kept.add_done_callback(_seen)
+        return kept
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
@@ -75,8 +80,8 @@ class Journal:
             steps = [self._write_records, self._write_attempts]
             for step in steps if self._ledger_first else reversed(steps):
                 step(entries)
-            if verdicts := [verdict for entry in entries for verdict in entry[1]]:
-                self._scores.append(*verdicts)
+            if verdicts := b"".join(entry[1] for entry in entries):
+                self._scores.append_encoded(verdicts)
         except BaseException as error:  # noqa: BLE001  Told to every attempt that waits; the thread must go on.
             for entry in entries:
                 entry[3].set_exception(error)
@@ -89,5 +94,11 @@ class Journal:
             self._ledger.write(*records)
 
     def _write_attempts(self, entries: Sequence[Entry]) -> None:
-        if attempts := [entry[0] for entry in entries if entry[0] is not None]:
-            self._attempts.append(*attempts)
+        if attempts := b"".join(entry[0] for entry in entries):
+            self._attempts.append_encoded(attempts)
+
+
+def _seen(kept: "asyncio.Future[None]") -> None:
+    """Take note of an error that nobody may wait for any more: asyncio would complain of it on stderr."""
+    if not kept.cancelled():
+        kept.exception()

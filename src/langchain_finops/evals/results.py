@@ -23,6 +23,7 @@ __all__ = [
     "AttemptStatus",
     "JsonLines",
     "Verdict",
+    "encoded",
     "last_tries",
     "read_attempts",
     "read_run",
@@ -72,6 +73,9 @@ class AttemptResult:
     """The part of `cost_usd` that is no model call, such as tools."""
     costs_by_card: Mapping[str, Decimal | None] = field(default_factory=dict)
     """List cost by each card set of the suite; `cost_usd` is the one chosen for the run."""
+    in_the_dark: bool = False
+    """It may have cost more than its calls tell, such as a call in flight when the process was killed: costs are None,
+    whatever the prices."""
     overhead_usd: Decimal | None = Decimal(0)
     """What judges and the harness cost, apart; None where a price is unknown."""
     usage: Mapping[str, int] = field(default_factory=dict)
@@ -245,6 +249,12 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not true or false")
+    return value
+
+
 def _verdict_success(value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise TypeError(f"success is {value!r}: true, false or null is expected")
@@ -270,6 +280,7 @@ READ: Mapping[str, Callable[[object], object]] = {
     ),
     **dict.fromkeys(("cost_usd", "contracted_usd", "billed_usd", "charges_usd", "overhead_usd"), _amount),
     "known_usd": _known,
+    "in_the_dark": _flag,
     "costs_by_card": lambda value: {name: _amount(amount) for name, amount in _mapping(value).items()},
     "usage": lambda value: {name: _whole(count) for name, count in _mapping(value).items()},
     "trajectory": lambda value: tuple(map(_text, _list(value))),
@@ -288,6 +299,11 @@ VERDICT_READ: Mapping[str, Callable[[object], object]] = {
 Line = TypeVar("Line", AttemptResult, Verdict)
 
 
+def encoded(row: AttemptResult | Verdict) -> bytes:
+    """The row's line. In ASCII: a model may answer half of a surrogate pair, which UTF-8 cannot hold."""
+    return json.dumps(row.to_json()).encode() + b"\n"
+
+
 class JsonLines:
     """Appends lines to a file; each is on disk when `append` returns. Not for several threads at once.
 
@@ -301,8 +317,11 @@ class JsonLines:
 
     def append(self, *rows: AttemptResult | Verdict) -> None:
         """Write rows, a line each, and wait until the disk has them."""
-        text = "".join(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in rows)
-        self._file.write(text.encode())
+        self.append_encoded(b"".join(map(encoded, rows)))
+
+    def append_encoded(self, lines: bytes) -> None:
+        """Write lines that `encoded` made, and wait until the disk has them."""
+        self._file.write(lines)
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -368,19 +387,19 @@ def read_run(folder: Path) -> dict[str, object]:
 
 def write_attempts(folder: Path, attempts: Iterable[AttemptResult]) -> None:
     """Write all tries anew, in one piece: a crash leaves the old file or the new one."""
-    _replace(folder / ATTEMPTS, "".join(json.dumps(one.to_json(), ensure_ascii=False) + "\n" for one in attempts))
+    _replace(folder / ATTEMPTS, b"".join(map(encoded, attempts)))
 
 
 def write_run(folder: Path, run: Mapping[str, object]) -> None:
     """Write `run.json` in one piece: a crash leaves the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / RUN, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+    _replace(folder / RUN, json.dumps(run, indent=2).encode() + b"\n")
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, data: bytes) -> None:
     new = path.with_name(f".{path.name}.new")
     with new.open("wb") as file:
-        file.write(text.encode())
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)

@@ -17,6 +17,7 @@ from langchain_core.runnables import Runnable
 from langchain_finops.errors import EvalError, MissingExtra
 from langchain_finops.evals.attempt import INTERRUPTED, Bench, Tried, attempt, interrupted_result, ledger_task_id
 from langchain_finops.evals.dataset import Dataset
+from langchain_finops.evals.exits import no_exits
 from langchain_finops.evals.journal import Journal
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Options, Prepared, prepare
@@ -241,9 +242,10 @@ class _Run:
         waiting = iter(self.pending)
         self._tell()
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.prepared.concurrency, len(self.pending))):
-                    group.create_task(self._work(waiting))
+            with no_exits(loop):
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(self.prepared.concurrency, len(self.pending))):
+                        group.create_task(self._work(waiting))
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
@@ -261,7 +263,7 @@ class _Run:
                 runnable = self.prepared.target(configuration.for_target())
                 if inspect.isawaitable(runnable):
                     runnable = await runnable
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 what = f"{type(error).__name__}: {error}"
                 raise EvalError(f"{spec!r} cannot be built for configuration {name!r}: {what}") from error
             if not isinstance(runnable, Runnable):
@@ -368,6 +370,8 @@ class _Run:
         """What became of the slot, for the ledger: `finops report` knows the cost of a success by it."""
         judged_by = ", ".join(scorer.name for scorer in self.prepared.suite.scorers)
         now = datetime.now(UTC)
+        if reason is not None:  # It may quote half of a surrogate pair, which no ledger can keep.
+            reason = reason.encode("utf-8", "replace").decode()
         return Outcome(task_id=result.task_id, success=success, reason=reason, judged_by=judged_by, at=now)
 
 

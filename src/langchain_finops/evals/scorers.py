@@ -251,7 +251,7 @@ def _ask(function: Function, scorer: Scorer, answer: object, item: Item) -> Judg
             said = function(**{name: given[name] for name in names})
         else:
             said = function(answer) if len(names) == 1 else function(answer, item.outputs)
-    except Exception as error:  # noqa: BLE001  A scorer that breaks cannot tell; the answer was paid for and stays.
+    except (Exception, SystemExit) as error:  # noqa: BLE001  A scorer that breaks cannot tell; the answer was paid for and stays.
         return Judgement(success=None, reason=f"the scorer raised {type(error).__name__}: {error}")
     return _read(said, scorer.threshold)
 

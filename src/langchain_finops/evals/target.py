@@ -32,7 +32,7 @@ def resolve(spec: str, roots: Sequence[Path]) -> Callable[..., object]:
         del sys.modules[module_name]  # Another suite's module of the same name would answer for this one.
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = f"{type(error).__name__}: {error}"
         raise EvalError(f"{spec!r}: module {module_name!r} cannot be imported: {what}") from error
     found: object = module
