@@ -1,13 +1,13 @@
 """Which records a reader was asked for, and how sums are grouped: the same rules for every ledger."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.codec import KINDS, TIMES, day_of, kind_of, to_micros
-from langchain_finops.ledger.totals import DIMENSIONS, Group, Totals
+from langchain_finops.ledger.totals import APART, DIMENSIONS, Group, TaskCost, Totals
 from langchain_finops.money import to_pico
 from langchain_finops.records import Attribution, CallRecord, ChargeRecord, Outcome, Record, RunRecord
 
@@ -105,19 +105,16 @@ TaskRule = Callable[[Any, str | None], bool]
 
 
 def finish(
-    entries: Iterable[tuple[Key, Totals, int, Collection[Any]]],
+    entries: Iterable[tuple[Key, Totals, int, Collection[Any], TaskCost]],
     by: tuple[str, ...],
-    belongs: TaskRule,
     outcome_of: Callable[[Any], tuple[int | None, int]],
 ) -> list[Group]:
-    """The groups, dearest first, of keys with sums, number of runs, and tasks by id or number.
+    """The groups, dearest first, of keys with sums, number of runs, tasks by id or number, and what those cost.
 
     `outcome_of` tells a task's success (1, 0 or None) and its value in picodollars.
     """
-    day = by.index("day") if "day" in by else None
     groups = []
-    for key, totals, runs, mentioned in entries:
-        tasks = [task for task in mentioned if belongs(task, None if day is None else key[day])]
+    for key, totals, runs, tasks, task_cost in entries:
         known = [outcome_of(task) for task in tasks]
         groups.append(
             Group(
@@ -128,6 +125,7 @@ def finish(
                 judged=sum(success is not None for success, _ in known),
                 successes=sum(success == 1 for success, _ in known),
                 value_pico=sum(value for _, value in known),
+                task_cost=task_cost,
             )
         )
     if not (groups or by):
@@ -151,25 +149,51 @@ def fold(
 ) -> list[Group]:
     """`Ledger.totals` of the current versions of all records, one by one."""
     sums: dict[Key, Sums] = {}
+    costs: dict[tuple[Key, str], TaskCost] = {}
     first_call, first_charge = dict[str, int](), dict[str, int]()
     for call in calls:
         at = time_of(call)
         _note_first(first_call, call.attribution.task_id, at)
-        if at in period and matches(call, filters):
-            _group(sums, call, by, at).totals.add_call(call)
+        if matches(call, filters):
+            _note_cost(costs, call, by)
+            if at in period:
+                _group(sums, call, by, at).totals.add_call(call)
     for charge in charges:
         at = time_of(charge)
         _note_first(first_charge, charge.attribution.task_id, at)
-        if at in period and matches(charge, filters):
-            _group(sums, charge, by, at).totals.add_charge(charge)
+        if matches(charge, filters):
+            _note_cost(costs, charge, by)
+            if at in period:
+                _group(sums, charge, by, at).totals.add_charge(charge)
     first = first_charge | first_call
     known = {outcome.task_id: success_of(outcome) for outcome in outcomes}
-    return finish(
-        ((key, group.totals, len(group.runs), group.tasks) for key, group in sums.items()),
-        by,
-        lambda task, day: first[task] in period and (day is None or day_of(first[task]) == day),
-        lambda task: known.get(task, (None, 0)),
-    )
+    entries = _entries(sums, costs, by, lambda task, day: first[task] in period and day in (None, day_of(first[task])))
+    return finish(entries, by, lambda task: known.get(task, (None, 0)))
+
+
+def _entries(
+    sums: Mapping[Key, Sums], costs: Mapping[tuple[Key, str], TaskCost], by: tuple[str, ...], belongs: TaskRule
+) -> Iterator[tuple[Key, Totals, int, Collection[str], TaskCost]]:
+    """What `finish` takes: the groups with those tasks that belong to them, and what these cost."""
+    for key, group in sums.items():
+        day = key[by.index("day")] if "day" in by else None
+        tasks = [task for task in group.tasks if belongs(task, day)]
+        whenever = tuple(None if name == "day" else value for name, value in zip(by, key, strict=True))
+        task_cost = TaskCost()
+        for task in tasks:
+            task_cost.merge(costs.get((whenever, task), TaskCost()))
+        yield key, group.totals, len(group.runs), tasks, task_cost
+
+
+def _note_cost(costs: dict[tuple[Key, str], TaskCost], record: CallRecord | ChargeRecord, by: tuple[str, ...]) -> None:
+    """Add a record to what its task costs, by the group whatever the day; judges and simulators are apart."""
+    task, cost = record.attribution.task_id, record.cost_usd
+    if task is None or record.attribution.role in APART:
+        return
+    key = tuple(None if name == "day" else value_of(record, DIMENSIONS[name]) for name in by)
+    pico = 0 if cost is None else to_pico(cost)
+    is_call = isinstance(record, CallRecord)
+    costs.setdefault((key, task), TaskCost()).add(1, pico, is_call=is_call, unpriced=cost is None)
 
 
 def _note_first(first: dict[str, int], task: str | None, at: int) -> None:

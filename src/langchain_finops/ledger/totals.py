@@ -9,7 +9,7 @@ from langchain_finops.money import from_pico, to_pico
 from langchain_finops.records import CallRecord, ChargeRecord
 from langchain_finops.usage import METERS_AND_REASONING, TOKEN_METERS
 
-__all__ = ["DIMENSIONS", "Group", "Totals"]
+__all__ = ["APART", "DIMENSIONS", "Group", "TaskCost", "Totals"]
 
 DIMENSIONS: Mapping[str, str] = {
     "agent": "agent_id",
@@ -30,6 +30,9 @@ DIMENSIONS: Mapping[str, str] = {
     "day": "day",
 }
 """What sums can be grouped by, and the field it is read from. `day` is the UTC date on which a call began."""
+
+APART = ("judge", "simulator")
+"""Roles whose cost is no cost of a success. A summariser's is: the agent pays it wherever it runs."""
 
 _counts = attrgetter(*METERS_AND_REASONING)
 
@@ -55,6 +58,10 @@ class Totals:
     charge_pico: int = 0
     """Cost of charges whose price is known: tools, people's minutes, credits."""
     charges_unpriced: int = 0
+    apart: int = 0
+    """Those of the calls and charges that are of judges and simulators; the amounts above hold them too."""
+    apart_unpriced: int = 0
+    apart_pico: int = 0
 
     def add_call(self, call: CallRecord, sign: int = 1) -> None:
         """Count a call; with sign -1 take back a version that was superseded."""
@@ -68,6 +75,8 @@ class Totals:
             if count:
                 meters[meter] += sign * count
         cost = call.cost_usd
+        if call.attribution.role in APART:
+            self._add_apart(cost, sign)
         if cost is None:
             self.unpriced += sign
             return
@@ -81,16 +90,25 @@ class Totals:
     def add_charge(self, charge: ChargeRecord, sign: int = 1) -> None:
         """Count a charge."""
         self.charges += sign
+        if charge.attribution.role in APART:
+            self._add_apart(charge.cost_usd, sign)
         if charge.cost_usd is None:
             self.charges_unpriced += sign
         else:
             self.charge_pico += sign * to_pico(charge.cost_usd)
 
+    def _add_apart(self, cost: Decimal | None, sign: int) -> None:
+        self.apart += sign
+        if cost is None:
+            self.apart_unpriced += sign
+        else:
+            self.apart_pico += sign * to_pico(cost)
+
     def merge(self, other: "Totals") -> None:
         """Add another's sums to these."""
         for name in ("calls", "errors", "estimated", "unpriced", "cost_pico", "contracted_pico", "billed_pico"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("charges", "charge_pico", "charges_unpriced"):
+        for name in ("charges", "charge_pico", "charges_unpriced", "apart", "apart_unpriced", "apart_pico"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for meter, count in other.meters.items():
             self.meters[meter] += count
@@ -109,6 +127,11 @@ class Totals:
     def cost_usd(self) -> Decimal:
         """List cost of calls and charges whose price is known; a lower bound while `unpriced` is not 0."""
         return from_pico(self.cost_pico + self.charge_pico)
+
+    @property
+    def apart_usd(self) -> Decimal:
+        """Cost of judges and simulators whose price is known."""
+        return from_pico(self.apart_pico)
 
     @property
     def contracted_usd(self) -> Decimal:
@@ -131,6 +154,39 @@ class Totals:
         return self.meters["output_tokens"] + self.meters["audio_output_tokens"]
 
 
+@dataclass(slots=True)
+class TaskCost:
+    """What tasks cost, judges and simulators apart: what a cost per success divides by the successes."""
+
+    records: int = 0
+    """Calls and charges."""
+    unpriced: int = 0
+    """Those of the calls whose price is unknown: the amount is then a lower bound."""
+    charges_unpriced: int = 0
+    pico: int = 0
+
+    def add(self, records: int, pico: int, *, is_call: bool, unpriced: bool) -> None:
+        """Count so many calls, or charges, that cost so much together, or that all have no price."""
+        self.records += records
+        self.pico += pico
+        if unpriced and is_call:
+            self.unpriced += records
+        elif unpriced:
+            self.charges_unpriced += records
+
+    def merge(self, other: "TaskCost") -> None:
+        """Add what other tasks cost."""
+        self.records += other.records
+        self.unpriced += other.unpriced
+        self.charges_unpriced += other.charges_unpriced
+        self.pico += other.pico
+
+    @property
+    def usd(self) -> Decimal | None:
+        """List cost of what is priced; None where nothing is."""
+        return from_pico(self.pico) if self.records > self.unpriced + self.charges_unpriced else None
+
+
 @dataclass(slots=True, kw_only=True)
 class Group:
     """One row of `Ledger.totals`: the sums of everything that shares a key, and what became of its tasks."""
@@ -147,3 +203,6 @@ class Group:
     successes: int = 0
     value_pico: int = 0
     """Sum of the values of the tasks' current outcomes."""
+    task_cost: TaskCost = field(default_factory=TaskCost)
+    """All cost of the tasks counted here, as far as it is of this group; what arose outside the period, or on another
+    day, included. Only a ledger tells it, a handler's sums do not."""

@@ -204,3 +204,39 @@ class TotalsContract:
         assert found(kind="tool") == (0, 1, Decimal("1.50"))
         assert found(model=None) == (0, 1, Decimal("1.50"))
         assert found(user_id="nobody") == (0, 0, Decimal(0))
+
+    def test_what_tasks_cost_leaves_out_judges_and_what_names_no_task(self, ledger: Ledger) -> None:
+        """A cost per success divides the agent's own cost of tasks; judges and simulators are summed apart as well."""
+        ledger.write(a_call("1", task_id="t1", usd="1"), a_call("2", usd="16"), a_charge("h", usd="2", task_id="t1"))
+        ledger.write(a_call("3", task_id="t1", usd="4", role="judge"), a_charge("s", usd="8", role="simulator"))
+        ledger.write(a_call("4", task_id="t2", usd="32", role="overhead"), a_call("5", task_id="t2", usd=None))
+        ledger.write(a_charge("u", usd=None, task_id="t2"), a_call("6", task_id="t2", usd=None, role="judge"))
+
+        for by in ([], ["agent"], ["thread"]):
+            group = only(ledger.totals(by))
+            spent, totals = group.task_cost, group.totals
+            assert (spent.usd, spent.records, spent.unpriced, spent.charges_unpriced) == (Decimal(35), 5, 1, 1)
+            assert (totals.apart_usd, totals.apart, totals.apart_unpriced) == (Decimal(12), 3, 1)
+            assert totals.cost_usd == 63
+        judges = by_key(ledger.totals(["role"]))[("judge",)]
+        assert (judges.tasks, judges.task_cost.records, judges.task_cost.usd) == (2, 0, None)
+
+    def test_what_a_task_cost_is_in_the_period_that_it_belongs_to(self, ledger: Ledger) -> None:
+        """All of it, whenever it arose: a success is never divided into the costs of other tasks."""
+        ledger.write(a_call("1", task_id="t1", usd="1"), a_call("2", task_id="t1", usd="2", started_at=MONDAY + DAY))
+        ledger.write(a_charge("h", task_id="t1", usd="4", at=MONDAY - DAY))
+        ledger.write(a_call("3", task_id="t2", agent_id="b", usd="8", started_at=MONDAY + DAY))
+        ledger.write(a_call("4", task_id="t1", agent_id="b", usd="16", started_at=MONDAY + DAY))
+
+        days = {key: group.task_cost.usd for key, group in by_key(ledger.totals(["day"])).items()}
+        both = {key: group.task_cost.usd for key, group in by_key(ledger.totals(["agent", "day"])).items()}
+        users = {key: group.task_cost.usd for key, group in by_key(ledger.totals(["user", "day"])).items()}
+
+        monday, tuesday = "2026-03-02", "2026-03-03"
+        assert days == {("2026-03-01",): None, (monday,): Decimal(23), (tuesday,): Decimal(8)}
+        assert users == {(None, *key): usd for key, usd in days.items()}
+        assert both[None, monday] == 7
+        assert (both[None, tuesday], both["b", tuesday]) == (None, Decimal(8))
+        assert ledger.totals(since=MONDAY + DAY)[0].task_cost.usd == 8
+        assert ledger.totals(until=MONDAY + DAY)[0].task_cost.usd == 23
+        assert ledger.totals(until=MONDAY + DAY, agent_id=None)[0].task_cost.usd == 7
