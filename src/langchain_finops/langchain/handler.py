@@ -26,7 +26,7 @@ from langchain_finops.meter import Faults, Meter
 from langchain_finops.money import usd
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.records import EMPTY, Attribution, ChargeKind, ChargeRecord, Outcome, Role
-from langchain_finops.sections import here, leave, section
+from langchain_finops.sections import here, section
 
 __all__ = ["FinOpsHandler", "Success"]
 
@@ -127,16 +127,17 @@ class FinOpsHandler(GraphCallbackHandler):
 
         No fault of ours gets out: LangChain would log its text, which may be a prompt's.
         """
-        if here.depth:
-            here.waiting.append(partial(self.tell, event, *args, **kwargs))
+        thread = here.thread
+        if thread.depth:
+            thread.waiting.append(partial(self.tell, event, *args, **kwargs))
             return
-        here.depth = 1
+        thread.depth = 1
         try:
             event(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  A fault of ours never kills the user's run.
             self.note_fault(error)
         finally:
-            leave()
+            thread.leave()
 
     def summary(self, by: str | Sequence[str] = "node") -> Summary:
         """Totals of what this handler saw, open runs included, by one dimension; `by=()` for one row of all.
@@ -294,12 +295,16 @@ class FinOpsHandler(GraphCallbackHandler):
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **_: Any) -> None:
         """End a run, a node, or a part of one."""
-        if here.depth:
-            here.waiting.append(partial(self.on_chain_end, outputs, run_id=run_id))
+        thread = here.thread
+        if thread.depth:
+            thread.waiting.append(partial(self.on_chain_end, outputs, run_id=run_id))
             return
         try:
-            with section:
+            thread.depth = 1
+            try:
                 run = self._recorder.end_chain(run_id, None)
+            finally:
+                thread.leave()
             if run is not None:
                 self._after_run(run, outputs)  # Outside: `success` is the user's code, and may make calls.
         except Exception as error:  # noqa: BLE001  As in `tell`.
@@ -393,8 +398,8 @@ class FinOpsHandler(GraphCallbackHandler):
 
     def _write_outcome(self, outcome: Outcome) -> Outcome:
         """Write an outcome; the ledger numbers the revisions of a task's."""
-        if here.depth:  # The user's own code, in the `finally` of a generator that was dropped.
-            here.waiting.append(partial(self.tell, self._judge, outcome))
+        if here.thread.depth:  # The user's own code, in the `finally` of a generator that was dropped.
+            here.thread.waiting.append(partial(self.tell, self._judge, outcome))
             return outcome
         with section:
             self._judge(outcome)

@@ -51,7 +51,7 @@ def _soon(loop: asyncio.AbstractEventLoop, still_open: Callable[[], bool], then:
     try:
         loop.call_soon_threadsafe(then)
     except RuntimeError:  # The loop is closed.
-        if here.depth:
-            here.waiting.append(then)
+        if here.thread.depth:
+            here.thread.waiting.append(then)
         else:
             then()
