@@ -792,14 +792,28 @@ def test_a_request_outside_of_every_slot_is_refused(mode: str, one_call: Path, s
     """A thread that lost its context would be paid for in a replay, and be missing from a recording."""
     asked = len(server.asked)
     with (
+        pytest.raises(EvalError, match="outside of every slot"),
         Recording(one_call, mode) as recording,  # type: ignore[arg-type]
         recording.slot(SLOT),
         ThreadPoolExecutor(1) as pool,
-        pytest.raises(EvalError, match="outside of every slot"),
     ):
         pool.submit(chat(server.url).invoke, "x").result()
 
     assert len(server.asked) == asked
+
+
+@pytest.mark.parametrize("mode", ["record", "replay"])
+def test_a_request_outside_of_every_slot_is_told_whatever_the_target_makes_of_it(
+    mode: str, one_call: Path, server: ModelServer
+) -> None:
+    """A target that answers all the same would have completed at no cost. It may be any slot's: each end tells."""
+    with Recording(one_call, mode) as recording, ThreadPoolExecutor(1) as pool:  # type: ignore[arg-type]
+        with pytest.raises(EvalError, match="outside of every slot"), recording.slot(SLOT):
+            assert pool.submit(chat(server.url).invoke, "x").exception() is not None
+        with pytest.raises(EvalError, match="outside of every slot"), recording.slot(SLOTS[0]):
+            pass
+    with Recording(one_call, mode) as recording, recording.slot(SLOT):  # type: ignore[arg-type]
+        pass
 
 
 def test_one_recording_at_a_time_and_none_leaves_patches_behind(one_call: Path, server: ModelServer) -> None:

@@ -1,6 +1,7 @@
 """Recording and replay through the runner: a real OpenAI client against a server on this machine, then without it."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -301,3 +302,30 @@ def test_completion_models_in_branches_keep_their_own_times(
     replayed_s = {call.usage.input_tokens: (call.ended_at - call.started_at).total_seconds() for call in ledger.calls()}
     ledger.close()
     assert replayed_s == pytest.approx(recorded_s, abs=2e-6)
+
+
+THREADS = """
+from concurrent.futures import ThreadPoolExecutor
+
+from langchain_core.runnables import RunnableLambda
+from langchain_openai import ChatOpenAI
+
+
+def build(configuration):
+    model = ChatOpenAI(model="gpt-4.1-mini", base_url="http://127.0.0.1:9/v1", api_key="secret", max_retries=0)
+
+    def ask(inputs):
+        with ThreadPoolExecutor(1) as pool:
+            return {"answer": "fallback" if pool.submit(model.invoke, "double 1").exception() else "good"}
+
+    return RunnableLambda(ask)
+"""
+
+
+def test_calls_in_threads_that_lost_their_context_end_the_run(recorded: "Workshop") -> None:
+    """A target that swallows the refusal would have completed, at no cost: the run ends with the remedy instead."""
+    (recorded.folder / "agent.py").write_text(THREADS)
+    del sys.modules["agent"]
+
+    with pytest.raises(EvalError, match=r"outside of every slot: start threads with contextvars\.copy_context"):
+        recorded.run()

@@ -85,6 +85,8 @@ class Recording:
         self._tries: dict[Slot, Tries] = {}
         self._visits: Counter[Slot] = Counter()
         self._missing: dict[Slot, RecordingMissing] = {}
+        self._stray: EvalError | None = None
+        """The first request that belonged to no slot: whose it was is not known, so every slot's end tells of it."""
         self._lock = threading.Lock()
         self._file: int | None = None
         self._open = ExitStack()
@@ -112,7 +114,8 @@ class Recording:
     def slot(self, slot: Slot) -> Iterator[None]:
         """Requests made within belong to this slot, those of tasks and threads started within too.
 
-        Raises RecordingMissing at the end if anything was missing, whatever the target or its client made of it.
+        Raises RecordingMissing at the end if anything was missing, and EvalError if anything was asked for outside of
+        every slot, whatever the target or its client made of it.
         Entering a slot again is its next try.
         """
         with self._lock:
@@ -122,13 +125,13 @@ class Recording:
         try:
             yield
         except Exception as error:
-            if (missing := self.missing(slot)) is not None and error is not missing:
+            if (ours := self._fault(slot)) is not None and error is not ours:
                 # A fresh one: with the first, which `error` may be raised from, the chain of causes would be a circle.
-                raise RecordingMissing(str(missing)) from error
+                raise type(ours)(str(ours)) from error
             raise
         else:
-            if (missing := self.missing(slot)) is not None:
-                raise missing
+            if (ours := self._fault(slot)) is not None:
+                raise ours
         finally:
             _VISIT.reset(token)
             self._give_up(visit)
@@ -136,6 +139,9 @@ class Recording:
     def missing(self, slot: Slot) -> RecordingMissing | None:
         """What this try of the slot asked for in vain, if anything: clients may have wrapped or swallowed it."""
         return self._missing.get(slot)
+
+    def _fault(self, slot: Slot) -> EvalError | None:
+        return self.missing(slot) or self._stray
 
     def _visit(self, slot: Slot) -> _Visit:
         self._visits[slot] += 1
@@ -147,7 +153,7 @@ class Recording:
         return _Visit(slot=slot, try_number=number, calls=tries.get(number, {}))
 
     def _read(self) -> None:
-        self._tries, self._visits, self._missing = {}, Counter(), {}
+        self._tries, self._visits, self._missing, self._stray = {}, Counter(), {}, None
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -183,7 +189,12 @@ class Recording:
 
         Raises RecordingMissing in a replay without one, EvalError for a request that belongs to no slot.
         """
-        visit = _visit_of(request)
+        try:
+            visit = _visit_of(request)
+        except EvalError as error:
+            with self._lock:
+                self._stray = self._stray or error
+            raise
         asked = Asked.read(request.method, request.uri, request.body)
         key = asked.key
         with self._lock:
