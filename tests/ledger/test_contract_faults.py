@@ -281,6 +281,8 @@ FAULTS: dict[str, type[MemoryLedger]] = {
     "test_filters_pick_calls_and_charges": FiltersCallsOnly,
     "test_forget_unlinks_a_person_and_keeps_the_cost": ForgetsTheNewestVersionOnly,
     "test_prune_folds_old_days_and_totals_stay_exact": PrunesForGood,
+    "test_prune_leaves_a_task_to_the_period_of_its_first_call": PrunesForGood,
+    "test_calls_written_after_a_prune_count_beside_what_was_pruned": PrunesForGood,
     "test_what_was_pruned_cannot_be_written_again": ForgetsWhatItPruned,
     "test_a_record_with_a_version_after_the_limit_stays_whole": PrunesByTheNewestVersion,
     "test_threads_write_at_once": IsOfOneThread,

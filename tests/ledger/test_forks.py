@@ -44,7 +44,7 @@ def test_a_fork_waits_until_no_thread_is_inside_sqlite():
     thread.join()
 
     assert (order, code) == (["left", "forked"], 0)
-    assert (in_sqlite.inside, in_sqlite.forking) == (0, False)
+    assert (in_sqlite.inside, in_sqlite.forking) == ([], False)
 
 
 def test_a_fork_from_within_goes_on(monkeypatch):
@@ -52,11 +52,11 @@ def test_a_fork_from_within_goes_on(monkeypatch):
     monkeypatch.setattr("langchain_finops.ledger.forks.PATIENCE_S", 0.01)
 
     def child() -> None:
-        assert in_sqlite.inside == 0
+        assert in_sqlite.inside == []
 
     with in_sqlite:
         assert forked(child) == 0
-    assert in_sqlite.inside == 0
+    assert in_sqlite.inside == []
 
 
 def test_children_forked_while_threads_write_can_write(path: Path, opened):

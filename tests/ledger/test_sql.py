@@ -163,6 +163,34 @@ def test_forget_leaves_no_bytes_of_the_name(path: Path, opened):
     assert left == []
 
 
+def test_forget_says_so_where_bytes_of_the_name_remain(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
+    """A reader of the older state keeps them in the log: not a success, and the next try finishes it."""
+    monkeypatch.setattr("langchain_finops.ledger.upkeep.PATIENCE_S", 0.05)
+    ledger = opened(path)
+    ledger.write(a_call(user_id="ada.lovelace@example.com"))
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM calls").fetchall()
+
+    with pytest.raises(LedgerError, match=r"1 records no longer name .*ledger\.db-wal is in use .* try again"):
+        ledger.forget("ada.lovelace@example.com")
+
+    assert [call.attribution.user_id for call in ledger.calls()] == [None]
+    reader.execute("ROLLBACK")
+    reader.close()
+    assert ledger.forget("ada.lovelace@example.com") == 0
+    assert [file for file in path.parent.iterdir() if b"lovelace" in file.read_bytes()] == []
+
+
+def test_every_connection_overwrites_what_it_deletes(path: Path, opened):
+    """SQLite builds differ in what they do by themselves."""
+    store = opened(path)._store()
+
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 2
+    assert store._writer.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 2
+
+
 def test_a_file_of_a_newer_version_is_refused(path: Path, opened):
     """By name, with the remedy, and without touching it."""
     opened(path).close()
@@ -296,3 +324,33 @@ def test_long_reading_sees_one_state_and_holds_no_writer_up(path: Path, opened):
 
     assert first.call_id == "0000"
     assert sum(1 for _ in reader) == 1500
+
+
+def test_a_repriced_ledger_is_summed_by_as_many_statements_as_one_that_is_not(path: Path, opened):
+    """Not by one more for each call that was revised."""
+    ledger = opened(path)
+
+    def statements() -> int:
+        run = list[str]()
+        connect = ledger._store()._engine.connect
+
+        class Watched:
+            def __enter__(self):
+                self.connection = connect()
+                self.connection.connection.dbapi_connection.set_trace_callback(run.append)
+                return self.connection.__enter__()
+
+            def __exit__(self, *error):
+                self.connection.__exit__(*error)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ledger._store()._engine, "connect", Watched)
+            (group,) = ledger.totals(since=MONDAY - DAY)
+        assert (group.tasks, group.totals.calls) == (30, 30)
+        return len(run)
+
+    ledger.write(*(a_call(f"{n}", run_id=f"{n}", task_id=f"{n}") for n in range(30)))
+    before = statements()
+    ledger.write(*(a_call(f"{n}", run_id=f"{n}", task_id=f"{n}", revision=1) for n in range(30)))
+
+    assert statements() == before

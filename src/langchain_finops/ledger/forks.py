@@ -38,32 +38,34 @@ class _Gate:
 
     def after_fork_in_child(self) -> None:
         """Start anew: nobody is inside, and the lock may have been another thread's."""
-        self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)
-        self.inside = 0
+        self.changed = threading.Condition()
+        self.inside: list[None] = []
+        """As many as there are threads inside: a list is one of the few things that count without a lock."""
         self.forking = False
 
     def __enter__(self) -> None:
-        with self.lock:
-            if self.forking:
+        self.inside.append(None)  # Before the look at `forking`, as `close` does it the other way round.
+        if self.forking:
+            self.__exit__()
+            with self.changed:
                 self.changed.wait_for(lambda: not self.forking, PATIENCE_S)
-            self.inside += 1
+                self.inside.append(None)  # With the lock, so that the next fork sees it.
 
     def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if self.forking:
+        self.inside.pop()
+        if self.forking:
+            with self.changed:
                 self.changed.notify_all()
 
     def close(self) -> None:
         """Let nobody in, and wait until all are out."""
-        with self.lock:
+        with self.changed:
             self.forking = True
             self.changed.wait_for(lambda: not self.inside, PATIENCE_S)
 
     def open(self) -> None:
         """Let them in again."""
-        with self.lock:
+        with self.changed:
             self.forking = False
             self.changed.notify_all()
 

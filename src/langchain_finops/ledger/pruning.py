@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from operator import add
@@ -20,6 +21,8 @@ PATIENCE_S: Final = 30.0
 Posting = tuple[int, ...]
 """Label, day, party, n, at, records, figures."""
 N, AT, FIGURES = 3, 4, 5
+APART: Final = 2**62
+"""From here on postings are numbered that were folded but could not be added up. No row's number is as large."""
 
 
 def prune(store: Store, before: datetime) -> int:
@@ -78,11 +81,20 @@ class _Fold:
             if len(group) == 1 and group[0][N] == 0:
                 continue
             figures = _sum(row[FIGURES:] for row in group)
-            if any(abs(figure) > LARGEST for figure in figures):
-                continue  # A column cannot hold the sum: the postings stay apart.
             cursor.executemany(self._delete_posting, [row[: N + 1] for row in group])
-            if figures[0]:
-                cursor.execute(self._post, (*key, 0, min(row[AT] for row in group), *figures))
+            if any(abs(figure) > LARGEST for figure in figures):
+                # A column cannot hold the sum: the postings stay apart. Their rows' numbers may be given again.
+                cursor.executemany(self._post, [(*key, APART + i, *row[AT:]) for i, row in enumerate(group)])
+            elif figures[0]:
+                cursor.execute(self._post, (*key, 0, _first(group), *figures))
+
+
+def _first(group: Sequence[Posting]) -> int:
+    """When the first record began that counts: a version that was taken back may have begun earlier."""
+    records: Counter[int] = Counter()
+    for row in group:
+        records[row[AT]] += row[FIGURES]
+    return min((at for at, count in records.items() if count > 0), default=group[0][AT])
 
 
 def _sum(rows: Iterable[Sequence[int]]) -> list[int]:

@@ -153,8 +153,10 @@ def _posting(record: Record) -> tuple[int, ...]:
         if record.cost_usd is None:
             return (*_METERS(record.usage), 0, 0, 0)
         cost = to_pico(record.cost_usd)
-        contracted = cost if record.contracted_usd is None else to_pico(record.contracted_usd)
-        billed = cost if record.billed_usd is None else to_pico(record.billed_usd)
+        contracted, billed = (
+            cost if amount is None or amount is record.cost_usd else to_pico(amount)
+            for amount in (record.contracted_usd, record.billed_usd)
+        )
         return (*_METERS(record.usage), cost, contracted, billed)
     if isinstance(record, ChargeRecord):
         cost = 0 if record.cost_usd is None else to_pico(record.cost_usd)

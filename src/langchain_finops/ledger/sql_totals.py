@@ -8,10 +8,11 @@ label, which gives the distinct runs and tasks of a group. Only where groups are
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import add
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, select
 
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.codec import MICROS_PER_DAY, day_of, decoded
@@ -343,23 +344,21 @@ class _Question:
     def _first_of_tasks(self) -> dict[int, int]:
         """When each task's first call began, whatever the filters; its first charge, where it has no call."""
         keys = (P.label, P.day, P.party)
-        query = select(*keys, func.min(P.at), func.min(P.records)).group_by(*keys).having(func.sum(P.records) > 0)
+        least = func.min(P.records)
+        query = select(P.label, P.party, func.min(P.at)).group_by(*keys).having(func.sum(P.records) > 0, least > 0)
+        # A version that was taken back may have begun earlier than any that counts.
+        revised = select(*keys).group_by(*keys).having(least < 0).subquery()
+        same = [ours == theirs for ours, theirs in zip(keys, revised.c, strict=True)]
+        counting = select(P.label, P.party, P.at).join(revised, and_(*same)).group_by(*keys, P.at)
         c = schema.labels.c
         calls = {label for (label,) in self._connection.execute(select(c.label).where(c.kind == "call"))}
         of_call, of_charge = dict[int, int](), dict[int, int]()
-        for label, day, party, at, records in self._rows(query):
+        for label, party, began in chain(self._rows(query), self._rows(counting.having(func.sum(P.records) > 0))):
             if task := self._parties.task[party]:
                 first = of_call if label in calls else of_charge
-                # A version that was taken back may have begun earlier than any that counts.
-                began = at if records > 0 else self._first_that_counts(label, day, party)
                 if began < first.get(task, began + 1):
                     first[task] = began
         return of_charge | of_call
-
-    def _first_that_counts(self, label: int, day: int, party: int) -> int:
-        same = (P.label == label, P.day == day, P.party == party)
-        query = select(func.min(P.at)).where(*same).group_by(P.at).having(func.sum(P.records) > 0)
-        return min(int(at) for (at,) in self._rows(query))
 
     def _read_outcomes(self) -> dict[str, tuple[int | None, int]]:
         """Success and value of each task's current outcome."""

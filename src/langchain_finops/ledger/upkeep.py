@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, func, null, select, update
 from langchain_finops.errors import BadData, Fault, LedgerError
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.spill import Line, Spill, read
-from langchain_finops.ledger.store import Store
+from langchain_finops.ledger.store import Busy, Store
 from langchain_finops.records import Record
 
 __all__ = ["forget", "recover"]
@@ -76,7 +76,10 @@ def _is_of_the_record(error: Exception) -> bool:
 
 
 def forget(store: Store, user_id: str) -> int:
-    """Take a person's id off all parties; how many calls, charges and runs there are of those."""
+    """Take a person's id off all parties; how many calls, charges and runs there are of those.
+
+    Raises Busy where the id could not be taken out of the log beside the file as well: forgetting again does it then.
+    """
     parties = schema.parties.c
     of_user = select(parties.party).where(parties.user_id == bindparam("user_id"))
     counts = [
@@ -94,7 +97,11 @@ def forget(store: Store, user_id: str) -> int:
         cursor.execute(unlink, (user_id,))
         return count
 
-    count = store.exclusively(work, time.monotonic() + PATIENCE_S)
-    store.truncate_log()
+    deadline = time.monotonic() + PATIENCE_S
+    count = store.exclusively(work, deadline)
     store.appender.forget_parties()
+    try:
+        store.truncate_log(deadline)
+    except Busy as error:
+        raise Busy(f"{count} records no longer name the person, but their old bytes remain: {error}") from error
     return count

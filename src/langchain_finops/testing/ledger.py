@@ -68,6 +68,30 @@ class UpkeepContract:
         }
         assert len(list(ledger.charges())) == 4
 
+    def test_prune_leaves_a_task_to_the_period_of_its_first_call(self, ledger: Ledger) -> None:
+        """A version that was taken back began earlier, and did so no more before than after."""
+        later = MONDAY + DAY / 6
+        ledger.write(a_call("1", task_id="t1"), an_outcome("t1"), a_call("2", started_at=later + TICK, run_id="r2"))
+        ledger.write(a_call("1", task_id="t1", started_at=later, revision=1))
+
+        def tasks() -> list[int]:
+            periods = ({"since": later}, {"until": later})
+            return [sum(group.tasks for group in ledger.totals(["run"], **period)) for period in periods]
+
+        assert tasks() == [1, 0]
+        ledger.prune(MONDAY + DAY)
+        assert tasks() == [1, 0]
+
+    def test_calls_written_after_a_prune_count_beside_what_was_pruned(self, ledger: Ledger) -> None:
+        """Sums that are too large to fold keep their parts, which a new call must not be taken for."""
+        ledger.write(a_call("1", usd="9000000"), a_call("2", usd="9000000"))
+        assert ledger.prune(MONDAY + DAY) == 2
+
+        ledger.write(a_call("3", usd="1"))
+
+        assert list(ledger.calls()) == [a_call("3", usd="1")]
+        assert ledger.totals()[0].totals.cost_usd == Decimal(18_000_001)
+
     def test_what_was_pruned_cannot_be_written_again(self, ledger: Ledger) -> None:
         """A late copy, from a spill file perhaps, would be counted twice."""
         ledger.write(a_call(), a_charge())
