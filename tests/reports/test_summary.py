@@ -80,14 +80,15 @@ def test_shares_are_of_the_total(ledger):
 
 
 def test_cost_per_success_counts_failed_tasks_too(ledger):
-    """support: $0.80 for two tasks, one of them a success. All: $2 for two successes of three."""
+    """support: $0.80 for two tasks, one of them a success. All: $1 for two successes of three; the call that names no
+    task is of none."""
     result = report(ledger, ["agent"])
 
     support = result.rows[1]
     assert (support["tasks"], support["judged"], support["successes"]) == (2, 2, 1)
     assert support["success_rate"] == 0.5
     assert support["cost_per_success_usd"] == Decimal("0.8")
-    assert result.total["cost_per_success_usd"] == Decimal(1)
+    assert (result.total["tasks_usd"], result.total["cost_per_success_usd"]) == (Decimal(1), Decimal("0.5"))
     assert result.total["success_rate"] == 2 / 3
 
 
@@ -223,9 +224,11 @@ def test_the_table_at_80_columns(ledger, monkeypatch):
         "support           3    360      60      30  $0.8000    50.0%       $0.8000",
         "sales             1    120      20      10  $0.2000   100.0%       $0.2000",
         "──────────────────────────────────────────────────────────────────────────",
-        "total             5    600     100      50  $2.0000    66.7%       $1.0000",
+        "total             5    600     100      50  $2.0000    66.7%       $0.5000",
         "cost: list price of calls. input: cached tokens included.",
-        "cost/success: all cost, of failed and unjudged tasks too, over the successes.",
+        "cost/success: all cost of tasks, failed and unjudged ones too, over the",
+        "  successes.",
+        "cost/success leaves out $1.0000 of calls and charges that name no task.",
     ]
 
 
@@ -362,3 +365,68 @@ def test_a_node_of_nothing_but_charges_without_a_price_is_unpriced(ledger):
 
     (tools,) = [row for row in report(ledger, ["node"]).rows if row["node"] == "tools"]
     assert tools["cost_usd"] is None
+
+
+# --- what a success costs -------------------------------------------------------------------------------------------
+
+
+def test_judges_and_simulators_are_part_of_the_cost_and_not_of_cost_per_success():
+    """$0.10 for the agent, $0.90 for the judge and $0.25 for the simulated user: a success costs $0.10."""
+    ledger = open_ledger(":memory:")
+    ledger.write(call(1, "0.10", task_id="t"), call(2, "0.90", task_id="t", role="judge"), outcome("t", success=True))
+    ledger.write(call(3, "0.25", task_id="t", role="simulator"))
+    result = report(ledger, ["agent"])
+
+    (row,) = result.rows
+    assert (row["cost_usd"], row["judges_usd"], row["tasks_usd"]) == (Decimal("1.25"), Decimal("1.15"), Decimal("0.1"))
+    assert row["cost_per_success_usd"] == result.total["cost_per_success_usd"] == Decimal("0.1")
+    lines = shown(result)
+    assert "judges" in lines[1].split()
+    assert "$1.1500" in lines[3].split()
+    assert lines[3].endswith("$0.1000")
+    assert "judges: judges and simulators, which are part of the cost, not of cost/success." in lines
+    assert not any("name no task" in line for line in lines)
+
+
+def test_a_judge_without_a_price_is_no_free_judge():
+    """Its cost is unknown, which the column says; what the success cost is known all the same."""
+    ledger = open_ledger(":memory:")
+    ledger.write(call(1, "0.10", task_id="t"), call(2, None, task_id="t", role="judge"), outcome("t", success=True))
+    result = report(ledger, ["role"])
+
+    judge, agent = sorted(result.rows, key=lambda row: row["role"], reverse=True)
+    assert (judge["judges_usd"], judge["cost_per_success_statement"]) == (None, "apart")
+    assert (agent["judges_usd"], agent["cost_per_success_statement"]) == (0, "known")
+    assert result.total["cost_per_success_statement"] == "known"
+
+
+def test_no_bound_is_made_of_calls_that_name_no_task():
+    """One failed task of $0.95 beside $100 of other calls: a success costs more than $1, and no more is known."""
+    ledger = open_ledger(":memory:")
+    others = [call(number, "1", agent_id="a") for number in range(2, 102)]
+    ledger.write(call(1, "0.95", agent_id="a", task_id="t"), *others, outcome("t", success=False))
+    result = report(ledger, ["agent"])
+
+    (row,) = result.rows
+    assert (row["cost_usd"], row["cost_per_success_above_usd"]) == (Decimal("100.95"), Decimal("1.00000"))
+    assert "cost/success leaves out $100.00 of calls and charges that name no task." in shown(result)
+
+
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_in_a_period_or_by_day_a_success_costs_what_its_own_task_cost(where, tmp_path):
+    """A task of $1 on Sunday and $9 on Monday is Sunday's success at $10; Monday's own task failed at $0.95."""
+    ledger = open_ledger(":memory:" if where == "memory" else tmp_path / "ledger.db")
+    monday = NOON + timedelta(days=1)
+    ledger.write(call(1, "1", task_id="t-1"), call(2, "9", task_id="t-1", at=monday), outcome("t-1", success=True))
+    ledger.write(call(3, "0.95", task_id="t-2", at=monday), outcome("t-2", success=False))
+
+    sunday_row, monday_row = report(ledger, ["day"]).rows
+    assert (sunday_row["cost_usd"], sunday_row["cost_per_success_usd"]) == (Decimal(1), Decimal(10))
+    assert (monday_row["cost_usd"], monday_row["cost_per_success_above_usd"]) == (Decimal("9.95"), Decimal("1.00000"))
+    late, early = report(ledger, ["agent"], since=monday), report(ledger, ["agent"], until=monday)
+    assert late.total["cost_per_success_above_usd"] == Decimal("1.00000")
+    assert early.total["cost_per_success_usd"] == Decimal(10)
+    notes = " ".join(late.table().notes)
+    assert "A task belongs to when its first call began, with all that it costs later." in notes
+    assert "leaves out what names no task, and tasks that began at another time." in notes
+    ledger.close()

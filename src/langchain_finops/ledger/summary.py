@@ -32,6 +32,10 @@ class Summary:
 
     def each_row(self) -> Iterator[dict[str, object]]:
         """Yield what `rows` returns, one by one: a report by task may have a million of them."""
+        return (row for _, row in self.each())
+
+    def each(self) -> Iterator[tuple[Group, dict[str, object]]]:
+        """Yield each row with the group that it is of; a node's prefix without calls has a group of zeros."""
         if "node" in self.by:
             yield from _tree_rows(self.by, self.groups)
             return
@@ -39,7 +43,7 @@ class Summary:
         if "day" in self.by:
             groups = sorted(groups, key=lambda group: _day(self.by, group.key))
         for group in groups:
-            yield _flat(self.by, group)
+            yield group, _flat(self.by, group)
 
     def fields(self) -> tuple[str, ...]:
         """Return the names of the rows' fields in order, which an empty summary has as well."""
@@ -146,7 +150,7 @@ def _prefixes(key: Key, place: int) -> list[Key]:
     return [(*key[:place], "/".join(parts[: end + 1]), *key[place + 1 :]) for end in range(len(parts))]
 
 
-def _tree_rows(by: tuple[str, ...], groups: list[Group]) -> Iterator[dict[str, object]]:
+def _tree_rows(by: tuple[str, ...], groups: list[Group]) -> Iterator[tuple[Group, dict[str, object]]]:
     """Parents before children, dearest subtree first. A prefix without own calls has a row, its own cost is 0."""
     place = by.index("node")
     own = {group.key: group for group in groups}
@@ -165,7 +169,7 @@ def _tree_rows(by: tuple[str, ...], groups: list[Group]) -> Iterator[dict[str, o
 
     for key in sorted(subtrees, key=order):
         group = own.get(key) or Group(key=key, totals=Totals())
-        yield _flat(by, group, subtree=subtrees[key])
+        yield group, _flat(by, group, subtree=subtrees[key])
 
 
 def _pico(totals: Totals) -> int:

@@ -1,14 +1,15 @@
-"""What a success costs: every attempt's cost over the number of successes, or what can be said instead."""
+"""What a success costs: every task's cost over the number of successes, or what can be said instead."""
 
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 from typing import Literal
 
 from langchain_finops.ledger.summary import show_usd
+from langchain_finops.ledger.totals import TaskCost
 
 __all__ = ["Statement", "SuccessCost", "success_cost"]
 
-Statement = Literal["known", "at_least", "no_success", "not_judged", "no_task", "unpriced"]
+Statement = Literal["known", "at_least", "no_success", "not_judged", "no_task", "apart", "unpriced"]
 
 # A quotient has no exact decimal: 28 digits are more than any reader or program needs.
 QUOTIENT = Context(prec=28)
@@ -20,9 +21,10 @@ class SuccessCost:
     """Cost per success of one group, and how far it is known."""
 
     statement: Statement
-    """`at_least`: some calls are unpriced; `unpriced`: all are; `no_success`: see `above_usd`."""
+    """`at_least`: some calls are unpriced; `unpriced`: all are; `no_success`: see `above_usd`; `apart`: none is the
+    agent's own."""
     usd: Decimal | None = None
-    """All cost, failed and unjudged tasks included, over the successes; None where that is no number."""
+    """All cost of tasks, failed and unjudged ones included, over the successes; None where that is no number."""
     above_usd: Decimal | None = None
     """Without a success: it costs more than this, at 95% confidence; None where that cannot be said either."""
     unknown: int = 0
@@ -37,13 +39,16 @@ class SuccessCost:
         return "unpriced" if self.statement == "unpriced" else "-"
 
 
-def success_cost(cost_usd: Decimal | None, *, unknown: int, tasks: int, judged: int, successes: int) -> SuccessCost:
+def success_cost(cost: TaskCost, *, tasks: int, judged: int, successes: int) -> SuccessCost:
     """Return what a success costs. Never 0 or infinity for want of a success, a verdict or a price.
 
-    `cost_usd` sums what is priced, None if nothing is; `unknown` counts the calls that are not.
+    `cost` is that of the tasks which are counted, and of nothing else: a bound from other cost would be false.
     """
+    cost_usd, unknown = cost.usd, cost.unpriced
     if not judged:
         return SuccessCost(statement="not_judged" if tasks else "no_task", unknown=unknown)
+    if not cost.records:
+        return SuccessCost(statement="apart")
     if cost_usd is None:
         return SuccessCost(statement="unpriced", unknown=unknown)
     if successes:

@@ -9,10 +9,10 @@ from typing import Any
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.ledger.summary import UNATTRIBUTED, Summary, merged, show_usd
+from langchain_finops.ledger.summary import UNATTRIBUTED, Summary, known_usd, merged, show_usd
 from langchain_finops.ledger.totals import DIMENSIONS, Group, Totals
 from langchain_finops.money import from_pico
-from langchain_finops.reports.economics import success_cost
+from langchain_finops.reports.economics import SuccessCost, success_cost
 from langchain_finops.reports.render import Column, Table
 
 __all__ = ["Report", "report"]
@@ -37,9 +37,11 @@ class Report(Iterable[ReportRow]):
     """All cost that is known."""
     total: ReportRow | None
     """The same fields over everything. Distinct runs and tasks are counted, not summed over the rows."""
+    in_part: bool = False
+    """Whether there is a period: what its tasks cost after it is then counted in the cost per success alone."""
 
     def __iter__(self) -> Iterator[ReportRow]:
-        return (_enriched(row, self.total_usd) for row in self.summary.each_row())
+        return (_enriched(row, group, self.total_usd) for group, row in self.summary.each())
 
     @property
     def rows(self) -> list[ReportRow]:
@@ -58,7 +60,7 @@ class Report(Iterable[ReportRow]):
             columns=tuple(_columns(self.by, self.total)),
             total={**self.total, **names} if self.by and groups else None,
             caption=caption,
-            notes=tuple(_notes(self.by, groups, self.total)) if groups else (),
+            notes=tuple(_notes(self.by, groups, self.total, self.in_part)) if groups else (),
         )
 
 
@@ -86,8 +88,15 @@ def report(
         counted = ledger.totals((), since=since, until=until, **wanted) if keys else groups
         everything = _total(keys, groups, counted)
         everything = {name: everything[name] for name in fields}
-    known_usd = from_pico(sum(group.totals.cost_pico + group.totals.charge_pico for group in groups))
-    return Report(by=keys, fields=fields, summary=Summary(keys, groups), total_usd=known_usd, total=everything)
+    total_usd = from_pico(sum(group.totals.cost_pico + group.totals.charge_pico for group in groups))
+    return Report(
+        by=keys,
+        fields=fields,
+        summary=Summary(keys, groups),
+        total_usd=total_usd,
+        total=everything,
+        in_part=since is not None or until is not None,
+    )
 
 
 def _dimension(name: str) -> str:
@@ -107,25 +116,27 @@ def _total(by: tuple[str, ...], groups: Sequence[Group], counted: Sequence[Group
     if "node" in by:
         row |= {"subtree_calls": row["calls"], "subtree_unpriced": row["unpriced"], "subtree_cost_usd": row["cost_usd"]}
     blank: ReportRow = dict.fromkeys(by)
-    return _enriched(blank | row, everything.totals.cost_usd)
+    return _enriched(blank | row, everything, everything.totals.cost_usd)
 
 
 ENRICHMENT = (
-    *("share", "success_rate"),
+    *("judges_usd", "judges_unpriced", "share", "success_rate", "tasks_usd", "tasks_unpriced"),
     *("cost_per_success_usd", "cost_per_success_above_usd", "cost_per_success_statement"),
 )
 """Fields that a report adds to a summary's."""
 
 
-def _enriched(row: ReportRow, total_usd: Decimal) -> ReportRow:
-    """The row with its share, success rate and cost per success."""
-    cost = row["cost_usd"]
-    success = success_cost(
-        cost, unknown=row["unpriced"], tasks=row["tasks"], judged=row["judged"], successes=row["successes"]
-    )
+def _enriched(row: ReportRow, group: Group, total_usd: Decimal) -> ReportRow:
+    """The row with what judges cost, its share, success rate and cost per success."""
+    cost, totals, spent = row["cost_usd"], group.totals, group.task_cost
+    success = success_cost(spent, tasks=group.tasks, judged=group.judged, successes=group.successes)
+    known, unknown = totals.apart - totals.apart_unpriced, totals.apart_unpriced
+    judges = known_usd(totals.apart_usd, known=known, unknown=unknown)
     share = None if cost is None or not total_usd else float(cost / total_usd)
     rate = row["successes"] / row["judged"] if row["judged"] else None
-    row |= zip(ENRICHMENT, (share, rate, success.usd, success.above_usd, success.statement), strict=True)
+    tasks = spent.usd if spent.records else Decimal(0)
+    values = (judges, unknown, share, rate, tasks, spent.unpriced, success.usd, success.above_usd, success.statement)
+    row |= zip(ENRICHMENT, values, strict=True)
     return row
 
 
@@ -167,6 +178,8 @@ def _columns(by: Sequence[str], total: ReportRow) -> Iterator[Column]:
 
 def _qualifying_columns(total: ReportRow) -> Iterator[Column]:
     """What is paid where it is not the list cost, and what is not known for sure."""
+    if total["judges_usd"] != 0:
+        yield Column(title="judges", text=_usd("judges_usd", "judges_unpriced"), rank=11)
     if total["contracted_usd"] != total["model_usd"]:
         yield Column(title="contracted", text=_usd("contracted_usd", "unpriced"), rank=11)
     if total["billed_usd"] != total["model_usd"]:
@@ -209,12 +222,11 @@ def _usd(name: str, *unknown: str) -> Show:
 
 def _success_cost(row: Mapping[str, Any]) -> str:
     return str(
-        success_cost(
-            row["cost_usd"],
-            unknown=row["unpriced"],
-            tasks=row["tasks"],
-            judged=row["judged"],
-            successes=row["successes"],
+        SuccessCost(
+            statement=row["cost_per_success_statement"],
+            usd=row["cost_per_success_usd"],
+            above_usd=row["cost_per_success_above_usd"],
+            unknown=row["tasks_unpriced"],
         )
     )
 
@@ -230,7 +242,7 @@ def _success_rate(row: Mapping[str, Any]) -> str:
     return "-" if row["success_rate"] is None else f"{row['success_rate']:.1%}"
 
 
-def _notes(by: Sequence[str], groups: Sequence[Group], total: ReportRow) -> Iterator[str]:
+def _notes(by: Sequence[str], groups: Sequence[Group], total: ReportRow, in_part: bool) -> Iterator[str]:
     """How to read the figures: what they count, what is only a bound, what is missing and how to mend it."""
     charges = " and charges (tools, people, machines)" if total["charges"] else ""
     yield f"cost: list price of calls{charges}. input: cached tokens included."
@@ -238,6 +250,8 @@ def _notes(by: Sequence[str], groups: Sequence[Group], total: ReportRow) -> Iter
         yield "cost is a node's own and adds up to the total; subtree is the node and all below it."
     if total["billed_usd"] != total["model_usd"]:
         yield "billed: what is really paid; answers from a local cache or a recording are not."
+    if total["judges_usd"] != 0:
+        yield "judges: judges and simulators, which are part of the cost, not of cost/success."
     if total["unpriced"]:
         yield (
             f">=: at least; {total['unpriced']:,} of {total['calls']:,} calls are unpriced, which is not free. `finops "
@@ -251,10 +265,10 @@ def _notes(by: Sequence[str], groups: Sequence[Group], total: ReportRow) -> Iter
         )
     if total["estimated"]:
         yield f"estimated: {total['estimated']:,} of {total['calls']:,} calls, which did not report tokens or price."
-    yield from _outcome_notes(groups, total)
+    yield from _outcome_notes(groups, total, in_part or "day" in by)
 
 
-def _outcome_notes(groups: Sequence[Group], total: ReportRow) -> Iterator[str]:
+def _outcome_notes(groups: Sequence[Group], total: ReportRow, in_part: bool) -> Iterator[str]:
     if not total["tasks"]:
         yield 'No call names a task: pass metadata={"task_id": ...} and log its outcome to see the cost per success.'
         return
@@ -264,12 +278,26 @@ def _outcome_notes(groups: Sequence[Group], total: ReportRow) -> Iterator[str]:
             "says what became of one; then the cost per success shows."
         )
         return
-    yield "cost/success: all cost, of failed and unjudged tasks too, over the successes."
+    yield f"cost/success: all cost of tasks, failed and unjudged ones too, over the successes.{_LATER * in_part}"
+    yield from _left_out(total, in_part)
     if total["judged"] < total["tasks"]:
         left = total["tasks"] - total["judged"]
         yield f"not judged: {left:,} of {total['tasks']:,} tasks; rates leave them out, costs do not."
     without = [group for group in groups if group.judged and not group.successes]
-    if any(group.judged == group.tasks and group.totals.cost_usd for group in without):
+    if any(group.judged == group.tasks and group.task_cost.pico > 0 for group in without):
         yield "> $X: no success yet; at 95% confidence one costs more than that."
     elif without:
         yield "- under cost/success: no success among the judged tasks yet."
+
+
+_LATER = " A task belongs to when its first call began, with all that it costs later."
+
+
+def _left_out(total: ReportRow, in_part: bool) -> Iterator[str]:
+    """Which part of the cost a cost per success leaves out."""
+    cost, judges, tasks = (total[name] or Decimal(0) for name in ("cost_usd", "judges_usd", "tasks_usd"))
+    rest = cost - judges - tasks
+    if in_part:
+        yield "cost/success leaves out what names no task, and tasks that began at another time."
+    elif rest:
+        yield f"cost/success leaves out {show_usd(rest)} of calls and charges that name no task."
