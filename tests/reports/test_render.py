@@ -55,13 +55,24 @@ def test_csv_has_every_field_and_a_header_even_without_rows():
     assert rendered(table(), "csv") == "agent,calls,cost_usd\n"
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+@pytest.mark.parametrize(
+    "start", ["=", "+", "-", "@", " =", "\u3000+", "\xa0@", "\uff1d", "\uff0b", "\uff0d", "\uff20"]
+)
 def test_csv_neutralises_formulas(start):
     """A spreadsheet reads a name as text, whatever it begins with."""
     text = rendered(table({**ROW, "agent": f'{start}HYPERLINK("http://x")'}), "csv")
 
     cell = list(csv.reader(io.StringIO(text)))[1][0]
     assert cell == f'\'{start}HYPERLINK("http://x")'
+
+
+@pytest.mark.parametrize("odd", ["\t", "\r", "\n", "\x00", "\ufeff", "\u2028"])
+def test_csv_has_a_line_a_row_whatever_the_names(odd):
+    """A control character neither breaks a row nor hides a formula; JSON has the name as it is."""
+    text = rendered(table({**ROW, "agent": f"{odd}=1{odd}=2"}), "csv")
+
+    assert text == "agent,calls,cost_usd\n'\N{REPLACEMENT CHARACTER}=1\N{REPLACEMENT CHARACTER}=2,1200,0.1\n"
+    assert json.loads(rendered(table({**ROW, "agent": odd}), "json"))[0]["agent"] == odd
 
 
 def test_csv_leaves_negative_amounts_alone():

@@ -120,13 +120,15 @@ def _csv_cell(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
+        text = printable(value)  # A carriage return would begin a row: csv does not quote it.
         # A spreadsheet would run a name such as =HYPERLINK(...) as a formula.
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return f"'{text}" if _FORMULA.match(text) else text
     known = exact(value)
     return json.dumps(known) if isinstance(known, list | dict) else str(known)
 
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# Spreadsheets pass over what comes before a formula and shows as nothing.
+_FORMULA = re.compile("[\\s\ufffd]*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 # --- for people --------------------------------------------------------------------------------------------------
