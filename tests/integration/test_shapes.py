@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from langgraph.types import CachePolicy, Command, interrupt
 from scripted_models import ProviderError, Reply, ScriptedChat, failing, scripted, tokens
 
 from langchain_finops import FinOpsHandler, Ledger, PriceBook
+from langchain_finops.ledger.totals import TaskCost
 
 THREAD: Any = {"configurable": {"thread_id": "th-1"}}
 
@@ -290,5 +292,6 @@ def test_every_summary_of_a_handler_is_its_ledgers(by: str, handler: FinOpsHandl
     handler.log_outcome(task_id="t-1", success=True, value_usd=3)
 
     ours = {group.key: group for group in handler.summary(by=by).groups}
-    theirs = {group.key: group for group in ledger.totals([by])}
+    # What tasks cost needs all calls of a task, whoever made them, which only a ledger has.
+    theirs = {group.key: replace(group, task_cost=TaskCost()) for group in ledger.totals([by])}
     assert ours == theirs
