@@ -73,7 +73,8 @@ def test_all_faults_of_a_file_are_listed(ended):
 def test_a_file_that_cannot_be_read_is_named(ended):
     """The operating system's reason, with the file."""
     code, _, err = ended(lambda: open("/nowhere/at/all"))  # noqa: SIM115, PTH123 - it fails
-    assert (code, err) == (2, "Error: /nowhere/at/all: No such file or directory.\n")
+    assert code == 2
+    assert err == "Error: /nowhere/at/all: No such file or directory. Check the path, and that you may use it.\n"
 
 
 def test_a_fault_of_ours_says_how_to_see_where(ended):

@@ -310,6 +310,34 @@ def test_what_was_spilled_is_told_and_recovered(finops, path):
     assert (rows(out)[0]["cost_usd"], err) == ("1.1", "")
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["report", "--ledger", ""], "--ledger is empty: name a file"),
+        (["forget", "", "--ledger", "PATH"], "USER is empty"),
+        (["outcome", " ", "--success", "--ledger", "PATH"], "TASK is empty"),
+    ],
+)
+def test_an_empty_name_chooses_nothing_else(finops, path, monkeypatch, words, told):
+    """A script's variable that is not set neither falls back to another ledger nor names nobody."""
+    monkeypatch.setenv("FINOPS_LEDGER", str(path))
+    code, out, err = finops(*(path if word == "PATH" else word for word in words))
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Error: {told}")
+    assert list(open_ledger(path).outcomes()) == []
+
+
+def test_prune_refuses_a_day_to_come(finops, path):
+    """A mistyped year must not fold what is being written; up to now is fine, and folds days that have ended."""
+    code, out, err = finops("prune", "--before", f"{NOW.year + 1}-01-31", "--ledger", path)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Error: --before {NOW.year + 1}-01-31 lies ahead: ")
+    assert len(list(open_ledger(path).calls())) == 3
+    assert finops("prune", "--before", "0d", "--ledger", path)[1].startswith("Folded 1 record")
+
+
 # --- the command line itself ----------------------------------------------------------------------------------------
 
 
@@ -381,3 +409,19 @@ def test_the_installed_command_reports_and_survives_a_closed_pipe(path):
         assert process.wait() == 0
     done = subprocess.run([sys.executable, "-c", command, "report", "--by", "x"], capture_output=True, check=False)
     assert done.returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("output_format", ["table", "json"])
+def test_a_full_disk_is_one_sentence(path, output_format):
+    """`finops report > FILE` where there is no room says so, and the shutdown adds nothing."""
+    command = "from langchain_finops.cli.finops import main; main()"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", command, "report", "--format", output_format, "--ledger", str(path)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2,
+        "Error: The output could not be written: No space left on device. Make room, or write it elsewhere.\n",
+    )

@@ -1,5 +1,6 @@
 """What both command lines share: options, exit codes, and errors in one sentence."""
 
+import errno
 import os
 import sys
 import threading
@@ -101,8 +102,7 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> 
         # Typer turns a closed pipe into exit code 1, which here means that the answer is no.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
-        # The reader (`| head`) has seen enough. Without a sink Python complains while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        _drop_output()  # The reader (`| head`) has seen enough.
         return ExitCode.GOOD
     except (KeyboardInterrupt, typer.Abort):
         return 130  # What a shell expects of a command that Ctrl-C ended.
@@ -112,8 +112,24 @@ def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> 
         else:
             for sentence in _sentences(error, name):
                 typer.echo(f"Error: {sentence}", err=True)
+        _drop_output_that_fails()
         return ExitCode.COULD_NOT_RUN
     return result if isinstance(result, int) else ExitCode.GOOD
+
+
+def _drop_output() -> None:
+    """Write what is left to nowhere: without it Python complains while it shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+
+
+def _drop_output_that_fails() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 # Typer brings its own copy of click from 0.26 on: only by typer's name is the class the right one in every version.
@@ -132,7 +148,9 @@ def _sentences(error: Exception, name: str) -> list[str]:
         message = error.format_message()  # type: ignore[attr-defined]  # found by its name above
         return [f"{message.rstrip('.')}{'' if message.rstrip('.').endswith('?') else '.'} See `{command} --help`."]
     if isinstance(error, OSError) and error.filename is not None:
-        return [f"{error.filename}: {error.strerror}."]
+        return [f"{error.filename}: {error.strerror}. Check the path, and that you may use it."]
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return [f"The output could not be written: {error.strerror}. Make room, or write it elsewhere."]
     return [f"{type(error).__name__}: {error}. This should not happen: run it again with --debug to see where."]
 
 

@@ -105,6 +105,7 @@ def _existing_ledger(url: str | None) -> Iterator["Ledger"]:
     """The ledger to work on; a file that is not there is an error, not an empty ledger that looking made."""
     from langchain_finops.ledger import default_path, open_ledger
 
+    _check_named(url, "--ledger", "name a file, or leave it out for $FINOPS_LEDGER or the default")
     named = url or os.environ.get("FINOPS_LEDGER") or str(default_path())
     place = named.removeprefix("sqlite:///")
     path = Path(place).expanduser()
@@ -116,6 +117,12 @@ def _existing_ledger(url: str | None) -> Iterator["Ledger"]:
         yield ledger
     finally:
         ledger.close()
+
+
+def _check_named(value: str | None, option: str, remedy: str) -> None:
+    """A variable of a script that is empty must not choose something else."""
+    if value is not None and not value.strip():
+        raise BadArguments(f"{option} is empty: {remedy}.")
 
 
 def _place(ledger: "Ledger") -> str:
@@ -161,6 +168,7 @@ def outcome_command(
     finops outcome t-42 --success --value-usd 5
     finops outcome t-43 --failure --reason "wrong account"
     """
+    _check_named(task, "TASK", "name the task as its calls do")
     if success is None:
         raise BadArguments(f"What became of task {task!r}? Say --success or --failure.")
     from langchain_finops.records import Outcome
@@ -210,6 +218,7 @@ def forget_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Unlink a person from all records: costs stay, nobody can tell whose they were. Cannot be undone."""
+    _check_named(user, "USER", "name the person as the records do")
     with _existing_ledger(ledger) as target:
         count = target.forget(user)
         found = (
@@ -225,6 +234,8 @@ def prune_command(
 ) -> None:
     """Fold old calls into daily sums, which reports go on counting. Cannot be undone."""
     moment = _moment(before, "--before")
+    if moment > datetime.now(UTC):
+        raise BadArguments(f"--before {before} lies ahead: today's calls stay as they are, name a day that has ended.")
     with _existing_ledger(ledger) as target:
         with busy("Folding old calls"):
             count = target.prune(moment)
