@@ -378,7 +378,11 @@ class Recorder:
             run.graph_name = node.graph
         if run.steps > STEPS_UNWATCHED and not self._warned:
             self._warned = True
-            log.warning("run %s passed %d steps, and no limit is set for it", run.run_id, STEPS_UNWATCHED)
+            log.warning(
+                "run %s passed %d steps without a limit; `recursion_limit` in its config would stop an endless loop",
+                run.run_id,
+                STEPS_UNWATCHED,
+            )
 
     def _settle_open(self, run: Run, node: Node | None, error: BaseException | None) -> None:
         """Settle what was started in a node, or anywhere in a run, and has not ended."""
