@@ -150,3 +150,13 @@ def _lock(path: Path) -> sqlite3.Connection:
 def _unlock(connection: sqlite3.Connection) -> None:
     connection.execute("ROLLBACK")
     connection.close()
+
+
+async def test_who_comes_after_the_end_waits_for_nobody(path: Path, opened):
+    """Another thread may close the ledger between two steps of a flush."""
+    ledger = opened(path)
+    ledger.write(a_call())
+    worker = ledger._writer.worker
+    await asyncio.to_thread(ledger.close)
+
+    assert worker.run(lambda: None) is False

@@ -354,3 +354,28 @@ def test_a_repriced_ledger_is_summed_by_as_many_statements_as_one_that_is_not(pa
     ledger.write(*(a_call(f"{n}", run_id=f"{n}", task_id=f"{n}", revision=1) for n in range(30)))
 
     assert statements() == before
+
+
+def test_prune_goes_in_small_steps(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
+    """However many calls share a label, writers get their turn between; groups that a step cannot hold stay whole."""
+    monkeypatch.setattr("langchain_finops.ledger.pruning.CHUNK", 4)
+    ledger, other = opened(path), opened(path)
+    runs = "aaabbbbbbbcdeffffg"
+    ledger.write(*(a_call(f"{n}", run_id=run, task_id=run) for n, run in enumerate(runs)))
+    ledger.write(*(a_call(f"{n}", run_id=run, task_id=run, revision=1, usd="1") for n, run in enumerate(runs)))
+    before = ledger.totals(["run"])
+    pauses = list[float]()
+
+    def meanwhile(seconds: float) -> None:
+        other.write(a_call(f"late{len(pauses)}", started_at=MONDAY + 9 * DAY))
+        pauses.append(seconds)
+
+    monkeypatch.setattr("langchain_finops.ledger.pruning.time.sleep", meanwhile)
+
+    assert ledger.prune(MONDAY + DAY) == len(runs)
+    assert len(pauses) >= 6
+    assert ledger.totals(["run"], until=MONDAY + DAY) == before
+    assert len(list(ledger.calls())) == len(pauses)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM postings WHERE n = 0").fetchone() == (7,)
+    connection.close()

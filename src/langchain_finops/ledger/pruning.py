@@ -5,10 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from operator import add
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select, tuple_
 
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.append import pruned_key
@@ -21,6 +22,12 @@ PATIENCE_S: Final = 30.0
 Posting = tuple[int, ...]
 """Label, day, party, n, at, records, figures."""
 N, AT, FIGURES = 3, 4, 5
+CHUNK: Final = 5_000
+"""Postings that one transaction folds."""
+PAUSE_S: Final = 0.005
+Place = tuple[int, int]
+"""Day and party."""
+START: Final = (-(2**62), 0)
 APART: Final = 2**62
 """From here on postings are numbered that were folded but could not be added up. No row's number is as large."""
 
@@ -28,17 +35,25 @@ APART: Final = 2**62
 def prune(store: Store, before: datetime) -> int:
     """Fold the calls and charges of UTC days that ended by `before`; how many those were.
 
-    One transaction for each label, so that writers are held up for moments only.
+    Many small transactions, with a pause between them, so that writers are held up for moments only.
     """
     limit = floor_day(before)
     labels = schema.labels.c
     with store.reading() as connection:
         kinds = connection.execute(select(labels.label, labels.kind).where(labels.kind.in_(("call", "charge")))).all()
     folds = {kind: _Fold(store, kind, limit) for kind in ("call", "charge")}
-    return sum(
-        store.exclusively(lambda cursor: folds[kind].run(cursor, label), time.monotonic() + PATIENCE_S)  # noqa: B023
-        for label, kind in kinds
-    )
+    return sum(_prune_label(store, folds[kind], label) for label, kind in kinds)
+
+
+def _prune_label(store: Store, fold: "_Fold", label: int) -> int:
+    count = 0
+    place: Place | None = START
+    while place is not None:
+        went, place = store.exclusively(partial(fold.run, label=label, after=place), time.monotonic() + PATIENCE_S)
+        count += went
+        if place is not None:
+            time.sleep(PAUSE_S)
+    return count
 
 
 class _Fold:
@@ -48,8 +63,11 @@ class _Fold:
         self._kind, self._limit = kind, limit
         table, postings = schema.VERSIONED[kind], schema.postings
         one = [postings.c[name] == bindparam(f"the_{name}") for name in ("label", "day", "party", "n")]
-        old = select(postings).where(postings.c.label == bindparam("label"), postings.c.day < bindparam("day"))
-        self._old = store.sql(old)
+        group = (postings.c.day, postings.c.party)
+        old = select(postings).where(postings.c.label == bindparam("label"), postings.c.day < bindparam("before"))
+        chunk = old.where(tuple_(*group) > tuple_(bindparam("day"), bindparam("party")))
+        self._chunk = store.sql(chunk.order_by(*group, postings.c.n).limit(bindparam("size")))
+        self._group = store.sql(old.where(*(c == bindparam(f"the_{c.name}") for c in group)))
         self._id_of = store.sql(select(table.c.id).where(table.c.n == bindparam("n")))
         self._newest = store.sql(select(table.c.at).where(table.c.id == bindparam("id")).order_by(table.c.at.desc()))
         self._delete = store.sql(delete(table).where(table.c.id == bindparam("id")))
@@ -57,9 +75,9 @@ class _Fold:
         self._post = store.sql(insert(postings).values({c.name: bindparam(c.name) for c in postings.c}))
         self._mark = store.sql(insert(schema.pruned).values(key=bindparam("key")))
 
-    def run(self, cursor: sqlite3.Cursor, label: int) -> int:
-        """Fold one label's postings; how many records' rows went."""
-        old: list[Posting] = cursor.execute(self._old, (label, self._limit // MICROS_PER_DAY)).fetchall()
+    def run(self, cursor: sqlite3.Cursor, label: int, after: Place) -> tuple[int, Place | None]:
+        """Fold some of a label's postings; how many records' rows went, and where to go on, None at the end."""
+        old, place = self._next(cursor, label, after)
         ids = {n: found[0] for n in {abs(row[N]) for row in old} if (found := self._find(cursor, n))}
         # A record with a version on a later day stays whole: its next version must still find what to take back.
         stay = {id_ for id_ in set(ids.values()) if cursor.execute(self._newest, (id_,)).fetchone()[0] >= self._limit}
@@ -67,7 +85,18 @@ class _Fold:
         cursor.executemany(self._delete, [(id_,) for id_ in going])
         cursor.executemany(self._mark, [(pruned_key(self._kind, id_),) for id_ in going])
         self._fold(cursor, [row for row in old if ids.get(abs(row[N])) not in stay])
-        return len(going)
+        return len(going), place
+
+    def _next(self, cursor: sqlite3.Cursor, label: int, after: Place) -> tuple[list[Posting], Place | None]:
+        """The postings of the next days and parties, each whole; and the last of those, None if nothing follows."""
+        day = self._limit // MICROS_PER_DAY
+        rows: list[Posting] = cursor.execute(self._chunk, (label, day, *after, CHUNK, 0)).fetchall()
+        if len(rows) < CHUNK:
+            return rows, None
+        whole = [row for row in rows if row[1:N] != rows[-1][1:N]]
+        if not whole:
+            whole = cursor.execute(self._group, (label, day, *rows[-1][1:N])).fetchall()
+        return whole, (whole[-1][1], whole[-1][2])
 
     def _find(self, cursor: sqlite3.Cursor, n: int) -> Any:
         return cursor.execute(self._id_of, (n,)).fetchone()

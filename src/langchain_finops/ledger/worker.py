@@ -4,7 +4,9 @@ Callers wait by `SimpleQueue.get`, which releases the GIL and is the one wait th
 """
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +20,8 @@ __all__ = ["Worker", "on_own_thread", "under_event_loop"]
 T = TypeVar("T")
 BATCH: Final = 64
 """Waiting writes that one transaction takes in: event loops on several threads share its cost."""
+LOOK_S: Final = 0.5
+"""How often who waits looks whether the thread still lives."""
 
 
 def under_event_loop() -> bool:
@@ -65,13 +69,18 @@ class Worker:
 
     def _wait(self, job: _Job, timeout: float | None) -> bool:
         self._jobs.put(job)
-        try:
-            raised = job.reply.get(timeout=timeout)
-        except Empty:
-            return False
-        if raised is not None:
-            raise raised
-        return True
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                raised = job.reply.get(timeout=max(0.0, min(LOOK_S, deadline - time.monotonic())))
+            except Empty:
+                # Whoever came after `stop` would wait for ever: the thread that was to answer is gone.
+                if time.monotonic() >= deadline or not self._thread.is_alive():
+                    return False
+                continue
+            if raised is not None:
+                raise raised
+            return True
 
     def _run(self) -> None:
         while True:
