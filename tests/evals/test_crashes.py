@@ -89,7 +89,10 @@ def check_whole(workshop: "Workshop") -> None:
     ledger = open_ledger(workshop.results / "ledger.db")
     (total,) = ledger.totals()
     ledger.close()
-    assert total.totals.cost_usd == sum_usd([result.cost_usd for result in results.attempts])
+    assert total.totals.cost_usd == sum_usd([result.known_usd for result in results.attempts])
+    for result in results.attempts:  # What was in flight when the process was killed is not known.
+        assert (result.cost_usd is None) == result.in_the_dark
+        assert not result.in_the_dark or result.stop_reason == "interrupted"
     assert (total.tasks, total.judged, total.successes) == (40, 40, 20)
 
 

@@ -417,7 +417,7 @@ def test_a_torn_line_is_tried_again_and_told(workshop: "Workshop") -> None:
         (1, "error", "interrupted"),
         (2, "completed", None),
     ]
-    assert sum_usd([result.cost_usd for result in results.attempts]) == 5 * ONE_CALL
+    assert sum_usd([result.known_usd for result in results.attempts]) == 5 * ONE_CALL
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
@@ -525,9 +525,10 @@ def test_prices_that_cannot_be_looked_up_again_are_told(workshop: "Workshop") ->
     """Without the calls no figure is guessed: the error names the ledger and the remedy."""
     workshop.run()
     before = (workshop.results / "attempts.jsonl").read_bytes()
+    (workshop.results / "ledger.db").unlink()
 
-    with pytest.raises(EvalError, match=r"prices have changed, and the ledger .*empty\.db does not have the calls"):
-        workshop.run(cards="double", ledger=workshop.folder / "empty.db")
+    with pytest.raises(EvalError, match=r"prices have changed, and the ledger .*ledger\.db does not have the calls"):
+        workshop.run(cards="double")
     assert (workshop.results / "attempts.jsonl").read_bytes() == before
 
 

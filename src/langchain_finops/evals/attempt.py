@@ -22,6 +22,7 @@ from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.plain import plain
 from langchain_finops.evals.recorded import Slot
 from langchain_finops.evals.results import AttemptResult, AttemptStatus
+from langchain_finops.evals.stock import tags_of
 from langchain_finops.evals.suite import Limits
 from langchain_finops.evals.watch import TimeLimitPassed, Watch, Witness
 from langchain_finops.langchain.handler import FinOpsHandler
@@ -138,13 +139,7 @@ def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger) -> Fin
         task_id=ledger_task_id(bench.run_id, trial, bench.fingerprint),
         project=bench.project,
         environment="evaluation",
-        tags={
-            "evaluation_run": bench.run_id,
-            "configuration": trial.configuration.name,
-            "item": trial.item.id,
-            "repeat": str(trial.repeat),
-            "evaluation_try": str(try_number),
-        },
+        tags=tags_of(bench.run_id, trial, try_number, bench.fingerprint),
         ledger=ledger,
         prices=bench.prices,
     )
@@ -272,11 +267,7 @@ def _result(
 ) -> AttemptResult:
     """The try's line. `in_the_dark`: it may have cost more than its records say."""
     error = None if end.error is None else call_error(end.error)
-    fields_ = sums.fields()
-    if in_the_dark:  # What is not known is not nothing.
-        fields_["cost_usd"] = fields_["contracted_usd"] = fields_["billed_usd"] = None
-        fields_["costs_by_card"] = dict.fromkeys(bench.books)
-        fields_["unpriced_calls"] += 1
+    fields_ = sums.fields(in_the_dark=in_the_dark)
     return AttemptResult(
         configuration=trial.configuration.name,
         task=trial.item.id,
@@ -287,6 +278,7 @@ def _result(
         answer=end.answer,
         trajectory=tuple(watch.trajectory),
         **fields_,
+        in_the_dark=in_the_dark,
         latency_s=clock.latency_s if sums.recorded_s is None else sums.recorded_s,
         started_at=clock.started_at,
         ended_at=clock.ended_at,
@@ -299,13 +291,15 @@ def _result(
 
 
 def interrupted_result(trial: Trial, try_number: int, bench: Bench, records: Sequence[Record]) -> AttemptResult:
-    """A try that a crash ended, as its calls in the ledger tell of it: it was paid for, so it counts."""
+    """A try that a crash ended, as its calls in the ledger tell of it: it was paid for, so it counts.
+
+    A call that was in flight is not among them, so its cost is not known.
+    """
     calls = [record for record in records if isinstance(record, CallRecord)]
     clock = _Clock()
     clock.started_at = min((call.started_at for call in calls), default=clock.started_at)
     clock.ended_at = max((call.ended_at for call in calls), default=clock.started_at)
     clock.latency_s = (clock.ended_at - clock.started_at).total_seconds()
     end = _End(status="error", stop_reason=INTERRUPTED)
-    return _result(
-        trial, try_number, bench, end, sums=tally(records, bench.books, bench.priced_by), watch=Watch(), clock=clock
-    )
+    sums = tally(records, bench.books, bench.priced_by)
+    return _result(trial, try_number, bench, end, sums=sums, watch=Watch(), clock=clock, in_the_dark=True)

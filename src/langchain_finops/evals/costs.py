@@ -54,8 +54,19 @@ class Tally:
     priced_by: str | None
     """The card set that the records are priced by."""
 
-    def fields(self) -> Sums:
-        """The exact sums. Charges without a price, such as tools without a card, are counted and left out."""
+    def fields(self, *, in_the_dark: bool = False) -> Sums:
+        """The exact sums. Charges without a price, such as tools without a card, are counted and left out.
+
+        `in_the_dark`: there may have been a call that no record tells of; what is not known is not nothing.
+        """
+        sums = self._sums()
+        if in_the_dark:
+            sums["cost_usd"] = sums["contracted_usd"] = sums["billed_usd"] = None
+            sums["costs_by_card"] = dict.fromkeys(self.books)
+            sums["unpriced_calls"] += 1
+        return sums
+
+    def _sums(self) -> Sums:
         costs = [call.cost_usd for call in self.calls]
         charged = [charge.cost_usd for charge in self.charges if charge.cost_usd is not None]
         return Sums(

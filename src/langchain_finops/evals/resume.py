@@ -14,6 +14,7 @@ from langchain_finops.evals.faults import is_worth_trying_again
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.results import (
+    ATTEMPTS,
     RUN,
     AttemptResult,
     Verdict,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Earlier",
     "Results",
+    "changed_target",
     "check_resumable",
     "current_attempts",
     "current_verdicts",
@@ -87,16 +89,38 @@ def check_resumable(prepared: Prepared, run: Run, earlier: Earlier) -> None:
             "choose another --out, or start anew with --fresh"
         )
     others = sum(attempt.fingerprint != prepared.fingerprint for attempt in current_attempts(run, earlier.attempts))
-    if others and not prepared.options.allow_mixed:
-        raise TargetChanged(
-            f"{folder}: the target's code has changed since {others} of the stored attempts were made; "
-            "run with --fresh to start anew, or with --allow-mixed to keep them"
+    if not _is_same_ledger(prepared, earlier.run["ledger"]):
+        raise EvalError(
+            f"{folder}: its calls are in the ledger {earlier.run['ledger']}, not in {prepared.ledger}; "
+            f"run with --ledger {earlier.run['ledger']}, or start anew with --fresh"
         )
+    if others and not prepared.options.allow_mixed:
+        raise changed_target(folder, others)
+
+
+def changed_target(folder: Path, tries: int) -> TargetChanged:
+    """The error for so many tries that other code made."""
+    return TargetChanged(
+        f"{folder}: the target's code has changed since {tries} of the stored attempts were made; "
+        "run with --fresh to start anew, or with --allow-mixed to keep them"
+    )
+
+
+def _is_same_ledger(prepared: Prepared, earlier: str) -> bool:
+    own = prepared.folder / "ledger.db"
+    if prepared.ledger == str(own) and own.exists():  # The folder may have been moved, its ledger with it.
+        return True
+    return earlier == prepared.ledger or Path(earlier).resolve() == Path(prepared.ledger).resolve()
 
 
 def read_earlier(folder: Path) -> Earlier:
-    """Read what is on file; nothing is there before the first run."""
+    """Read what is on file; nothing is there before the first run. Raises EvalError where `run.json` is missing."""
     if not (folder / RUN).exists():
+        if (folder / ATTEMPTS).exists():
+            raise EvalError(
+                f"{folder} has {ATTEMPTS}, but no {RUN} to tell what they are of; put it back, choose another --out, "
+                "or set them aside with --fresh"
+            )
         return Earlier()
     attempts, torn = read_attempts(folder)
     verdicts, torn_verdicts = read_verdicts(folder)
@@ -156,11 +180,12 @@ def is_done(tries_in_error: int, last: AttemptResult | None, most_tries: int, *,
         return False
     if last.status != "error":
         return True
-    if last.stop_reason == "interrupted" or retry_errors:
+    if last.stop_reason == "interrupted":
         return False
-    if last.stop_reason != "infrastructure" or last.error is None:
+    if last.stop_reason != "infrastructure":  # Faults of the target stay: only failures tried again would flatter it.
         return True
-    return tries_in_error >= most_tries or not is_worth_trying_again(last.error)
+    spent = last.error is None or tries_in_error >= most_tries or not is_worth_trying_again(last.error)
+    return spent and not retry_errors
 
 
 def pending(

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,10 +22,11 @@ from langchain_finops.evals.journal import Journal
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Options, Prepared, prepare
 from langchain_finops.evals.reprice import prices_changed, reprice
-from langchain_finops.evals.results import RUN, AttemptResult, Verdict, last_tries, read_run, write_run
+from langchain_finops.evals.results import ATTEMPTS, RUN, AttemptResult, Verdict, last_tries, read_run, write_run
 from langchain_finops.evals.resume import (
     Earlier,
     Results,
+    changed_target,
     check_resumable,
     current_attempts,
     current_verdicts,
@@ -36,12 +37,13 @@ from langchain_finops.evals.resume import (
     set_aside,
 )
 from langchain_finops.evals.scorers import decide, judge
+from langchain_finops.evals.stock import TryKey, find_tries, key_of
 from langchain_finops.evals.suite import Suite
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.money import sum_usd
-from langchain_finops.records import CallRecord, ChargeRecord, Outcome
+from langchain_finops.records import Outcome
 
 __all__ = ["Observer", "Progress", "arun", "run"]
 
@@ -99,11 +101,14 @@ async def arun(
 
 def _make_way(prepared: Prepared) -> Path | None:
     """Set earlier results aside where a fresh start is asked for, or where a replay's recording is another one now."""
-    if not (prepared.folder / RUN).exists():
-        return None
-    run = read_run(prepared.folder)
-    other = run["mode"] == prepared.mode == "replay" and run["recording_hash"] != prepared.recording_hash
-    if not (prepared.options.fresh or other):
+    if prepared.options.fresh:
+        wanted = any((prepared.folder / name).exists() for name in (RUN, ATTEMPTS))
+    elif (prepared.folder / RUN).exists():
+        run = read_run(prepared.folder)
+        wanted = run["mode"] == prepared.mode == "replay" and run["recording_hash"] != prepared.recording_hash
+    else:
+        wanted = False
+    if not wanted:
         return None
     with folder_lock(prepared.folder):  # Nobody else is writing there.
         pass
@@ -135,7 +140,8 @@ class _Run:
         self.pending = pending(
             prepared.trials, current, prepared.suite.tries, retry_errors=prepared.options.retry_errors
         )
-        self.unjudged = _unjudged(current, current_verdicts(manifest, earlier.verdicts, current), prepared)
+        self.verdicts = _by_answer(current_verdicts(manifest, earlier.verdicts, current))
+        self.unjudged = _unjudged(current, self.verdicts, prepared)
         # Counted over all lines of a slot, outdated ones too, so that a verdict never fits two tries.
         self.tries: dict[tuple[str, str, int], int] = {}
         for result in earlier.attempts:
@@ -145,8 +151,11 @@ class _Run:
 
     @property
     def is_finished(self) -> bool:
-        """Nothing is left to be done, and no crash has kept anything from being written down."""
-        return not self.pending and not self.unjudged and self.manifest["finished_at"] is not None
+        """Nothing is left to be done, no crash has kept anything from being written down, no verdict is another now."""
+        if self.pending or self.unjudged or self.manifest["finished_at"] is None or self.earlier.run is None:
+            return False
+        before = self.earlier.run
+        return all(before[part] == self.manifest[part] for part in ("scorers", "dataset"))
 
     async def go(self) -> None:
         """Do what is left to be done."""
@@ -167,18 +176,19 @@ class _Run:
                 await self._try_all()
 
     async def _mend_outcomes(self, ledger: Ledger) -> None:
-        """Log the outcome of finished slots without an answer that a crash left without one."""
+        """Log outcomes of finished slots that the ledger lacks, or has as other verdicts or scorers had it."""
         if self.earlier.run is None:
             return
-        judged = {outcome.task_id for outcome in ledger.outcomes()}
-        waiting = {trial.slot for trial in self.pending}
-        lost = [
-            self._outcome(result, success=False, reason=result.stop_reason)
-            for result in last_tries(self.current).values()
-            if result.status != "completed" and result.slot not in waiting and result.task_id not in judged
-        ]
-        if lost:
-            await self.journal.keep(records=lost)
+        logged = {outcome.task_id: outcome.success for outcome in ledger.outcomes()}
+        waiting = {trial.slot for trial in self.pending} | {result.slot for result in self.unjudged}
+        stale = []
+        for result in last_tries(self.current).values():
+            if result.slot not in waiting:
+                outcome = self._decided(result, self.verdicts.get((result.slot, result.try_number), {}).values())
+                if result.task_id not in logged or logged[result.task_id] != outcome.success:
+                    stale.append(outcome)
+        if stale:
+            await self.journal.keep(records=stale)
 
     def _bench(self, ledger: Ledger, stack: ExitStack) -> Bench:
         prepared = self.prepared
@@ -214,24 +224,27 @@ class _Run:
         # Calls that a recording answered began when they were recorded, before this run was.
         live = self.prepared.mode == "live"
         since = datetime.fromisoformat(self.manifest["created_at"]) if live else None
-        spent = {group.key[0] for group in ledger.totals(("task",), since=since)}
-        known = {(result.task_id, result.try_number) for result in self.earlier.attempts}
-        for trial in self.pending:
-            task_id = ledger_task_id(self.run_id, trial, self.bench.fingerprint)
-            if task_id not in spent:
-                continue
-            by_try: dict[int, list[CallRecord | ChargeRecord]] = {}
-            records_of: list[CallRecord | ChargeRecord] = [*ledger.calls(task_id=task_id)]
-            for record in [*records_of, *ledger.charges(task_id=task_id)]:
-                by_try.setdefault(int(record.attribution.tags["evaluation_try"]), []).append(record)
-            for number, records in sorted(by_try.items()):
-                if (task_id, number) in known:
-                    continue
-                if self.bench.replays:
-                    self.stored.add((task_id, number))
-                    continue
-                self.tries[trial.slot] = max(number, self.tries.get(trial.slot, 0))
-                await self.journal.keep(attempt=interrupted_result(trial, number, self.bench, records))
+        found = find_tries(ledger, self.run_id, since=since)
+        known = {key_of(result) for result in self.earlier.attempts}
+        waiting = {trial.slot: trial for trial in self.pending}
+        lost = [(key, waiting[key[0]]) for key in sorted(found.keys() - known) if key[0] in waiting]
+        if self.bench.replays:
+            self.stored |= {(self._task_id(trial, key), key[1]) for key, trial in lost}
+            return
+        paid = [(key, trial) for key, trial in lost if key[2:4] == (trial.item.inputs_hash, trial.configuration.hash)]
+        others = sum(key[4] != self.bench.fingerprint for key, _ in paid)
+        if others and not self.prepared.options.allow_mixed:
+            raise changed_target(self.prepared.folder, others)
+        for (slot, number, *_), _ in lost:
+            self.tries[slot] = max(number, self.tries.get(slot, 0))
+        for key, trial in paid:
+            bench = replace(self.bench, fingerprint=key[4])
+            await self.journal.keep(attempt=interrupted_result(trial, key[1], bench, found[key]))
+
+    def _task_id(self, trial: Trial, key: TryKey) -> str:
+        """The task of a try in the ledger; of another item's, configuration's or target's it is none of this run's."""
+        hashes = trial.item.inputs_hash, trial.configuration.hash, self.bench.fingerprint
+        return ledger_task_id(self.run_id, trial, self.bench.fingerprint) if key[2:] == hashes else ""
 
     async def _try_all(self) -> None:
         self.runnables = await self._build()
@@ -360,11 +373,17 @@ class _Run:
                     item_hash=item.hash,
                 )
             )
-        success = decide(verdict.success for verdict in verdicts)
-        reasons = "; ".join(verdict.reason for verdict in verdicts if verdict.reason) or None
-        outcome = self._outcome(result, success=success, reason=reasons)
+        outcome = self._decided(result, verdicts)
         await self.journal.keep(verdicts=verdicts, records=[outcome])
         return outcome
+
+    def _decided(self, result: AttemptResult, verdicts: Iterable[Verdict]) -> Outcome:
+        """The outcome of a finished slot, by the verdicts on its answer, if it has one."""
+        if result.status != "completed":
+            return self._outcome(result, success=False, reason=result.stop_reason)
+        said = list(verdicts)
+        reasons = "; ".join(verdict.reason for verdict in said if verdict.reason) or None
+        return self._outcome(result, success=decide(verdict.success for verdict in said), reason=reasons)
 
     def _outcome(self, result: AttemptResult, *, success: bool | None, reason: str | None) -> Outcome:
         """What became of the slot, for the ledger: `finops report` knows the cost of a success by it."""
@@ -375,18 +394,24 @@ class _Run:
         return Outcome(task_id=result.task_id, success=success, reason=reason, judged_by=judged_by, at=now)
 
 
-def _unjudged(
-    attempts: Sequence[AttemptResult], verdicts: Iterator[Verdict], prepared: Prepared
-) -> list[AttemptResult]:
+Answers = Mapping[tuple[tuple[str, str, int], int], Mapping[str, Verdict]]
+"""Verdicts by slot and try, and in there by scorer."""
+
+
+def _by_answer(verdicts: Iterable[Verdict]) -> Answers:
+    by_answer: dict[tuple[tuple[str, str, int], int], dict[str, Verdict]] = {}
+    for verdict in verdicts:  # Of a scorer's several the last one counts.
+        by_answer.setdefault((verdict.slot, verdict.try_number), {})[verdict.scorer] = verdict
+    return by_answer
+
+
+def _unjudged(attempts: Sequence[AttemptResult], verdicts: Answers, prepared: Prepared) -> list[AttemptResult]:
     """Stored answers without a verdict of every scorer as it is now."""
-    judged: dict[tuple[tuple[str, str, int], int], set[str]] = {}
-    for verdict in verdicts:
-        judged.setdefault((verdict.slot, verdict.try_number), set()).add(verdict.scorer)
     wanted = {scorer.name for scorer in prepared.suite.scorers}
     return [
         result
         for result in last_tries(attempts).values()
-        if result.status == "completed" and judged.get((result.slot, result.try_number), set()) != wanted
+        if result.status == "completed" and verdicts.get((result.slot, result.try_number), {}).keys() != wanted
     ]
 
 
