@@ -54,6 +54,8 @@ def _versioned(name: str) -> Table:
         UniqueConstraint("id", "revision"),
         Index(f"{name}_at", "at"),
         Index(f"{name}_party", "party"),
+        # Without it a number that pruning has freed is given again, and a later step of that pruning takes the new row.
+        sqlite_autoincrement=True,
     )
 
 
