@@ -36,6 +36,7 @@ from langchain_finops import FinOpsHandler
 from langchain_finops.errors import BadData, EvalError, RecordingMissing
 from langchain_finops.evals import intercept, recorded
 from langchain_finops.evals.replay import Recording, Slot
+from langchain_finops.evals.watch import TimeLimitPassed, Watch
 from langchain_finops.meter import CALL_CLOCK, CallClock
 
 HTTP = [import_module(name) for name in ("httpx", "httpx2") if find_spec(name)]
@@ -604,9 +605,47 @@ def test_a_try_that_failed_fails_again_and_the_next_one_gets_its_own_answers(
         with pytest.raises(openai.InternalServerError):
             attempt(recording, chat(NOBODY))
         heard = attempt(recording, chat(NOBODY))
-        once_more = attempt(recording, chat(NOBODY))  # A third try was never recorded: it gets the last one's answers.
+        assert recording.goes_on(SLOT, 1)
+        assert not recording.goes_on(SLOT, 2)
+        with pytest.raises(RecordingMissing, match="the slot was tried 2 times, and this is one more"):
+            attempt(recording, chat(NOBODY))
+    with Recording(path, "replay") as recording, recording.slot(SLOT, 2):  # Another process goes on with try 2.
+        assert chat(NOBODY).invoke("first").content == "answer 5 é"
 
-    assert heard == said == once_more == ["answer 5 é", "answer 6 é"]
+    assert heard == said == ["answer 5 é", "answer 6 é"]
+
+
+async def test_a_try_that_was_stopped_is_stopped_there_in_a_replay(server: ModelServer, path: Path) -> None:
+    """Nothing is asked after the last call that it had time for; stopped at another time, the new end holds."""
+    for stopped in (None, "time_limit"):
+        with Recording(path, "record") as recording, recording.slot(SLOT):
+            chat(server.url).invoke("one")
+            assert not recording.is_over()
+            assert recording.end(stopped) == stopped
+    with Recording(path, "replay") as recording, recording.slot(SLOT):
+        assert not recording.is_over()
+        chat(NOBODY).invoke("one")
+        assert recording.is_over()
+        with pytest.raises(TimeLimitPassed):
+            Watch(is_over=recording.is_over).on_chat_model_start()
+        with pytest.raises(asyncio.CancelledError):
+            chat(NOBODY).invoke("two")
+        assert recording.end(None) == "time_limit"
+    with Recording(path, "record") as recording, recording.slot(SLOT):
+        chat(server.url).invoke("one")
+    with Recording(path, "replay") as recording, recording.slot(SLOT):
+        assert recording.end(None) is None
+
+
+def test_identical_requests_are_answered_in_the_order_of_requests(server: ModelServer, path: Path) -> None:
+    """Sent side by side, they are written down in the order of their answers."""
+    with Recording(path, "record") as recording, recording.slot(SLOT):
+        said = [chat(server.url).invoke("the same prompt").content for _ in range(2)]
+    head, first, second = path.read_text().splitlines()
+    path.write_text("\n".join([head, second, first, ""]))
+
+    with Recording(path, "replay") as recording, recording.slot(SLOT):
+        assert [chat(NOBODY).invoke("the same prompt").content for _ in range(2)] == said
 
 
 def test_a_try_that_asked_for_nothing_leaves_its_successor_in_place(server: ModelServer, path: Path) -> None:

@@ -69,6 +69,8 @@ class Server(BaseHTTPRequestHandler):
 
     asked = 0
     failing = 0
+    held: threading.Event | None = None
+    """Answers to `check` wait for it."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -79,6 +81,9 @@ class Server(BaseHTTPRequestHandler):
         if kind.failing:
             kind.failing -= 1
             self._answer(503, {"error": {"message": "busy", "code": "busy"}})
+            return
+        if word == "check" and kind.held is not None:
+            kind.held.wait(60)
             return
         text = str(int(number) * 2) if word == "double" else number
         usage = {"prompt_tokens": kind.asked, "completion_tokens": 1, "total_tokens": kind.asked + 1}
@@ -213,6 +218,62 @@ def test_errors_are_replayed_as_they_were(
     replay = workshop.run()
 
     assert [result.status for result in live.attempts] == ["error", "error", "completed", "completed"]
+    assert figures(replay) == figures(live)
+
+
+def test_an_attempt_that_its_time_limit_stopped_is_stopped_in_the_replay(
+    workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, at the same cost, that of the call in flight included: the recording has no other try to serve."""
+    (workshop.folder / "agent.py").write_text(AGENT)
+    workshop.suite(SUITE.replace("repeats: 2", "limits: {seconds: 3}"))
+    workshop.data(number=[1])
+    server.held = threading.Event()
+    live = workshop.run(mode="record")
+    server.held.set()
+    monkeypatch.delenv("SERVER")
+
+    replay = workshop.run()
+
+    assert [(result.status, result.stop_reason) for result in live.attempts] == [("stopped", "time_limit")] * 2
+    assert {result.estimated_calls for result in live.attempts} == {1}
+    assert figures(replay) == figures(live)
+    assert {result.stop_reason for result in replay.attempts} == {"time_limit"}
+    assert {result.billed_usd for result in replay.attempts} == {0}
+
+
+def test_a_replay_that_was_killed_between_tries_goes_on_with_the_next(
+    workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed try counts once: resumed, it is not played again, and the next one gets its own answers."""
+    (workshop.folder / "agent.py").write_text(AGENT)
+    workshop.suite(SUITE.replace("repeats: 2", "concurrency: 1"))
+    workshop.data(number=[1])
+    server.failing = 2
+    workshop.run(mode="record")
+    monkeypatch.delenv("SERVER")
+    whole = workshop.run()
+    path = workshop.results / "attempts.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+
+    assert figures(workshop.run()) == figures(whole)
+
+
+def test_a_try_that_was_never_recorded_is_not_made_in_a_replay(
+    workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded with fewer tries than are allowed now: the last answers are not served, and counted, once more."""
+    (workshop.folder / "agent.py").write_text(AGENT)
+    workshop.suite(SUITE.replace("repeats: 2", "tries: 1"))
+    workshop.data(number=[1])
+    server.failing = 2
+    live = workshop.run(mode="record")
+    monkeypatch.delenv("SERVER")
+    workshop.suite(SUITE.replace("repeats: 2", "tries: 3"))
+
+    replay = workshop.run()
+
+    assert [result.status for result in live.attempts] == ["error", "error"]
     assert figures(replay) == figures(live)
 
 

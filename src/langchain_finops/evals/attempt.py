@@ -108,14 +108,18 @@ class _Clock:
         self.ended_at, self.latency_s = datetime.now(UTC), time.perf_counter() - self._began
 
 
-async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, bench: Bench) -> Tried:
-    """Try a slot once. Every failure is a result, a cancellation too; only a recording that lacks a call raises."""
+async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, bench: Bench, *, played: int) -> Tried:
+    """Try a slot once. Every failure is a result, a cancellation too; only a recording that lacks a call raises.
+
+    `played`: which of the recorded tries a replay plays, counted from 1.
+    """
     witness = Witness(bench.ledger, hold_back=bench.replays)
     handler = _handler(trial, try_number, bench, witness)
-    watch = Watch(bench.limits.seconds)
+    watch = _watch(bench)
     clock = _Clock()
-    with _surroundings(Slot(*trial.slot), bench):
+    with _surroundings(Slot(*trial.slot), bench, played):
         end = await _run(trial, runnable, _config(trial, try_number, bench, handler, watch), bench.limits, watch)
+        end = _as_recorded(end, bench)
     clock.stop()
     held_back = witness.release()
     sums = tally(witness.records, bench.books, bench.priced_by)
@@ -128,9 +132,33 @@ async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, b
         result=_result(trial, try_number, bench, end, sums=sums, watch=watch, clock=clock, in_the_dark=in_the_dark),
         held_back=held_back,
         handler=handler,
-        try_again=end.stop_reason == "infrastructure" and (end.error is None or is_worth_another_try(end.error)),
+        try_again=_may_try_again(end) and _goes_on(trial, bench, played),
         wait_s=None if end.error is None else retry_after_s(end.error),
     )
+
+
+def _watch(bench: Bench) -> Watch:
+    if bench.recording is None:
+        return Watch(bench.limits.seconds)
+    return Watch(bench.limits.seconds, is_over=bench.recording.is_over)
+
+
+def _as_recorded(end: _End, bench: Bench) -> _End:
+    """Tell the recording of a time limit that has passed; in a replay, stop where the recorded attempt was stopped."""
+    if bench.recording is None or end.stop_reason == INTERRUPTED:
+        return end
+    stopped = bench.recording.end("time_limit" if end.stop_reason == "time_limit" else None)
+    return end if stopped is None else _End(status="stopped", stop_reason=stopped)
+
+
+def _may_try_again(end: _End) -> bool:
+    return end.stop_reason == "infrastructure" and (end.error is None or is_worth_another_try(end.error))
+
+
+def _goes_on(trial: Trial, bench: Bench, played: int) -> bool:
+    if bench.recording is None or not bench.replays:
+        return True
+    return bench.recording.goes_on(Slot(*trial.slot), played)
 
 
 def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger) -> FinOpsHandler:
@@ -158,13 +186,13 @@ def _config(trial: Trial, try_number: int, bench: Bench, handler: FinOpsHandler,
 
 
 @contextmanager
-def _surroundings(slot: Slot, bench: Bench) -> Iterator[None]:
+def _surroundings(slot: Slot, bench: Bench, played: int) -> Iterator[None]:
     """The context an attempt runs in. Each attempt is a task of its own, so that none sees another's."""
     with ExitStack() as stack:
         if not bench.trace:
             stack.enter_context(tracing_context(enabled=False))
         if bench.recording is not None:
-            stack.enter_context(bench.recording.slot(slot))
+            stack.enter_context(bench.recording.slot(slot, played))
             stack.callback(CALL_CLOCK.reset, CALL_CLOCK.set(CallClock()))
         yield
 

@@ -1,11 +1,12 @@
 """Lets vcrpy catch a process's HTTP requests and asks a tape what to do with each."""
 
+import asyncio
 import importlib
 import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -78,6 +79,8 @@ class StreamStart:
     """When the first bytes of an answer came, on the clock of `time.perf_counter`."""
 
     at_s: float | None = None
+    failed: bool = False
+    """The connection failed, or the client's own time-out passed."""
 
 
 STREAM_START: ContextVar[StreamStart | None] = ContextVar("finops_stream_start", default=None)
@@ -126,9 +129,20 @@ class _FirstBytes:
         await self._stream.aclose()
 
 
+@contextmanager
+def _noting_failure() -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # Not a cancellation: then nothing has failed.
+        if (start := STREAM_START.get()) is not None:
+            start.failed = True
+        raise
+
+
 def _noting(handle: Callable[..., _Response]) -> Callable[..., _Response]:
     def handle_request(pool: object, request: object) -> _Response:
-        response = handle(pool, request)
+        with _noting_failure():
+            response = handle(pool, request)
         if (start := STREAM_START.get()) is not None:
             response.stream = _FirstBytes(response.stream, start)
         return response
@@ -138,7 +152,8 @@ def _noting(handle: Callable[..., _Response]) -> Callable[..., _Response]:
 
 def _noting_async(handle: Callable[..., Awaitable[_Response]]) -> Callable[..., Awaitable[_Response]]:
     async def handle_async_request(pool: object, request: object) -> _Response:
-        response = await handle(pool, request)
+        with _noting_failure():
+            response = await handle(pool, request)
         if (start := STREAM_START.get()) is not None:
             response.stream = _FirstBytes(response.stream, start)
         return response
@@ -171,6 +186,8 @@ class _Cassette:
     def play_response(self, request: Request) -> _Answer:
         call = self._tape.take(request)
         _tell_the_clock(call)
+        if call.gave_up:  # The meter sees what it saw then: a call that was cut off while it waited.
+            raise asyncio.CancelledError
         headers = {name: [value] for name, value in call.headers.items()}
         if call.failed:
             headers["x-should-retry"] = ["false"]  # Without it clients sleep, then miss the next answer.

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from langchain_finops.errors import BadData, EvalError, Fault
 from langchain_finops.evals.dataset import content_hash
 
-__all__ = ["Asked", "Recorded", "Slot", "dump", "loads", "secrets_of"]
+__all__ = ["Asked", "Ended", "Recorded", "Slot", "dump", "dump_end", "loads", "secrets_of"]
 
 VERSION = 1
 KEPT_HEADERS = frozenset({"content-encoding", "content-type", "location", "request-id", "x-request-id"})
@@ -84,11 +84,23 @@ class Recorded:
     first_token_s: float | None
     """From the start to the first bytes of a stream; None for answers that came in one piece."""
     duration_s: float
+    gave_up: bool = False
+    """The attempt was stopped while it waited for this answer: nothing had failed."""
 
     @property
     def failed(self) -> bool:
         """Whether a client would try again."""
         return self.status is None or self.status in TRY_AGAIN or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a try was stopped by its harness; of several lines of a try the last one holds."""
+
+    slot: Slot
+    try_number: int
+    reason: str | None
+    """None where a later recording of the same try was not stopped."""
 
 
 def _normalised(body: bytes | str | None) -> object:
@@ -162,8 +174,15 @@ def dump(call: Recorded, secrets: Iterable[str] = ()) -> str:
         "started_at": call.started_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "first_token_s": None if call.first_token_s is None else round(call.first_token_s, 6),
         "duration_s": round(call.duration_s, 6),
+        "gave_up": call.gave_up or None,
     }
     return json.dumps({name: value for name, value in line.items() if value is not None}, ensure_ascii=False)
+
+
+def dump_end(end: Ended) -> str:
+    """A line of the file that tells how a try was stopped, without its end."""
+    of = {"configuration": end.slot.configuration, "task": end.slot.task, "repeat": end.slot.repeat}
+    return json.dumps({**of, "try": end.try_number, "ended": end.reason}, ensure_ascii=False)
 
 
 def _answer_fields(answer: bytes, secrets: Iterable[str]) -> dict[str, object]:
@@ -184,8 +203,8 @@ def head() -> bytes:
     return json.dumps({"recording": VERSION}).encode() + b"\n"
 
 
-def loads(data: bytes, path: Path) -> list[Recorded]:
-    """All calls of a file, in its order; not what a crash has left of a last line.
+def loads(data: bytes, path: Path) -> list[Recorded | Ended]:
+    """All calls and ends of a file, in its order; not what a crash has left of a last line.
 
     Raises BadData with every line that cannot be read, EvalError for a file of a newer version.
     """
@@ -193,7 +212,7 @@ def loads(data: bytes, path: Path) -> list[Recorded]:
     lines.pop()  # What follows the last line end: empty, unless the writer died within a line.
     if lines:
         _check_head(lines[0], path)
-    calls: list[Recorded] = []
+    calls: list[Recorded | Ended] = []
     faults: list[Fault] = []
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -216,12 +235,15 @@ def _check_head(line: bytes, path: Path) -> None:
         raise EvalError(f"{path} is of version {version}, this package reads version {VERSION}: upgrade it")
 
 
-def _load(line: bytes) -> Recorded:
+def _load(line: bytes) -> Recorded | Ended:
     read = json.loads(line)
+    slot = Slot(str(read["configuration"]), str(read["task"]), int(read["repeat"]))
+    if "ended" in read:
+        return Ended(slot=slot, try_number=int(read["try"]), reason=read["ended"])
     answer = read.get("answer")
     asked = Asked(method=read["method"], path=read["path"], query=read.get("query"), body=read.get("body"))
     return Recorded(
-        slot=Slot(str(read["configuration"]), str(read["task"]), int(read["repeat"])),
+        slot=slot,
         try_number=int(read.get("try", 1)),
         asked=asked,
         retry=int(read.get("retry", 0)),
@@ -231,4 +253,5 @@ def _load(line: bytes) -> Recorded:
         started_at=datetime.fromisoformat(read["started_at"]),
         first_token_s=read.get("first_token_s"),
         duration_s=float(read["duration_s"]),
+        gave_up=bool(read.get("gave_up", False)),
     )

@@ -4,6 +4,7 @@ vcrpy catches the requests of httpx, httpx2, aiohttp, urllib3 and http.client. W
 matching is by an index on (slot, method, path, body), and each answer is on disk before the caller gets it.
 """
 
+import asyncio
 import os
 import threading
 import time
@@ -22,9 +23,11 @@ from langchain_finops.errors import EvalError, RecordingMissing
 from langchain_finops.evals.intercept import STREAM_START, Request, StreamStart, patchers
 from langchain_finops.evals.recorded import (
     Asked,
+    Ended,
     Recorded,
     Slot,
     dump,
+    dump_end,
     head,
     kept_headers,
     loads,
@@ -67,6 +70,13 @@ class _Visit:
     held: dict[int, tuple[Request, Recorded]] = field(default_factory=dict)
     """Set aside for a request, which is kept beside it so that its id stays its own."""
     on_the_way: dict[int, _Sent] = field(default_factory=dict)
+    stopped: str | None = None
+    """Why the harness stopped this try: in a replay, when it was recorded."""
+
+    @property
+    def is_over(self) -> bool:
+        """The try was stopped, and all that it had asked for by then has been asked for again."""
+        return self.stopped is not None and all(self.served[key] >= len(calls) for key, calls in self.calls.items())
 
 
 _VISIT: ContextVar[_Visit | None] = ContextVar("finops_slot", default=None)
@@ -83,6 +93,7 @@ class Recording:
         self.path = path
         self.mode: Mode = mode
         self._tries: dict[Slot, Tries] = {}
+        self._stopped: dict[tuple[Slot, int], str | None] = {}
         self._visits: Counter[Slot] = Counter()
         self._missing: dict[Slot, RecordingMissing] = {}
         self._stray: EvalError | None = None
@@ -111,15 +122,15 @@ class Recording:
         self._open.close()
 
     @contextmanager
-    def slot(self, slot: Slot) -> Iterator[None]:
+    def slot(self, slot: Slot, try_number: int | None = None) -> Iterator[None]:
         """Requests made within belong to this slot, those of tasks and threads started within too.
 
         Raises RecordingMissing at the end if anything was missing, and EvalError if anything was asked for outside of
         every slot, whatever the target or its client made of it.
-        Entering a slot again is its next try.
+        In a replay `try_number` says which try it is; without it, entering a slot again is its next try.
         """
         with self._lock:
-            visit = self._visit(slot)
+            visit = self._visit(slot, try_number)
             self._missing.pop(slot, None)
         token = _VISIT.set(visit)
         try:
@@ -143,17 +154,39 @@ class Recording:
     def _fault(self, slot: Slot) -> EvalError | None:
         return self.missing(slot) or self._stray
 
-    def _visit(self, slot: Slot) -> _Visit:
+    def end(self, stopped: str | None) -> str | None:
+        """Note why the harness stopped the try that this context is in, if it did; a replay tells why it did then."""
+        visit = _VISIT.get()
+        if visit is None:
+            return stopped
+        if self.mode == "record":
+            visit.stopped = stopped
+        return visit.stopped
+
+    def is_over(self) -> bool:
+        """Whether the try that this context replays had been stopped before it asked for anything more."""
+        visit = _VISIT.get()
+        return self.mode == "replay" and visit is not None and visit.is_over
+
+    def goes_on(self, slot: Slot, try_number: int) -> bool:
+        """Whether there is anything for another try of the slot: one that was never recorded has no answers."""
+        tries = self._tries.get(slot, {})
+        return not tries or max(tries) > try_number
+
+    def _visit(self, slot: Slot, try_number: int | None) -> _Visit:
         self._visits[slot] += 1
         number = self._visits[slot]
         tries = self._tries.get(slot, {})
-        if self.mode == "replay" and tries:
-            # A try that asked for nothing has no lines; one that was never needed gets the last one's answers.
-            number = min((known for known in tries if known >= number), default=max(tries))
-        return _Visit(slot=slot, try_number=number, calls=tries.get(number, {}))
+        if self.mode == "record":
+            return _Visit(slot=slot, try_number=number, calls=tries.get(number, {}))
+        number = number if try_number is None else try_number
+        number = min((known for known in tries if known >= number), default=number)  # One that asked nothing has none.
+        stopped = self._stopped.get((slot, number))
+        return _Visit(slot=slot, try_number=number, calls=tries.get(number, {}), stopped=stopped)
 
     def _read(self) -> None:
         self._tries, self._visits, self._missing, self._stray = {}, Counter(), {}, None
+        self._stopped = {}
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
@@ -163,8 +196,15 @@ class Recording:
         except OSError as error:
             raise EvalError(f"recording {self.path} cannot be read: {error.strerror or error}") from error
         for call in loads(data, self.path):
-            tries = self._tries.setdefault(call.slot, {})
-            tries.setdefault(call.try_number, {}).setdefault(call.asked.key, []).append(call)
+            calls = self._tries.setdefault(call.slot, {}).setdefault(call.try_number, {})
+            if isinstance(call, Ended):
+                self._stopped[call.slot, call.try_number] = call.reason
+            else:
+                calls.setdefault(call.asked.key, []).append(call)
+        for tries in self._tries.values():
+            for calls in tries.values():
+                for same in calls.values():  # Written in the order of answers, asked for in the order of requests.
+                    same.sort(key=lambda one: one.started_at)
 
     def _open_to_write(self) -> None:
         try:
@@ -207,6 +247,8 @@ class Recording:
                 visit.held[id(request)] = request, call
                 return call
             if self.mode == "replay":
+                if visit.is_over:
+                    raise asyncio.CancelledError  # It was stopped before this was sent.
                 missing = RecordingMissing(self._why(visit, asked))
                 self._missing.setdefault(visit.slot, missing)
                 raise missing
@@ -283,16 +325,22 @@ class Recording:
                     started_at=sent.started_at,
                     first_token_s=None,
                     duration_s=time.perf_counter() - sent.started_s,
+                    gave_up=visit.stopped is not None and not sent.stream.failed,
                 ),
                 secrets_of(sent.request.headers),
             )
+        if self.mode == "record" and visit.stopped != self._stopped.get((visit.slot, visit.try_number)):
+            self._append(dump_end(Ended(slot=visit.slot, try_number=visit.try_number, reason=visit.stopped)))
 
     def _write(self, call: Recorded, secrets: list[str]) -> None:
-        line = dump(call, secrets).encode() + b"\n"
+        self._append(dump(call, secrets))
+
+    def _append(self, line: str) -> None:
+        data = line.encode() + b"\n"
         with self._lock:
             if self._file is None:
                 return
-            os.write(self._file, line)  # One write of a whole line: a kill comes before or after it.
+            os.write(self._file, data)  # One write of a whole line: a kill comes before or after it.
             os.fsync(self._file)
 
     def _why(self, visit: _Visit, asked: Asked) -> str:
@@ -309,6 +357,8 @@ class Recording:
             if slot.configuration not in known:
                 return "was not recorded: nothing was for this configuration"
             return "was not recorded: nothing was for this " + ("repeat" if slot.task in tasks else "task")
+        if not visit.calls:
+            return f"was not recorded: the slot was tried {max(self._tries[slot])} times, and this is one more"
         if asked.key in visit.calls:
             count = sum(not call.failed for call in visit.calls[asked.key])
             return f"was recorded {count} times and is asked for once more"

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -146,6 +147,8 @@ class _Run:
         self.tries: dict[tuple[str, str, int], int] = {}
         for result in earlier.attempts:
             self.tries[result.slot] = max(result.try_number, self.tries.get(result.slot, 0))
+        # An outdated line was of another request, so it is no try of those that the recording holds.
+        self.played = Counter(result.task_id for result in earlier.attempts)
         self.stored: set[tuple[str, int]] = set()
         self.done, self.errors, self.outages, self.spent = 0, 0, 0, Decimal(0)
 
@@ -296,10 +299,12 @@ class _Run:
     async def _slot(self, trial: Trial) -> None:
         """Try a slot until it is answered, or as often as the suite allows where the infrastructure fails."""
         runnable = self.runnables[trial.configuration.name]
+        before = self.played[ledger_task_id(self.run_id, trial, self.bench.fingerprint)]
         for failures in range(1, self.prepared.suite.tries + 1):
             number = self.tries[trial.slot] = self.tries.get(trial.slot, 0) + 1
             # A task of its own, whose context no other attempt sees.
-            tried = await asyncio.create_task(attempt(trial, runnable, number, self.bench))
+            played = before + failures
+            tried = await asyncio.create_task(attempt(trial, runnable, number, self.bench, played=played))
             last = not tried.try_again or failures == self.prepared.suite.tries
             kept = self._keep(tried, last=last)
             if tried.result.stop_reason == INTERRUPTED:

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,7 +32,9 @@ class Watch(BaseCallbackHandler):
     raise_error = True  # Without it LangChain logs TimeLimitPassed and makes the call.
     run_inline = True  # Without it a busy executor delays the hook, and nodes are noted in the wrong order.
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, *, is_over: Callable[[], bool] = lambda: False) -> None:
+        """`is_over` tells that the time was up by now when this attempt was recorded."""
+        self._is_over = is_over
         self.trajectory: list[str] = []
         self.abandoned = False
         """A thread went on after the attempt had ended: what it still buys is not known."""
@@ -54,14 +56,14 @@ class Watch(BaseCallbackHandler):
 
     def on_chat_model_start(self, *_: Any, **__: Any) -> None:
         """Refuse the call if the time is up."""
-        self._in_time()
+        self._in_time(self._is_over())
 
     def on_llm_start(self, *_: Any, **__: Any) -> None:
         """Refuse the call if the time is up."""
-        self._in_time()
+        self._in_time(self._is_over())
 
-    def _in_time(self) -> None:
-        if self._deadline is not None and time.monotonic() > self._deadline:
+    def _in_time(self, is_over: bool = False) -> None:
+        if is_over or (self._deadline is not None and time.monotonic() > self._deadline):
             raise TimeLimitPassed("the attempt's time limit has passed")
 
 
