@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_finops.errors import EvalError, TargetChanged
+from langchain_finops.errors import BadArguments, EvalError, TargetChanged
 from langchain_finops.ledger import open_ledger
 
 if TYPE_CHECKING:
@@ -184,3 +184,25 @@ def test_no_price_is_changed_where_one_cannot_be(begun: "Workshop") -> None:
     ledger = open_ledger(begun.results / "ledger.db")
     assert {call.cost_usd for call in ledger.calls()} == {ONE_CALL}
     ledger.close()
+
+
+def test_faults_of_the_target_are_not_tried_again(workshop: "Workshop") -> None:
+    """Trying failures alone again would flatter the target: `retry_errors` is for outages."""
+    workshop.suite(SUITE.replace("concurrency: 1", "tries: 1"))
+    workshop.data(number=[1, 2], do=["bug", "status-503-1"])
+    workshop.run()
+
+    results = workshop.run(retry_errors=True)
+
+    assert [(result.task, result.try_number, result.status) for result in results.attempts] == [
+        ("t1", 1, "error"),
+        ("t2", 1, "error"),
+        ("t2", 2, "completed"),
+    ]
+
+
+@pytest.mark.parametrize("ledger", [":memory:", "sqlite:///:memory:"])
+def test_a_ledger_in_memory_is_refused(workshop: "Workshop", ledger: str) -> None:
+    """It would be gone before anything could be priced again or gone on with."""
+    with pytest.raises(BadArguments, match="is gone when the run ends: name a file"):
+        workshop.run(ledger=ledger)

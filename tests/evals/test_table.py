@@ -284,7 +284,7 @@ def test_imputing_takes_the_dearest_attempt_and_says_so() -> None:
     found = row(made)
     assert (found["total_cost_usd"], found["imputed_costs"], found["unknown_costs"]) == (7, 1, 0)
     assert found["cost_per_success_low"] is not None
-    assert "filled with the dearest attempt (--impute max): a 1" in notes(made)
+    assert "filled with the dearest attempt: a 1" in notes(made)
 
 
 def test_no_success_is_a_lower_bound() -> None:
@@ -427,6 +427,38 @@ def test_an_increment_is_not_identified_where_the_rates_may_be_equal() -> None:
     assert "not identified" in written(made)
 
 
+def test_an_increment_is_not_identified_by_fewer_than_five_tasks() -> None:
+    """Four tasks of 60 differ, all one way: an interval without 0, and yet too little to tell."""
+    made = table(
+        [*arm("a", ["1"] * 60, [n < 30 for n in range(60)]), *arm("b", ["3"] * 60, [n < 34 for n in range(60)])]
+    )
+
+    found = row(made, "b")
+    assert found["success_rate_difference_low"] > 0
+    assert (found["incremental_identified"], found["incremental_usd_per_success"]) == (False, None)
+
+
+def test_the_selected_one_is_of_those_placed() -> None:
+    """One whose cost is unknown may be the cheapest."""
+    four = [arm(name, [cost] * 4, [True] * 4) for name, cost in (("a", "3"), ("b", "1"), ("c", "2"), ("d", None))]
+
+    assert "lowest cost per success of the 3 placed;" in notes(table([line for each in four for line in each]))
+
+
+def test_tries_are_told_by_why_they_were_repeated() -> None:
+    """A crash is no infrastructure error."""
+    again = [
+        (attempt("a", "t1", "1", status="error", stop_reason="interrupted"), None),
+        (attempt("a", "t1", "1", try_number=2, status="error", stop_reason="infrastructure"), None),
+        (attempt("a", "t1", "1", try_number=3), True),
+    ]
+
+    told = notes(table(again))
+
+    assert "1 tries were repeated after infrastructure errors;" in told
+    assert "1 tries were repeated after a crash or Ctrl-C;" in told
+
+
 def test_a_failure_that_must_be_mended_changes_the_order() -> None:
     """$.001 at 10% costs .01 a success, $.10 at 85% .118; at $5 a failure they cost 4.501 and 0.85 a task."""
     judged = [
@@ -458,6 +490,9 @@ def test_verdicts_on_many_configurations_are_adjusted() -> None:
 
     assert any(each["vs_baseline_low"] > 1 or each["vs_baseline_high"] < 1 for each in rows)
     assert {each["verdict"] for each in rows} == {"INCONCLUSIVE"}
+    for each in rows:
+        alone = not each["vs_baseline_low"] <= 1 <= each["vs_baseline_high"]
+        assert each["verdict_why"] == ("not after Holm's adjustment" if alone else "the interval holds 1")
 
 
 # --- card sets and provenance ------------------------------------------------------------------------------------
@@ -472,6 +507,9 @@ def test_another_card_set_prices_the_same_attempts() -> None:
     default, other = table(judged, plan), table(judged, plan, cards="own")
 
     assert (row(default)["total_cost_usd"], row(other)["total_cost_usd"]) == (3, Decimal("0.75"))
+    assert (row(default)["contracted_usd"], row(default)["billed_usd"]) != (None, None)
+    # Discounts, bills and tools are known by the run's set alone.
+    assert [row(other)[name] for name in ("contracted_usd", "billed_usd", "charges_usd")] == [None] * 3
     assert "by card set hosted (prices of 2026-01); --cards chooses own ($0.07 an hour)." in notes(default)
     assert "by card set own ($0.07 an hour); --cards chooses hosted (prices of 2026-01)." in notes(other)
     with pytest.raises(BadArguments, match="choose one of hosted, own"):

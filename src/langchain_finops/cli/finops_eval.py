@@ -55,12 +55,17 @@ FreshOption = Annotated[bool, typer.Option("--fresh", help="Set earlier results 
 AllowMixedOption = Annotated[
     bool, typer.Option("--allow-mixed", help="Keep answers that the target gave before its code changed.")
 ]
-RetryErrorsOption = Annotated[bool, typer.Option("--retry-errors", help="Try attempts again that ended in an error.")]
+RetryErrorsOption = Annotated[
+    bool, typer.Option("--retry-errors", help="Try attempts again that the infrastructure failed.")
+]
 TraceOption = Annotated[
     bool, typer.Option("--trace", help="Let LangSmith trace attempts, where the environment turns it on.")
 ]
 CardsOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: its first.")
+]
+TableCardsOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: the run's.")
 ]
 
 
@@ -127,7 +132,7 @@ def run_command(
 def table_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.", show_default=False)],
     *,
-    cards: CardsOption = None,
+    cards: TableCardsOption = None,
     output_format: FormatOption = OutputFormat.TABLE,
 ) -> None:
     """Show the table of a results folder again, without running anything.

@@ -49,7 +49,8 @@ class Options:
     allow_mixed: bool = False
     """Keep answers of a target whose code has changed since."""
     retry_errors: bool = False
-    """Try slots again that ended in an error."""
+    """Try slots again that ended in infrastructure errors. Faults of the target stay: trying failures alone again would
+    flatter it."""
     trace: bool = False
     """Let LangSmith's tracing see the attempts, where the environment turns it on."""
 
@@ -141,6 +142,11 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     if faults:
         raise BadData(faults)
     folder = options.folder or default_folder(dataset, suite, mode)
+    ledger = str(options.ledger or os.environ.get("FINOPS_LEDGER") or folder / "ledger.db")
+    if ledger in (":memory:", "sqlite://", "sqlite:///:memory:"):
+        raise BadArguments(
+            f"ledger {ledger!r} is gone when the run ends: name a file, or leave it to the results folder"
+        )
     shipped = PriceBook.default()
     books = {name: shipped.with_cards(cards) for name, cards in suite.cards.items()}
     cards = _chosen_cards(suite, options)
@@ -150,7 +156,7 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
         options=options,
         mode=mode,
         folder=folder,
-        ledger=str(options.ledger or os.environ.get("FINOPS_LEDGER") or folder / "ledger.db"),
+        ledger=ledger,
         target=target,
         fingerprint=fingerprint(suite.target, roots),
         functions=functions,

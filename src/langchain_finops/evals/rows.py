@@ -19,6 +19,9 @@ __all__ = ["Computed", "TableOptions", "compute"]
 OUTPUT_METERS = ("output_tokens", "audio_output_tokens")
 INPUT_METERS = tuple(meter for meter in TOKEN_METERS if meter not in OUTPUT_METERS)
 
+MIN_DIFFERING = 5
+"""Fewer tasks on which two configurations differ tell nothing of their rates."""
+
 Figures = dict[str, Any]
 """A row. Any, as in `reports.render`: a row mixes names, counts and amounts."""
 
@@ -74,6 +77,12 @@ def compute(
         raise BadArguments(f"baseline {plan.baseline!r} is no configuration: choose one of {', '.join(names)}")
     baseline = plan.baseline or (names[0] if names else None)
     rows = [_row(arm, planned, options) for arm in arms]
+    if options.cards not in (
+        None,
+        plan.priced_by,
+    ):  # Known by the run's set alone: beside another's they would mislead.
+        for row in rows:
+            row |= {"charges_usd": None, "contracted_usd": None, "billed_usd": None}
     _mark_frontier(rows, arms, planned, options)
     _mark_selected(rows)
     _compare(rows, arms, planned, baseline, options)
@@ -253,7 +262,9 @@ def _mark_frontier(
 
 def _rates_differ(a: Arm, b: Arm, tasks: Sequence[str], level: float) -> bool:
     difference = stats.rate_difference(a.sums(tasks), b.sums(tasks), level=level)
-    return difference is not None and difference.interval is not None and 0 not in difference.interval
+    if difference is None or difference.interval is None or difference.differing < MIN_DIFFERING:
+        return False
+    return 0 not in difference.interval
 
 
 def _mark_selected(rows: list[Figures]) -> None:

@@ -252,13 +252,15 @@ def _precision(computed: Computed, options: TableOptions) -> Iterator[str]:
 
 def _marks(computed: Computed) -> Iterator[str]:
     rows = computed.rows
+    placed = [row for row in rows if row["frontier"] is not None]
+    of = f"the {len(placed)} placed" if len(placed) < len(rows) else f"{len(rows)}"
     if any(row["frontier"] for row in rows):
         yield "*: on the cost/quality frontier: none costs less and succeeds as often, nor does a mix of two."
     for row in rows:
         if row["selected"]:
             yield (
                 f"selected: {row['configuration']}, on the frontier too, has the lowest cost per success of "
-                f"{len(rows)}; picked by its figure, so its interval is too good: confirm it on fresh tasks."
+                f"{of}; picked by its figure, so its interval is too good: confirm it on fresh tasks."
             )
     unplaced = [row["configuration"] for row in rows if row["frontier"] is None]
     if unplaced:
@@ -276,9 +278,7 @@ def _unusual(computed: Computed, options: TableOptions) -> Iterator[str]:
             )
     yield from _listed(rows, lambda row: row["basis"] != "sums", "per-task means, as tasks have unequal slots")
     yield from _listed(rows, lambda row: row["unknown_costs"], ">=: attempts of unknown cost, no upper bound")
-    yield from _listed(
-        rows, lambda row: row["imputed_costs"], "unknown costs filled with the dearest attempt (--impute max)"
-    )
+    yield from _listed(rows, lambda row: row["imputed_costs"], "unknown costs filled with the dearest attempt")
     bounded = [row for row in rows if row["cost_per_success_bound"] == ">" and row["cost_per_success_usd"] is not None]
     yield from _listed(
         bounded, lambda _: True, f">: no success; one-sided {_level(options)} bound by the number of tasks"
@@ -306,9 +306,16 @@ def _ends(computed: Computed) -> Iterator[str]:
     if reasons:
         told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
         yield f"Counted as no success, with their cost: {told}."
-    again = sum(row["tries"] - row["attempts"] for row in computed.rows)
-    if again:
-        yield f"{again:,} tries were repeated after infrastructure errors; their cost is in their attempt's."
+    again = Counter(
+        attempt.stop_reason
+        for arm in computed.arms
+        for slot in arm.slots
+        for attempt in slot.tries
+        if attempt is not slot.last
+    )
+    why = {"infrastructure": "infrastructure errors", "interrupted": "a crash or Ctrl-C"}
+    for reason, count in sorted(again.items(), key=str):
+        yield f"{count:,} tries were repeated after {why.get(reason or '', reason)}; their cost is in their attempt's."
 
 
 def _provenance(computed: Computed) -> Iterator[str]:

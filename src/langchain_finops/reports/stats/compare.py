@@ -314,9 +314,14 @@ def judge(
         if why is None:
             kind = _kind(comparison, p_one < alpha, p_margin <= alpha / 2)
             if kind == "INCONCLUSIVE":
-                why = comparison.why or "the interval holds 1"
+                why = comparison.why or _why_undecided(comparison)
         judgements.append(Judgement(verdict=kind, p_adjusted=p_one, why=why))
     return judgements
+
+
+def _why_undecided(comparison: PairedRatio) -> str:
+    alone = comparison.interval is not None and 1 not in comparison.interval
+    return "not after Holm's adjustment" if alone else "the interval holds 1"
 
 
 def _too_little(comparison: PairedRatio, min_tasks: int, min_successes: int) -> str | None:
