@@ -518,6 +518,51 @@ def test_no_secret_reaches_the_file(server: ModelServer, path: Path) -> None:
     assert "is wrong" in text
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("x-auth-token", "sk-123456"),
+        ("Ocp-Apim-Subscription-Key", "sk-123456"),
+        ("x-amz-security-token", "sk-123456"),
+        ("anthropic-auth", "sk-123456"),
+        ("cookie", 'sid="sk-123456"; b=bk-123456'),
+    ],
+)
+def test_secrets_are_known_by_their_headers_names(header: str, value: str, server: ModelServer, path: Path) -> None:
+    """Whatever a service calls its key: one that echoes its headers must not spread it."""
+    server.script = lambda asked, number: Reply([json.dumps({"you sent": asked.headers[header.lower()]}).encode()])
+    with Recording(path, "record") as recording, recording.slot(SLOT), httpx.Client() as http:
+        http.post(f"{server.url}/v1", headers={header: value}, json={"a": 1})
+
+    assert "123456" not in path.read_text()
+    assert "REDACTED" in path.read_text()
+
+
+def test_secrets_in_bodies_and_paths_are_not_kept_and_not_matched(server: ModelServer, path: Path) -> None:
+    """Another person's token replays the same recording; a count of tokens is no token."""
+    said = []
+    for mode, url, token in (("record", server.url, "sk-123456"), ("replay", NOBODY, "another")):
+        with Recording(path, mode) as recording, recording.slot(SLOT), httpx.Client() as http:  # type: ignore[arg-type]
+            body = {"apiKey": token, "token": token, "authorization": token, "botToken": token, "max_tokens": 7}
+            said.append(http.post(f"{url}/bot1:{token}/send", json=body).text)
+
+    assert said[0] == said[1]
+    assert "123456" not in path.read_text()
+    assert lines_of(path)[0]["body"]["max_tokens"] == 7
+
+
+def test_a_prompt_that_holds_the_key_as_a_word_is_replayed(server: ModelServer, path: Path) -> None:
+    """A key for a server that wants none is often a plain word; what was blotted out still matches."""
+    said = []
+    for mode, url in (("record", server.url), ("replay", NOBODY)):
+        model = ChatOpenAI(base_url=f"{url}/v1", api_key="not-needed", model="m")
+        with Recording(path, mode) as recording, recording.slot(SLOT):  # type: ignore[arg-type]
+            said.append(model.invoke("A receipt is not-needed here.").content)
+
+    assert said[0] == said[1]
+    assert "not-needed" not in path.read_text()
+
+
 def test_langsmiths_own_traffic_goes_its_way_unrecorded(
     server: ModelServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

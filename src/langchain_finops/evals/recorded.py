@@ -19,10 +19,10 @@ __all__ = ["Asked", "Ended", "Recorded", "Slot", "dump", "dump_end", "loads", "s
 VERSION = 1
 KEPT_HEADERS = frozenset({"content-encoding", "content-type", "location", "request-id", "x-request-id"})
 """All that is kept of an answer's headers. Nothing of a request's headers is kept."""
-SECRET_HEADERS = frozenset({"api-key", "authorization", "cookie", "openai-organization", "openai-project"})
-SECRET_HEADERS |= {"proxy-authorization", "x-api-key", "x-goog-api-key"}
+SECRET_HEADERS = re.compile(r"(?i).*(auth|cookie|key|password|secret|token).*|openai-(organization|project)")
 SECRET_PARAMETERS = re.compile(r"(?i)^(key|code|sig|.*(api.?key|token|secret|signature|password).*|x-(amz|goog)-.*)$")
-SECRET_FIELDS = frozenset({"access_token", "api_key", "client_secret", "id_token", "password", "refresh_token"})
+SECRET_FIELDS = re.compile(r"(?i)(.*[_-])?(token|secret|password|authorization)|.*api[_-]?key|.*[a-z](Token|Secret)")
+SECRET_IN_PATH = re.compile(r"(?<=/bot)\d+:[\w-]+")  # Telegram's
 TOKEN_ANSWERS = re.compile(r'("(?:access_token|refresh_token|id_token)"\s*:\s*")[^"\\]*(")')
 REDACTED = "REDACTED"
 TRY_AGAIN = frozenset({408, 409, 429})
@@ -50,6 +50,8 @@ class Asked:
     """Hash of the query's parameters, those that look like secrets left out."""
     body: object = None
     """JSON without null fields; the hash of anything else; None if empty."""
+    known_key: str | None = None
+    """The key of what was asked, where a secret had to be blotted out of what is kept of it."""
 
     @classmethod
     def read(cls, method: str, uri: str, body: bytes | str | None) -> "Asked":
@@ -57,12 +59,13 @@ class Asked:
         parts = urlsplit(uri)
         kept = sorted(pair for pair in parse_qsl(parts.query) if not SECRET_PARAMETERS.match(pair[0]))
         query = content_hash(kept) if kept else None
-        return cls(method=method, path=parts.path, query=query, body=_normalised(body))
+        path = SECRET_IN_PATH.sub(REDACTED, parts.path)
+        return cls(method=method, path=path, query=query, body=_normalised(body))
 
     @property
     def key(self) -> str:
         """The same for requests that mean the same."""
-        return content_hash([self.method, self.path, self.query, self.body])
+        return self.known_key or content_hash([self.method, self.path, self.query, self.body])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +121,7 @@ def _without_nulls(value: object) -> object:
     if isinstance(value, dict):
         kept = {name: _without_nulls(held) for name, held in value.items() if held is not None}
         # Here and not when it is written down, or the request of whoever replays would not match.
-        return {name: REDACTED if name in SECRET_FIELDS else held for name, held in kept.items()}
+        return {name: REDACTED if SECRET_FIELDS.fullmatch(name) else held for name, held in kept.items()}
     if isinstance(value, list):
         return [_without_nulls(held) for held in value]
     if isinstance(value, float) and value.is_integer():
@@ -128,8 +131,9 @@ def _without_nulls(value: object) -> object:
 
 def secrets_of(headers: Mapping[str, str]) -> list[str]:
     """What must not reach the file, even if the server repeats it in an answer."""
-    values = [str(value) for name, value in headers.items() if name.lower() in SECRET_HEADERS]
+    values = [str(value) for name, value in headers.items() if SECRET_HEADERS.fullmatch(name)]
     words = [word.strip(";,") for value in values for word in [value, *value.split()]]
+    words += [word.partition("=")[2].strip('"') for word in words]  # A cookie's value.
     return sorted({word for word in words if len(word) >= 8}, key=len, reverse=True)
 
 
@@ -158,6 +162,7 @@ def plain(answer: bytes, headers: dict[str, str]) -> bytes:
 
 def dump(call: Recorded, secrets: Iterable[str] = ()) -> str:
     """A line of the file, without its end. The secrets given are blotted out wherever they stand."""
+    body = json.loads(_blotted(json.dumps(call.asked.body), secrets))
     line: dict[str, object] = {
         "configuration": call.slot.configuration,
         "task": call.slot.task,
@@ -166,7 +171,8 @@ def dump(call: Recorded, secrets: Iterable[str] = ()) -> str:
         "method": call.asked.method,
         "path": call.asked.path,
         "query": call.asked.query,
-        "body": json.loads(_blotted(json.dumps(call.asked.body), secrets)),
+        "body": body,
+        "key": None if body == call.asked.body else call.asked.key,
         "retry": call.retry or None,
         "status": call.status,
         "headers": dict(call.headers) or None,
@@ -241,7 +247,13 @@ def _load(line: bytes) -> Recorded | Ended:
     if "ended" in read:
         return Ended(slot=slot, try_number=int(read["try"]), reason=read["ended"])
     answer = read.get("answer")
-    asked = Asked(method=read["method"], path=read["path"], query=read.get("query"), body=read.get("body"))
+    asked = Asked(
+        method=read["method"],
+        path=read["path"],
+        query=read.get("query"),
+        body=read.get("body"),
+        known_key=read.get("key"),
+    )
     return Recorded(
         slot=slot,
         try_number=int(read.get("try", 1)),
