@@ -563,6 +563,17 @@ def test_a_prompt_that_holds_the_key_as_a_word_is_replayed(server: ModelServer, 
     assert "not-needed" not in path.read_text()
 
 
+def test_a_prompt_with_half_a_surrogate_pair_is_recorded(server: ModelServer, path: Path) -> None:
+    """An emoji cut in two: the answer was paid for, so it must reach the file."""
+    said = []
+    for mode, url in (("record", server.url), ("replay", NOBODY)):
+        with Recording(path, mode) as recording, recording.slot(SLOT), httpx.Client() as http:  # type: ignore[arg-type]
+            said.append(http.post(f"{url}/v1", content=json.dumps({"prompt": "\ud83d é"})).text)
+
+    assert said[0] == said[1]
+    assert "é" in path.read_text()
+
+
 def test_langsmiths_own_traffic_goes_its_way_unrecorded(
     server: ModelServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

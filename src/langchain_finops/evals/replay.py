@@ -336,7 +336,8 @@ class Recording:
         self._append(dump(call, secrets))
 
     def _append(self, line: str) -> None:
-        data = line.encode() + b"\n"
+        # Half of a surrogate pair in a prompt is no UTF-8; replaced like this, it is JSON's own escape.
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
         with self._lock:
             if self._file is None:
                 return
