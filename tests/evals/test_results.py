@@ -10,6 +10,7 @@ import pytest
 
 from langchain_finops.errors import BadData, EvalError
 from langchain_finops.evals.results import (
+    RUN_FIELDS,
     AttemptResult,
     JsonLines,
     Verdict,
@@ -167,14 +168,16 @@ def test_the_last_try_decides() -> None:
 
 def test_run_json_is_written_in_one_piece(tmp_path: Path) -> None:
     """It comes back as it was, and nothing else is left beside it."""
-    write_run(tmp_path / "new", {"run_id": "x", "dataset": {"items": {"é": ["a", "b"]}}})
+    run = {**dict.fromkeys(RUN_FIELDS), "run_id": "x", "dataset": {"items": {"é": ["a", "b"]}}}
+    write_run(tmp_path / "new", run)
 
-    assert read_run(tmp_path / "new") == {"run_id": "x", "dataset": {"items": {"é": ["a", "b"]}}}
+    assert read_run(tmp_path / "new") == run
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "is no results folder"), ("[", "cannot be read"), ("[]", "cannot")]
+    ("text", "message"),
+    [(None, "is no results folder"), ("[", "cannot be read"), ("[]", "cannot"), ("{}", "for want of")],
 )
 def test_a_folder_without_a_run_is_told(tmp_path: Path, text: str | None, message: str) -> None:
     """The error names the folder or the file."""

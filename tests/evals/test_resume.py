@@ -157,15 +157,18 @@ def test_calls_that_the_target_names_itself_are_found(workshop: "Workshop") -> N
 
 
 def test_a_discount_that_changes_reaches_the_ledger(begun: "Workshop") -> None:
-    """The list price stays, the contract's does not: results and ledger say the same."""
-    begun.suite(SUITE.replace("hosted: [", 'hosted: [{id: contract, match: {model: "gpt-4.1*"}, factor: 0.5}, '))
+    """List price and card stay, the contract's share does not: results and ledger say the same."""
+    contract = 'hosted: [{id: contract, match: {model: "gpt-4.1*"}, factor: 0.5}, '
+    begun.suite(SUITE.replace("hosted: [", contract))
+    begun.run()
+    begun.suite(SUITE.replace("hosted: [", contract.replace("0.5", "0.25")))
 
     (result,) = begun.run().attempts
 
     ledger = open_ledger(begun.results / "ledger.db")
     (call,) = ledger.calls()
     ledger.close()
-    assert result.contracted_usd == call.contracted_usd == ONE_CALL / 2
+    assert result.contracted_usd == call.contracted_usd == ONE_CALL / 4
     assert result.cost_usd == call.cost_usd == ONE_CALL
 
 
@@ -206,3 +209,12 @@ def test_a_ledger_in_memory_is_refused(workshop: "Workshop", ledger: str) -> Non
     """It would be gone before anything could be priced again or gone on with."""
     with pytest.raises(BadArguments, match="is gone when the run ends: name a file"):
         workshop.run(ledger=ledger)
+
+
+def test_a_run_json_that_lacks_something_is_told(begun: "Workshop") -> None:
+    """It says which file and what to do, and `fresh` does it."""
+    (begun.results / "run.json").write_text("{}")
+
+    with pytest.raises(EvalError, match=r"run\.json is not one of this version, for want of baseline, .*--fresh"):
+        begun.run()
+    assert len(begun.run(fresh=True).attempts) == 1

@@ -219,3 +219,12 @@ def test_a_suite_that_is_not_utf8_is_a_fault(tmp_path: Path) -> None:
     path.write_bytes(b"target: \xff")
 
     assert faults_of(path) == ["byte 9 is not UTF-8"]
+
+
+def test_a_key_that_is_a_list_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    """YAML allows it; a suite has no use for it."""
+    path = tmp_path / "tasks.yaml"
+    path.write_text("? [a, b]\n: 1\n")
+
+    with pytest.raises(BadData, match="a list or mapping cannot be a key"):
+        load_suite(path)

@@ -91,3 +91,14 @@ def test_other_files_do_not_change_it(folder: Path) -> None:
     moved = folder.rename(folder.with_name("moved"))
 
     assert fingerprint("agent_x:build", roots_of(moved)) == before
+
+
+@pytest.mark.parametrize("source", [b'# -*- coding: latin-1 -*-\nX = "\xe9"\n', b'print "2"\n', b"\xff\n"])
+def test_a_module_beside_it_in_another_encoding_or_tongue_is_part_of_the_code(folder: Path, source: bytes) -> None:
+    """What Python reads, we read; what it cannot read changes the fingerprint all the same."""
+    before = fingerprint("agent_x:build", roots_of(folder))
+    (folder / "helper_x.py").write_bytes(source)
+    once = fingerprint("agent_x:build", roots_of(folder))
+    (folder / "helper_x.py").write_bytes(source + b"#")
+
+    assert len({before, once, fingerprint("agent_x:build", roots_of(folder))}) == 3

@@ -296,6 +296,14 @@ VERDICT_READ: Mapping[str, Callable[[object], object]] = {
     "score": lambda value: None if value is None else _seconds(value),
 }
 
+RUN_FIELDS = frozenset(
+    {
+        *("run_id", "created_at", "finished_at", "mode", "dataset", "configurations", "repeats", "baseline", "scorers"),
+        *("cards", "card_sets", "price_book_hashes", "recording_hash", "ledger"),
+    }
+)
+"""What is read of `run.json`."""
+
 Line = TypeVar("Line", AttemptResult, Verdict)
 
 
@@ -378,11 +386,17 @@ def read_run(folder: Path) -> dict[str, object]:
     """Read `run.json`. Raises EvalError where there is none, or it cannot be read."""
     path = folder / RUN
     try:
-        return _mapping(json.loads(path.read_text("utf-8")))
+        run = _mapping(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise EvalError(f"{folder} is no results folder: it has no {RUN}") from None
     except (OSError, TypeError, ValueError) as error:
-        raise EvalError(f"{path} cannot be read: {error}") from error
+        raise EvalError(f"{path} cannot be read: {error}; put it back, or start anew with --fresh") from error
+    if missing := RUN_FIELDS - run.keys():
+        what = ", ".join(sorted(missing))
+        raise EvalError(
+            f"{path} is not one of this version, for want of {what}; put it back, or start anew with --fresh"
+        )
+    return run
 
 
 def write_attempts(folder: Path, attempts: Iterable[AttemptResult]) -> None:

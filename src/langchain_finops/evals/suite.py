@@ -108,6 +108,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[object] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                what = "a list or mapping cannot be a key"
+                raise yaml.constructor.ConstructorError(None, None, what, key_node.start_mark)
             key = key_node.value
             if key in seen and key != "<<":
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", key_node.start_mark)

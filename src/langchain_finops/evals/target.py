@@ -60,12 +60,21 @@ def fingerprint(spec: str, roots: Sequence[Path]) -> str:
         path = _local_source(name, roots)
         if path is None:
             continue
-        source = path.read_text("utf-8")
+        source = _text(path)
         sources.append((name, source))
         waiting += _imports(source, name, is_package=path.name == "__init__.py")
     for name, source in sorted(sources):
         digest.update(f"\0{name}\0{source}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _text(path: Path) -> str:
+    """A module's source in the encoding that it declares; one that Python could not read either, byte by byte."""
+    data = path.read_bytes()
+    try:
+        return importlib.util.decode_source(data)
+    except (SyntaxError, UnicodeDecodeError):
+        return data.decode("latin-1")
 
 
 def _local_source(name: str, roots: Sequence[Path]) -> Path | None:
@@ -82,7 +91,11 @@ def _imports(source: str, name: str, *, is_package: bool) -> list[str]:
     """Full names of all modules that a source may import; a name imported from a package may be a module too."""
     package = name if is_package else name.rpartition(".")[0]
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # One that is never imported, or whose importer knows how to do without it.
+        return []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
