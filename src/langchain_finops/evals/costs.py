@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import TypedDict
 
 from langchain_finops.evals.faults import causes, is_outage_error
+from langchain_finops.ledger.totals import APART
 from langchain_finops.money import EXACT, sum_usd
 from langchain_finops.pricing import PriceBook
 from langchain_finops.pricing.cost import PriceKey, Reading
@@ -16,8 +17,6 @@ __all__ = ["Sums", "Tally", "price_again", "tally"]
 
 NOT_CHARGED = Usage(requests=0)
 """What the ledger notes of a call that the provider refused, or that never reached it."""
-APART = ("judge", "simulator")
-"""Roles whose cost is not that of what is evaluated. A summariser's is: the agent pays it wherever it runs."""
 
 
 class Sums(TypedDict):
