@@ -1,10 +1,13 @@
 """The documentation's code runs, its commands exist, and the table it shows is the one the demo prints."""
 
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,45 @@ def test_the_finops_commands_of_the_readme_run(
         words = shlex.split(line)
         done = subprocess.run([BIN / words[0], *words[1:]], capture_output=True, text=True, check=False, env=os.environ)
         assert done.returncode == 0, done.stderr
+
+
+class Completions(BaseHTTPRequestHandler):
+    """A model server that answers every completion alike, as OpenAI's API does."""
+
+    def log_message(self, *args: object) -> None:
+        """Keep the test's output quiet."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        usage = {"prompt_tokens": 50, "completion_tokens": 2, "total_tokens": 52}
+        choice = {"text": " 71530", "index": 0, "finish_reason": "stop", "logprobs": None}
+        answer = {"id": "c", "object": "text_completion", "created": 1, "model": "gemma-3-270m", "choices": [choice]}
+        body = json.dumps({**answer, "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_the_live_command_of_the_readme_asks_a_live_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command as it stands, on the first task and with the address of a server of this test: all solve it."""
+    (line,) = [line for line in commands() if "--live" in line]
+    first = (ROOT / "golden_datasets/tickets.jsonl").read_text(encoding="utf-8").splitlines()[0]
+    (tmp_path / "tickets.jsonl").write_text(first + "\n", encoding="utf-8")
+    (tmp_path / "tickets.yaml").write_bytes((ROOT / "golden_datasets/tickets.yaml").read_bytes())
+    with ThreadingHTTPServer(("127.0.0.1", 0), Completions) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        setting, program, *words = shlex.split(line)
+        name, _, _ = setting.partition("=")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}/v1")
+        words = [str(tmp_path / "tickets.jsonl") if word.startswith("golden_datasets/") else word for word in words]
+        command = [BIN / program, *words, "--out", tmp_path / "out", "--format", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=os.environ)
+        server.shutdown()
+
+    assert done.returncode == 0, done.stderr
+    assert [row["successes"] for row in json.loads(done.stdout)] == [3] * 5
 
 
 def test_every_page_that_is_linked_exists() -> None:
