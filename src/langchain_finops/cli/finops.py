@@ -1,17 +1,21 @@
 """`finops`: who spent what, on which node, for which outcome. Parses words, calls one function, prints, exits."""
 
-import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langchain_finops.cli.arguments import (
+    check_named,
+    counted,
+    existing_ledger,
+    moment_of,
+    period_of,
+    place_of,
+    warn_of_spilled,
+)
 from langchain_finops.cli.common import (
     DebugOption,
     FormatOption,
@@ -22,7 +26,7 @@ from langchain_finops.cli.common import (
     run,
     warn,
 )
-from langchain_finops.errors import BadArguments, LedgerError
+from langchain_finops.errors import BadArguments
 from langchain_finops.money import usd
 
 if TYPE_CHECKING:
@@ -83,62 +87,21 @@ def report_command(
     from langchain_finops.reports.render import render
     from langchain_finops.reports.summary import report
 
-    start, end = _period(since, until)
+    start, end = period_of(since, until)
     given = {"agent": agent, "user": user, "task": task, "model": model, "node": node}
     filters = {name: value for name, value in given.items() if value is not None}
     for_people = output_format in {OutputFormat.TABLE, OutputFormat.MARKDOWN}
-    with _existing_ledger(ledger) as source:
+    with existing_ledger(ledger) as source:
         with busy("Adding up the ledger"):
             result = report(source, _names(by), since=start, until=end, filters=filters, total=for_people)
-        _warn_of_spilled(source)
+        warn_of_spilled(source)
         span = "".join(f", {word} {value}" for word, value in (("since", since), ("until", until)) if value)
         chosen = "".join(f", {name} {value}" for name, value in filters.items())
         if for_people and not result.summary.groups:
-            typer.echo(_nothing(_place(source), f"{chosen}{span}"))
+            typer.echo(_nothing(place_of(source), f"{chosen}{span}"))
             return
-        caption = f"Cost by {', '.join(result.by) or 'total'}{chosen}{span or ', all time'}, in {_place(source)}"
+        caption = f"Cost by {', '.join(result.by) or 'total'}{chosen}{span or ', all time'}, in {place_of(source)}"
         render(result.table(caption), output_format, sys.stdout)
-
-
-@contextmanager
-def _existing_ledger(url: str | None) -> Iterator["Ledger"]:
-    """The ledger to work on; a file that is not there is an error, not an empty ledger that looking made."""
-    from langchain_finops.ledger import default_path, open_ledger
-
-    _check_named(url, "--ledger", "name a file, or leave it out for $FINOPS_LEDGER or the default")
-    named = url or os.environ.get("FINOPS_LEDGER") or str(default_path())
-    place = named.removeprefix("sqlite:///")
-    path = Path(place).expanduser()
-    if "://" not in place and place != ":memory:" and not path.exists():
-        whose = "name another with --ledger" if url else "run a graph with callbacks=[FinOpsHandler()], or name another"
-        raise LedgerError(f"no ledger at {path}: {whose}{'' if url else ' with --ledger or $FINOPS_LEDGER'}.")
-    ledger = open_ledger(named)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
-
-
-def _check_named(value: str | None, option: str, remedy: str) -> None:
-    """A variable of a script that is empty must not choose something else."""
-    if value is not None and not value.strip():
-        raise BadArguments(f"{option} is empty: {remedy}.")
-
-
-def _place(ledger: "Ledger") -> str:
-    """Where the ledger is, as a shell takes it."""
-    path = ledger.url.removeprefix("sqlite:///")
-    home = str(Path.home())
-    return f"~{path.removeprefix(home)}" if path.startswith(home + os.sep) else path
-
-
-def _warn_of_spilled(ledger: "Ledger") -> None:
-    """Say that calls are missing from the sums: the ledger could not be written when they ended."""
-    from langchain_finops.ledger.spill import Spill
-
-    spill = Spill(Path(ledger.url.removeprefix("sqlite:///")))
-    if not spill.is_empty():
-        warn(f"records in {spill.path} are not counted yet: run `finops recover`, then look again.")
 
 
 def _nothing(url: str, selection: str) -> str:
@@ -168,7 +131,7 @@ def outcome_command(
     finops outcome t-42 --success --value-usd 5
     finops outcome t-43 --failure --reason "wrong account"
     """
-    _check_named(task, "TASK", "name the task as its calls do")
+    check_named(task, "TASK", "name the task as its calls do")
     if success is None:
         raise BadArguments(f"What became of task {task!r}? Say --success or --failure.")
     if score is not None and not 0 <= score <= 1:  # typer's own bounds let NaN pass in some versions.
@@ -176,7 +139,7 @@ def outcome_command(
     from langchain_finops.records import Outcome
 
     worth = _amount(value_usd)
-    with _existing_ledger(ledger) as target:
+    with existing_ledger(ledger) as target:
         earlier = next(target.outcomes(task_id=task), None)
         said = Outcome(
             task_id=task,
@@ -189,7 +152,7 @@ def outcome_command(
         )
         target.write(said)  # The ledger counts its revision up, so that no other verdict is lost, whoever is faster.
         if not _is_known(target, task):
-            warn(f"no call names task {task!r} in {_place(target)}: check the id and --ledger. The outcome is kept.")
+            warn(f"no call names task {task!r} in {place_of(target)}: check the id and --ledger. The outcome is kept.")
         was = "" if earlier is None else f", was {_verdict(earlier.success)}"
         typer.echo(f"Task {task!r}: {_verdict(success)}{was}.")
 
@@ -220,13 +183,11 @@ def forget_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Unlink a person from all records: costs stay, nobody can tell whose they were. Cannot be undone."""
-    _check_named(user, "USER", "name the person as the records do")
-    with _existing_ledger(ledger) as target:
+    check_named(user, "USER", "name the person as the records do")
+    with existing_ledger(ledger) as target:
         count = target.forget(user)
-        found = (
-            f"Unlinked {_counted(count, 'record')} from user {user!r}" if count else f"No record names user {user!r}"
-        )
-        typer.echo(f"{found}, in {_place(target)}")
+        found = f"Unlinked {counted(count, 'record')} from user {user!r}" if count else f"No record names user {user!r}"
+        typer.echo(f"{found}, in {place_of(target)}")
 
 
 @app.command("prune")
@@ -235,14 +196,14 @@ def prune_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Fold old calls into daily sums, which reports go on counting. Cannot be undone."""
-    moment = _moment(before, "--before")
+    moment = moment_of(before, "--before")
     if moment > datetime.now(UTC):
         raise BadArguments(f"--before {before} lies ahead: today's calls stay as they are, name a day that has ended.")
-    with _existing_ledger(ledger) as target:
+    with existing_ledger(ledger) as target:
         with busy("Folding old calls"):
             count = target.prune(moment)
-        folded = f"Folded {_counted(count, 'record')}" if count else "Nothing is"
-        typer.echo(f"{folded} from before {moment:%Y-%m-%d %H:%M} UTC, in {_place(target)}")
+        folded = f"Folded {counted(count, 'record')}" if count else "Nothing is"
+        typer.echo(f"{folded} from before {moment:%Y-%m-%d %H:%M} UTC, in {place_of(target)}")
 
 
 @app.command("recover", short_help="Bring in what was set aside in the spill file.")
@@ -250,15 +211,11 @@ def recover_command(ledger: LedgerOption = None) -> None:
     """Bring in what went to the spill file while the ledger could not be written."""
     from langchain_finops.ledger import recover
 
-    with _existing_ledger(ledger) as target:
+    with existing_ledger(ledger) as target:
         with busy("Recovering"):
             count = recover(target)
-        found = f"Recovered {_counted(count, 'record')}" if count else "Nothing to recover"
-        typer.echo(f"{found}, in {_place(target)}")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+        found = f"Recovered {counted(count, 'record')}" if count else "Nothing to recover"
+        typer.echo(f"{found}, in {place_of(target)}")
 
 
 # --- reading arguments -------------------------------------------------------------------------------------------
@@ -269,32 +226,6 @@ def _names(by: str) -> tuple[str, ...]:
     if not names:
         raise BadArguments("--by names nothing: write dimensions with commas, such as agent,node.")
     return () if names == ("total",) else names
-
-
-def _period(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
-    start = None if since is None else _moment(since, "--since")
-    end = None if until is None else _moment(until, "--until")
-    if start is not None and end is not None and start >= end:
-        raise BadArguments(f"--since {since} is not before --until {until}: nothing lies between them.")
-    return start, end
-
-
-_AGO = re.compile(r"(\d{1,6})([hdw])")
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
-
-
-def _moment(text: str, option: str) -> datetime:
-    """A span back from now, a date, or a time; UTC where it does not say."""
-    ago = _AGO.fullmatch(text)
-    try:
-        if ago:
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        moment = datetime.fromisoformat(text)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise BadArguments(
-            f"{option} {text!r} is no time: write 7d, 24h, 2w, 2026-01-31 or 2026-01-31T12:00."
-        ) from error
 
 
 if __name__ == "__main__":
