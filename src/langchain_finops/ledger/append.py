@@ -5,8 +5,7 @@ whole transaction, on the one path that runs inside the user's graph for every c
 """
 
 import json
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
@@ -18,6 +17,7 @@ from langchain_finops.ledger import schema
 from langchain_finops.ledger.codec import MICROS_PER_DAY
 from langchain_finops.ledger.grouping import success_of
 from langchain_finops.ledger.rows import Row, ended_at, label_of, party_of
+from langchain_finops.ledger.stores import Cursor
 from langchain_finops.records import Outcome
 
 __all__ = ["Appender", "pruned_key"]
@@ -30,6 +30,22 @@ Compile = Callable[[ClauseElement], str]
 def pruned_key(kind: str, id_: str) -> bytes:
     """What remains of the id of a call or charge that was folded."""
     return blake2b(f"{kind}:{id_}".encode("utf-8", "surrogatepass"), digest_size=12).digest()
+
+
+def _use(posting: tuple[int, ...]) -> tuple[bool, ...]:
+    """Which figures are not what sums take them for: 0, or the list cost."""
+    *meters, cost, contracted, billed = posting
+    return (*map(bool, meters), bool(cost), contracted != cost, billed != cost)
+
+
+def _lastrowid(cursor: Cursor) -> int:
+    number = cursor.lastrowid
+    assert number is not None
+    return number
+
+
+def _returned(cursor: Cursor) -> int:
+    return int(cursor.fetchone()[0])
 
 
 def _insert(table: Table, sql: Compile, without: Sequence[str] = ()) -> str:
@@ -69,6 +85,8 @@ class Appender:
         def sql(statement: ClauseElement) -> str:
             return str(statement.compile(dialect=dialect))
 
+        # The SQLite of some systems that are still in use is too old for RETURNING.
+        self._number: Callable[[Cursor], int] = _lastrowid if dialect.name == "sqlite" else _returned
         labels, parties, outcomes, runs = schema.labels, schema.parties, schema.outcomes, schema.VERSIONED["run"]
         self._versioned = {kind: _versioned(table, sql) for kind, table in schema.VERSIONED.items()}
         self._find_label = sql(select(labels.c.label).where(labels.c.key == bindparam("key")))
@@ -109,9 +127,20 @@ class Appender:
         self._new_labels: dict[tuple[Any, ...], int] = {}
         self._new_parties: dict[tuple[Any, ...], int] = {}
 
-    def append(self, cursor: sqlite3.Cursor, rows: Sequence[Row]) -> int:
+    def append(self, cursor: Cursor, rows: Sequence[Row]) -> int:
         """Append those that are not there yet; how many those were."""
         return sum(self._append(cursor, row) for row in rows)
+
+    def locks(self, rows: Sequence[Row]) -> Iterator[str | bytes]:
+        """What appending these rows must be alone with, where the database lets many write at once."""
+        for row in rows:
+            yield f"{row.kind} {row.id}"
+            if row.label and row.label not in self._labels:
+                yield label_of(row)["key"]
+            if row.party and row.party not in self._parties:
+                yield party_of(row)["key"]
+            if row.posting and _use(row.posting) not in self._uses:
+                yield "used figures"
 
     def committed(self) -> None:
         """The transaction is safe, and so are the numbers it gave."""
@@ -134,7 +163,7 @@ class Appender:
         """Look every party up again: a person was unlinked."""
         self._parties.clear()
 
-    def _append(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+    def _append(self, cursor: Cursor, row: Row) -> bool:
         if row.kind == "outcome":
             return self._append_outcome(cursor, row)
         if row.kind == "event":
@@ -143,7 +172,7 @@ class Appender:
             return self._append_run(cursor, row)
         return self._append_summed(cursor, row)
 
-    def _append_summed(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+    def _append_summed(self, cursor: Cursor, row: Row) -> bool:
         """A call or a charge: its row, and the posting that makes it the current version."""
         statements = self._versioned[row.kind]
         latest = cursor.execute(statements.latest, (row.id,)).fetchone()
@@ -163,10 +192,9 @@ class Appender:
         cursor.execute(self._post, (label, row.day, party, number, row.at, 1, *row.posting))
         return True
 
-    def _note_use(self, cursor: sqlite3.Cursor, posting: tuple[int, ...]) -> None:
-        """Mark the figures that are not what sums take them for: 0, or the list cost."""
-        *meters, cost, contracted, billed = posting
-        use = (*map(bool, meters), bool(cost), contracted != cost, billed != cost)
+    def _note_use(self, cursor: Cursor, posting: tuple[int, ...]) -> None:
+        """Mark the figures that are of use."""
+        use = _use(posting)
         if use in self._uses:
             return
         for name, is_used in zip(schema.POSTING_COLUMNS, use, strict=True):
@@ -174,7 +202,7 @@ class Appender:
                 cursor.execute(self._add_used, (name, name))
         self._new_uses.add(use)
 
-    def _append_run(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+    def _append_run(self, cursor: Cursor, row: Row) -> bool:
         """A run. An invocation whose revision another invocation took first, in another process, gets the next one.
 
         If it ended before the current one did, it comes late, and gets one below all others: it is history.
@@ -190,13 +218,11 @@ class Appender:
         self._insert_version(cursor, row, revision, self._label(cursor, row), self._party(cursor, row))
         return True
 
-    def _insert_version(self, cursor: sqlite3.Cursor, row: Row, revision: int, label: int, party: int) -> int:
+    def _insert_version(self, cursor: Cursor, row: Row, revision: int, label: int, party: int) -> int:
         cursor.execute(self._versioned[row.kind].insert, (row.id, revision, row.at, label, party, row.body))
-        number = cursor.lastrowid
-        assert number is not None
-        return number
+        return self._number(cursor)
 
-    def _append_outcome(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+    def _append_outcome(self, cursor: Cursor, row: Row) -> bool:
         """An outcome. One whose revision is taken by a different one gets the next: the last one written counts.
 
         If it was judged before the current one was, it comes late, and gets one below all others: it is history.
@@ -216,33 +242,30 @@ class Appender:
         cursor.execute(self._add_outcome, (row.id, revision, row.at, supersedes, success, value_pico, row.body))
         return True
 
-    def _append_event(self, cursor: sqlite3.Cursor, row: Row) -> bool:
+    def _append_event(self, cursor: Cursor, row: Row) -> bool:
         if cursor.execute(self._find_event, (row.id,)).fetchone():
             return False
         cursor.execute(self._add_event, (row.id, row.at, row.body))
         return True
 
-    def _label(self, cursor: sqlite3.Cursor, row: Row) -> int:
+    def _label(self, cursor: Cursor, row: Row) -> int:
         number = self._labels.get(row.label) or self._new_labels.get(row.label)
         if number is None:
-            number = _intern(cursor, self._find_label, self._add_label, label_of(row))
+            number = self._intern(cursor, self._find_label, self._add_label, label_of(row))
             self._new_labels[row.label] = number
         return number
 
-    def _party(self, cursor: sqlite3.Cursor, row: Row) -> int:
+    def _party(self, cursor: Cursor, row: Row) -> int:
         number = self._parties.get(row.party) or self._new_parties.get(row.party)
         if number is None:
-            number = _intern(cursor, self._find_party, self._add_party, party_of(row))
+            number = self._intern(cursor, self._find_party, self._add_party, party_of(row))
             self._new_parties[row.party] = number
         return number
 
-
-def _intern(cursor: sqlite3.Cursor, find: str, add: str, columns: dict[str, Any]) -> int:
-    """The number of the row with these columns, which is added where it is missing."""
-    found = cursor.execute(find, (columns["key"],)).fetchone()
-    if found is not None:
-        return int(found[0])
-    cursor.execute(add, tuple(columns.values()))
-    number = cursor.lastrowid
-    assert number is not None
-    return number
+    def _intern(self, cursor: Cursor, find: str, add: str, columns: dict[str, Any]) -> int:
+        """The number of the row with these columns, which is added where it is missing."""
+        found = cursor.execute(find, (columns["key"],)).fetchone()
+        if found is not None:
+            return int(found[0])
+        cursor.execute(add, tuple(columns.values()))
+        return self._number(cursor)

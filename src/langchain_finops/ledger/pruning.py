@@ -1,6 +1,5 @@
 """Fold old calls and charges into daily sums: their rows go, what totals are made of stays exact."""
 
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,12 +8,12 @@ from functools import partial
 from operator import add
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select, tuple_
+from sqlalchemy import bindparam, delete, insert, literal_column, select, tuple_
 
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.append import pruned_key
 from langchain_finops.ledger.codec import LARGEST, MICROS_PER_DAY, floor_day
-from langchain_finops.ledger.store import Store
+from langchain_finops.ledger.stores import Cursor, SqlStore
 
 __all__ = ["prune"]
 
@@ -32,7 +31,7 @@ APART: Final = 2**62
 """From here on postings are numbered that were folded but could not be added up. No row's number is as large."""
 
 
-def prune(store: Store, before: datetime) -> int:
+def prune(store: SqlStore, before: datetime) -> int:
     """Fold the calls and charges of UTC days that ended by `before`; how many those were.
 
     Many small transactions, with a pause between them, so that writers are held up for moments only.
@@ -45,7 +44,7 @@ def prune(store: Store, before: datetime) -> int:
     return sum(_prune_label(store, folds[kind], label) for label, kind in kinds)
 
 
-def _prune_label(store: Store, fold: "_Fold", label: int) -> int:
+def _prune_label(store: SqlStore, fold: "_Fold", label: int) -> int:
     count = 0
     place: Place | None = START
     while place is not None:
@@ -59,14 +58,16 @@ def _prune_label(store: Store, fold: "_Fold", label: int) -> int:
 class _Fold:
     """Folding of one kind of record, a label at a time."""
 
-    def __init__(self, store: Store, kind: str, limit: int) -> None:
+    def __init__(self, store: SqlStore, kind: str, limit: int) -> None:
         self._kind, self._limit = kind, limit
         table, postings = schema.VERSIONED[kind], schema.postings
         one = [postings.c[name] == bindparam(f"the_{name}") for name in ("label", "day", "party", "n")]
         group = (postings.c.day, postings.c.party)
         old = select(postings).where(postings.c.label == bindparam("label"), postings.c.day < bindparam("before"))
         chunk = old.where(tuple_(*group) > tuple_(bindparam("day"), bindparam("party")))
-        self._chunk = store.sql(chunk.order_by(*group, postings.c.n).limit(bindparam("size")))
+        self._chunk = store.sql(
+            chunk.order_by(*group, postings.c.n).limit(bindparam("size")).offset(literal_column("0"))
+        )
         self._group = store.sql(old.where(*(c == bindparam(f"the_{c.name}") for c in group)))
         self._id_of = store.sql(select(table.c.id).where(table.c.n == bindparam("n")))
         self._newest = store.sql(select(table.c.at).where(table.c.id == bindparam("id")).order_by(table.c.at.desc()))
@@ -75,7 +76,7 @@ class _Fold:
         self._post = store.sql(insert(postings).values({c.name: bindparam(c.name) for c in postings.c}))
         self._mark = store.sql(insert(schema.pruned).values(key=bindparam("key")))
 
-    def run(self, cursor: sqlite3.Cursor, label: int, after: Place) -> tuple[int, Place | None]:
+    def run(self, cursor: Cursor, label: int, after: Place) -> tuple[int, Place | None]:
         """Fold some of a label's postings; how many records' rows went, and where to go on, None at the end."""
         old, place = self._next(cursor, label, after)
         ids = {n: found[0] for n in {abs(row[N]) for row in old} if (found := self._find(cursor, n))}
@@ -87,10 +88,10 @@ class _Fold:
         self._fold(cursor, [row for row in old if ids.get(abs(row[N])) not in stay])
         return len(going), place
 
-    def _next(self, cursor: sqlite3.Cursor, label: int, after: Place) -> tuple[list[Posting], Place | None]:
+    def _next(self, cursor: Cursor, label: int, after: Place) -> tuple[list[Posting], Place | None]:
         """The postings of the next days and parties, each whole; and the last of those, None if nothing follows."""
         day = self._limit // MICROS_PER_DAY
-        rows: list[Posting] = cursor.execute(self._chunk, (label, day, *after, CHUNK, 0)).fetchall()
+        rows: list[Posting] = cursor.execute(self._chunk, (label, day, *after, CHUNK)).fetchall()
         if len(rows) < CHUNK:
             return rows, None
         whole = [row for row in rows if row[1:N] != rows[-1][1:N]]
@@ -98,10 +99,10 @@ class _Fold:
             whole = cursor.execute(self._group, (label, day, *rows[-1][1:N])).fetchall()
         return whole, (whole[-1][1], whole[-1][2])
 
-    def _find(self, cursor: sqlite3.Cursor, n: int) -> Any:
+    def _find(self, cursor: Cursor, n: int) -> Any:
         return cursor.execute(self._id_of, (n,)).fetchone()
 
-    def _fold(self, cursor: sqlite3.Cursor, rows: Sequence[Posting]) -> None:
+    def _fold(self, cursor: Cursor, rows: Sequence[Posting]) -> None:
         """Replace the postings of each day and party by one."""
         groups: dict[Posting, list[Posting]] = {}
         for row in rows:

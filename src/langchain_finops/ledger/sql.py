@@ -93,7 +93,9 @@ class _Writer:
         if not self.lock.acquire(timeout=timeout):
             raise LedgerError(f"the ledger {self.path} is busy")
         try:
-            return self.opened().append(rows, deadline=deadline)
+            appender = (store := self.opened()).appender
+            work = partial(appender.append, rows=rows)
+            return store.transaction(work, deadline=deadline, locks=appender.locks(rows))
         finally:
             self.lock.release()
 

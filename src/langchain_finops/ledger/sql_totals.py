@@ -186,7 +186,7 @@ class _Question:
         """Rows as the driver gives them: SQLAlchemy's own take twice as long. All values in the query are numbers."""
         sql = query.compile(self._connection, compile_kwargs={"literal_binds": True})
         driver: Any = self._connection.connection.dbapi_connection
-        rows: Iterator[Any] = driver.execute(str(sql))
+        rows: Iterator[Any] = driver.execute(str(sql), ())
         return rows
 
     def _read_labels(self) -> dict[int, _Label]:

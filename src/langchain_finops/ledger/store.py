@@ -7,7 +7,7 @@ moments before it (never the file): a sync to disk for every call would cost mil
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -22,17 +22,14 @@ from langchain_finops.errors import LedgerError
 from langchain_finops.ledger import migrations
 from langchain_finops.ledger.append import Appender
 from langchain_finops.ledger.forks import in_sqlite
-from langchain_finops.ledger.rows import Row
+from langchain_finops.ledger.stores import Busy, Cursor, RecordRefused
 
 __all__ = ["Busy", "Store"]
 
 OPEN_TIMEOUT_S: Final = 10.0
 """How long opening waits for another process that creates or migrates the file."""
 T = TypeVar("T")
-
-
-class Busy(LedgerError):
-    """Another process held the file for longer than we may wait."""
+_OF_THE_RECORD: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.DataError)
 
 
 def is_busy(error: BaseException) -> bool:
@@ -88,7 +85,12 @@ def engine_for(path: Path, *, read_only: bool) -> Engine:
     return engine
 
 
-def _in_transaction(raw: Any, work: Callable[[sqlite3.Cursor], T], deadline: float) -> T:
+def _write_error(path: Path, error: sqlite3.Error) -> LedgerError:
+    kind = RecordRefused if isinstance(error, _OF_THE_RECORD) else LedgerError
+    return kind(f"cannot write the ledger {path}: {error}")
+
+
+def _in_transaction(raw: Any, work: Callable[[Cursor], T], deadline: float) -> T:
     """Run `work` in a transaction that no other writer can come between, on a driver's connection."""
     retry_while_busy(deadline, lambda: raw.execute("BEGIN IMMEDIATE"))
     try:
@@ -153,29 +155,27 @@ class Store:
         except DBAPIError as error:
             raise LedgerError(f"cannot open the ledger {self.path}: {reason.orig}") from error
 
-    def append(self, rows: Sequence[Row], *, deadline: float) -> int:
-        """Append in one transaction; how many were not there yet. Raises LedgerError, and has then done nothing."""
-
-        def work(cursor: sqlite3.Cursor) -> int:
-            return self.appender.append(cursor, rows)
-
-        return self.transaction(work, deadline=deadline)
-
-    def transaction(self, work: Callable[[sqlite3.Cursor], T], *, deadline: float) -> T:
+    def transaction(
+        self,
+        work: Callable[[Cursor], T],
+        *,
+        deadline: float,
+        locks: Iterable[str | bytes] = (),  # noqa: ARG002 - SQLite has one writer at a time, whatever it writes
+    ) -> T:
         """Run `work` in a transaction that no other writer can come between. Commits at its end, else rolls back."""
         try:
             with in_sqlite:
                 result = _in_transaction(self._writer.connection.dbapi_connection, work, deadline)
         except sqlite3.Error as error:
             self.appender.rolled_back()
-            raise LedgerError(f"cannot write the ledger {self.path}: {error}") from error
+            raise _write_error(self.path, error) from error
         except BaseException:
             self.appender.rolled_back()
             raise
         self.appender.committed()
         return result
 
-    def exclusively(self, work: Callable[[sqlite3.Cursor], T], deadline: float) -> T:
+    def exclusively(self, work: Callable[[Cursor], T], deadline: float) -> T:
         """Run `work`, which may take long, in a transaction on a connection of its own.
 
         Writers of this process wait for it no longer than they would for another process.
@@ -186,7 +186,11 @@ class Store:
         except (sqlite3.Error, DBAPIError) as error:
             raise LedgerError(f"cannot write the ledger {self.path}: {_plain(error)}") from error
 
-    def truncate_log(self, deadline: float) -> None:
+    def overwrite(self, cursor: Cursor) -> None:
+        """Without it a name stays readable in the bytes that an update leaves behind."""
+        cursor.execute("PRAGMA secure_delete=ON")
+
+    def sweep(self, deadline: float) -> None:
         """Fold the WAL into the file and empty it. Raises Busy where others read or write until the deadline."""
         try:
             while not self._truncated():

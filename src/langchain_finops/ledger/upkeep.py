@@ -1,7 +1,6 @@
 """What a person asks of a ledger now and then: recover what was spilled, forget a person."""
 
 import contextlib
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -13,7 +12,7 @@ from sqlalchemy import bindparam, func, null, select, update
 from langchain_finops.errors import BadData, Fault, LedgerError
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.spill import Line, Spill, read
-from langchain_finops.ledger.store import Busy, Store
+from langchain_finops.ledger.stores import Busy, Cursor, RecordRefused, SqlStore
 from langchain_finops.records import Record
 
 __all__ = ["forget", "recover"]
@@ -23,7 +22,6 @@ CHUNK: Final = 500
 
 
 Append = Callable[[Sequence[Record]], int]
-_OF_THE_RECORD: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.DataError)
 
 
 def recover(spill: Spill, append: Append) -> int:
@@ -72,10 +70,10 @@ def _append(chunk: Sequence[Line], append: Append, bad: list[Line]) -> int:
 
 def _is_of_the_record(error: Exception) -> bool:
     """Whether it is the record that is wrong, and not that the ledger cannot be written."""
-    return not isinstance(error, LedgerError | OSError) or isinstance(error.__cause__, _OF_THE_RECORD)
+    return isinstance(error, RecordRefused) or not isinstance(error, LedgerError | OSError)
 
 
-def forget(store: Store, user_id: str) -> int:
+def forget(store: SqlStore, user_id: str) -> int:
     """Take a person's id off all parties; how many calls, charges and runs there are of those.
 
     Raises Busy where the id could not be taken out of the log beside the file as well: forgetting again does it then.
@@ -90,9 +88,8 @@ def forget(store: Store, user_id: str) -> int:
         update(schema.parties).where(parties.user_id == bindparam("user")).values(user_id=null(), key=null())
     )
 
-    def work(cursor: sqlite3.Cursor) -> int:
-        # Without it the name stays readable in the bytes that the update leaves behind.
-        cursor.execute("PRAGMA secure_delete=ON")
+    def work(cursor: Cursor) -> int:
+        store.overwrite(cursor)
         count = sum(int(cursor.execute(sql, (user_id,)).fetchone()[0]) for sql in counts)
         cursor.execute(unlink, (user_id,))
         return count
@@ -101,7 +98,7 @@ def forget(store: Store, user_id: str) -> int:
     count = store.exclusively(work, deadline)
     store.appender.forget_parties()
     try:
-        store.truncate_log(deadline)
+        store.sweep(deadline)
     except Busy as error:
         raise Busy(f"{count} records no longer name the person, but their old bytes remain: {error}") from error
     return count
