@@ -43,6 +43,7 @@ def _open_file(where: str | Path | None, hold_timeout: float) -> Ledger:
 
     def opened() -> Ledger:
         from langchain_finops.ledger.sql import SqlLedger
+        from langchain_finops.ledger.store import place_of
 
         path = default_path() if where is None else _path(where)
         if path.is_dir():
@@ -51,7 +52,7 @@ def _open_file(where: str | Path | None, hold_timeout: float) -> Ledger:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(f"cannot make the folder of the ledger {path}: {error.strerror}") from error
-        return SqlLedger(path.resolve(), hold_timeout=hold_timeout)
+        return SqlLedger(place_of(path.resolve()), hold_timeout=hold_timeout)
 
     try:
         return on_own_thread(opened, OPEN_TIMEOUT_S)

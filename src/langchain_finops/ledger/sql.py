@@ -1,4 +1,4 @@
-"""The ledger in a SQLite file: on disk when a write returns, shared by many processes, never in the run's way."""
+"""The ledger in a database: durable when a write returns, shared by many processes, never in the run's way."""
 
 import logging
 import threading
@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from langchain_finops.errors import BadData, LedgerError
@@ -19,7 +18,7 @@ from langchain_finops.ledger.pruning import prune
 from langchain_finops.ledger.rows import Row, is_kept_by_sums, row_of
 from langchain_finops.ledger.spill import Spill
 from langchain_finops.ledger.sql_totals import sum_up
-from langchain_finops.ledger.store import Store
+from langchain_finops.ledger.stores import Place, SqlStore
 from langchain_finops.ledger.totals import Group
 from langchain_finops.ledger.worker import Worker, on_own_thread, under_event_loop
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
@@ -39,16 +38,16 @@ UPKEEP_TIMEOUT_S: Final = 30.0
 class _Writer:
     """Writes rows to the store, or where that fails to the spill file. Any thread may call it."""
 
-    def __init__(self, path: Path, hold_timeout: float) -> None:
-        self.path = path
+    def __init__(self, place: Place, hold_timeout: float) -> None:
+        self.place = place
         self.hold_timeout = hold_timeout
-        self.spill = Spill(path)
+        self.spill = Spill(place.spill)
         self.spilled = 0
         self.failing = False
         self.closed = False
         self.lock = threading.RLock()
         self.starting = threading.RLock()
-        self.store: Store | None = Store(path)
+        self.store: SqlStore | None = place.open()
         self.worker: Worker | None = None
         self.abandoned: list[object] = []
         """What a parent process had open: closing it, even by garbage collection, is forbidden in a child."""
@@ -58,12 +57,12 @@ class _Writer:
         self.store, self.worker = None, None
         self.lock, self.starting = threading.RLock(), threading.RLock()
 
-    def opened(self) -> Store:
+    def opened(self) -> SqlStore:
         """The store; in a child, one of its own. The caller holds the lock."""
         if self.closed:
-            raise LedgerError(f"the ledger {self.path} is closed")
+            raise LedgerError(f"the ledger {self.place.name} is closed")
         if self.store is None:
-            self.store = Store(self.path)
+            self.store = self.place.open()
         return self.store
 
     def own_thread(self) -> Worker:
@@ -71,7 +70,7 @@ class _Writer:
         with section, self.starting:  # Two event loops that come first at once would each start one.
             if self.worker is None:
                 if self.closed:
-                    raise LedgerError(f"the ledger {self.path} is closed")
+                    raise LedgerError(f"the ledger {self.place.name} is closed")
                 self.worker = Worker(self.write)
             return self.worker
 
@@ -91,7 +90,7 @@ class _Writer:
         """Append rows; how many were new. Raises LedgerError where that is not possible in time."""
         deadline = time.monotonic() + timeout
         if not self.lock.acquire(timeout=timeout):
-            raise LedgerError(f"the ledger {self.path} is busy")
+            raise LedgerError(f"the ledger {self.place.name} is busy")
         try:
             appender = (store := self.opened()).appender
             work = partial(appender.append, rows=rows)
@@ -119,14 +118,14 @@ class _Writer:
 
 
 class SqlLedger:
-    """The `Ledger` of `open_ledger("sqlite:///...")`.
+    """The `Ledger` of `open_ledger("sqlite:///...")` and `open_ledger("postgresql://...")`.
 
     Many threads and processes may write at once. Under an event loop the ledger's own thread does the work; a hook
     waits `hold_timeout` seconds for it at most. A child that is forked goes on with a connection of its own.
     """
 
-    def __init__(self, path: Path, *, hold_timeout: float = 1.0) -> None:
-        self._writer = _Writer(path, hold_timeout)
+    def __init__(self, place: Place, *, hold_timeout: float = 1.0) -> None:
+        self._writer = _Writer(place, hold_timeout)
         self._closing = weakref.finalize(self, self._writer.close)
         renew_in_child(self)
 
@@ -136,8 +135,13 @@ class SqlLedger:
 
     @property
     def url(self) -> str:
-        """Where it is, in the form `open_ledger` takes."""
-        return f"sqlite:///{self._writer.path.as_posix()}"
+        """Where it is, in the form `open_ledger` takes. A password is left out: it may be in `$PGPASSWORD`."""
+        return self._writer.place.url
+
+    @property
+    def spill(self) -> Spill:
+        """Where records go that the database could not take."""
+        return self._writer.spill
 
     @property
     def spilled(self) -> int:
@@ -145,7 +149,7 @@ class SqlLedger:
         return self._writer.spilled
 
     def write(self, *records: Record) -> None:
-        """Append records, all or none. On return they are on disk: in the file, else in the spill file beside it."""
+        """Append records, all or none. On return they are durable: in the database, else in the spill file."""
         if not records:
             return
         rows = [row_of(record) for record in records]
@@ -153,7 +157,7 @@ class SqlLedger:
         if not under_event_loop():
             writer.write(rows)
         elif not writer.own_thread().write(rows, writer.hold_timeout):
-            late = f"the ledger {writer.path} took longer than {writer.hold_timeout} s"
+            late = f"the ledger {writer.place.name} took longer than {writer.hold_timeout} s"
             # The thread may yet write them: writing twice changes nothing, losing them would.
             on_own_thread(lambda: writer.put_aside(rows, late), writer.hold_timeout)
 
@@ -178,7 +182,7 @@ class SqlLedger:
             act()
         return results[0]
 
-    def _store(self) -> Store:
+    def _store(self) -> SqlStore:
         with section, self._writer.lock:
             return self._writer.opened()
 

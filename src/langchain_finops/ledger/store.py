@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -22,9 +23,9 @@ from langchain_finops.errors import LedgerError
 from langchain_finops.ledger import migrations
 from langchain_finops.ledger.append import Appender
 from langchain_finops.ledger.forks import in_sqlite
-from langchain_finops.ledger.stores import Busy, Cursor, RecordRefused
+from langchain_finops.ledger.stores import Busy, Cursor, Place, RecordRefused
 
-__all__ = ["Busy", "Store"]
+__all__ = ["Store", "place_of"]
 
 OPEN_TIMEOUT_S: Final = 10.0
 """How long opening waits for another process that creates or migrates the file."""
@@ -111,6 +112,11 @@ def _migrate(connection: Connection) -> None:
     except BaseException:
         connection.exec_driver_sql("ROLLBACK")
         raise
+
+
+def place_of(path: Path) -> Place:
+    """The ledger in a file; what it cannot take is spilled beside it."""
+    return Place(url=f"sqlite:///{path.as_posix()}", name=str(path), spill=path, open=partial(Store, path))
 
 
 class Store:

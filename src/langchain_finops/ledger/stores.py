@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -12,7 +14,7 @@ from langchain_finops.errors import LedgerError
 if TYPE_CHECKING:
     from langchain_finops.ledger.append import Appender
 
-__all__ = ["Busy", "Cursor", "RecordRefused", "SqlStore"]
+__all__ = ["Busy", "Cursor", "Place", "RecordRefused", "SqlStore"]
 
 T = TypeVar("T")
 
@@ -76,3 +78,17 @@ class SqlStore(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a ledger is, and how it is opened."""
+
+    url: str
+    """In the form `open_ledger` takes; without a password."""
+    name: str
+    """As messages name it."""
+    spill: Path
+    """What the names of its spill files begin with."""
+    open: Callable[[], SqlStore]
+    """Raises LedgerError."""
