@@ -177,10 +177,10 @@ class PriceBook:
         """Dollars for one call of a tool, and the card that says so; None where no tool card fits."""
         moment = at.astimezone(UTC)
         for card in self._cards:
-            if card.tool is None or card.usd_per_call is None or not fits(card.tool, name):
+            if card.tool is None or card.price_per_call is None or not fits(card.tool, name):
                 continue
             if card.validity.holds(moment):
-                return card.usd_per_call, card.id
+                return _tool_price(card, card.price_per_call, moment)
         return None
 
     def _identify(self, names: tuple[object, ...]) -> Identity:
@@ -223,6 +223,14 @@ class PriceBook:
         return quote
 
 
+def _tool_price(card: Card, price: Decimal, at: datetime) -> tuple[Decimal, str] | None:
+    """Dollars for a call, and the card with the table that converted them, because a charge has no field for it."""
+    rate = card.usd_per_unit(at)
+    if rate is None:
+        return None
+    return EXACT.multiply(price, rate), card.id if card.fx is None else f"{card.id} + {card.fx.id}"
+
+
 def _cost(
     reading: Reading,
     quote: Quote,
@@ -243,7 +251,7 @@ def _cost(
     else:
         cost.billed_usd, cost.billing_mode = contracted, mode
     cost.status, cost.reasons, cost.card_id, cost.by_meter = status, reasons, quote.card_id, by_meter
-    cost.currency, cost.fx_id = "USD", None
+    cost.currency, cost.fx_id = quote.currency, quote.fx_id
     return sealed(cost, Cost)
 
 
@@ -286,8 +294,8 @@ def _self_hosted(reading: Reading, quote: Quote, machine: SelfHosted, seconds: f
     elapsed = None if seconds is None else Decimal(repr(seconds))
     if elapsed is None or not elapsed.is_finite() or elapsed < 0:
         return _unpriced(reading, quote, (*reading.reasons, "no_wall_time"))
-    usd = from_pico(to_pico(machine.usd(elapsed)))
-    by_meter = {"seconds": MeterCost(quantity=elapsed, unit_price_usd=machine.usd_per_second, amount_usd=usd)}
+    usd = from_pico(to_pico(machine.price(elapsed)))
+    by_meter = {"seconds": MeterCost(quantity=elapsed, unit_price_usd=machine.price_per_second, amount_usd=usd)}
     status: CostStatus = "estimated" if reading.estimated else "exact"
     return _cost(reading, quote, usd, status=status, reasons=reading.reasons, by_meter=by_meter, mode="self_hosted")
 

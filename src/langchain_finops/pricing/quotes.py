@@ -29,6 +29,10 @@ class Quote:
     card_id: str | None = None
     contract: Decimal | None = None
     """What part of the list cost the user's contract leaves to pay."""
+    currency: str = "USD"
+    """What the card states its price in; the price here is in dollars all the same."""
+    fx_id: str | None = None
+    """The table that converted it."""
     reasons: tuple[str, ...] = ()
     """Why there is no price, where there is none."""
     starts: datetime = FIRST_MOMENT
@@ -59,7 +63,7 @@ class Quoting:
         for card in self._cards:
             if not card.match.covers(key):
                 continue
-            edges += card.validity.edges(key.at)
+            edges += card.edges(key.at)
             if not card.validity.holds(key.at):
                 continue
             if card.factor is None:
@@ -171,12 +175,23 @@ def _conditions(key: PriceKey) -> Iterator[tuple[str, str]]:
 
 
 def _from_card(card: Card, key: PriceKey, contract: Card | None, edges: list[datetime]) -> Quote:
+    fx = card.usd_per_unit(key.at)
+    if fx is None:
+        unknown = Quote(card_id=card.id, reasons=(f"no_fx_rate:{card.currency}",))
+        return _quote(unknown, key.at, contract, edges)
     rates = None
     if card.rates is not None:
         # A card has one price; what a tier, a batch or a speed does to it, it does not say.
         doubts = [f"no_rate:{name}={value}" for name, value in _conditions(key) if name != "geography"]
-        rates = compile_card(card.id, card.rates, doubts)
-    quote = Quote(rates=rates, self_hosted=card.self_hosted, free=card.free, card_id=card.id)
+        rates = compile_card(card.id, {meter: rate.times(fx) for meter, rate in card.rates.items()}, doubts)
+    quote = Quote(
+        rates=rates,
+        self_hosted=None if card.self_hosted is None else card.self_hosted.times(fx),
+        free=card.free,
+        card_id=card.id,
+        currency=card.currency,
+        fx_id=None if card.fx is None else card.fx.id,
+    )
     return _quote(quote, key.at, contract, edges)
 
 
@@ -191,6 +206,8 @@ def _quote(quote: Quote, at: datetime, contract: Card | None, edges: list[dateti
         free=quote.free,
         card_id=card_id,
         contract=None if contract is None else contract.factor,
+        currency=quote.currency,
+        fx_id=quote.fx_id,
         reasons=quote.reasons,
         starts=max((edge for edge in edges if edge <= at), default=FIRST_MOMENT),
         ends=min((edge for edge in edges if edge > at), default=LAST_MOMENT),
