@@ -60,6 +60,7 @@ class _Fold:
 
     def __init__(self, store: SqlStore, kind: str, limit: int) -> None:
         self._kind, self._limit = kind, limit
+        self._size = min(CHUNK, store.most_at_once)
         table, postings = schema.VERSIONED[kind], schema.postings
         one = [postings.c[name] == bindparam(f"the_{name}") for name in ("label", "day", "party", "n")]
         group = (postings.c.day, postings.c.party)
@@ -91,8 +92,8 @@ class _Fold:
     def _next(self, cursor: Cursor, label: int, after: Place) -> tuple[list[Posting], Place | None]:
         """The postings of the next days and parties, each whole; and the last of those, None if nothing follows."""
         day = self._limit // MICROS_PER_DAY
-        rows: list[Posting] = cursor.execute(self._chunk, (label, day, *after, CHUNK)).fetchall()
-        if len(rows) < CHUNK:
+        rows: list[Posting] = cursor.execute(self._chunk, (label, day, *after, self._size)).fetchall()
+        if len(rows) < self._size:
             return rows, None
         whole = [row for row in rows if row[1:N] != rows[-1][1:N]]
         if not whole:

@@ -91,9 +91,9 @@ def _write_error(path: Path, error: sqlite3.Error) -> LedgerError:
     return kind(f"cannot write the ledger {path}: {error}")
 
 
-def _in_transaction(raw: Any, work: Callable[[Cursor], T], deadline: float) -> T:
-    """Run `work` in a transaction that no other writer can come between, on a driver's connection."""
-    retry_while_busy(deadline, lambda: raw.execute("BEGIN IMMEDIATE"))
+def _in_transaction(raw: Any, work: Callable[[Cursor], T], deadline: float, begin: str = "BEGIN IMMEDIATE") -> T:
+    """Run `work` in a transaction on a driver's connection; no other writer can come between."""
+    retry_while_busy(deadline, lambda: raw.execute(begin))
     try:
         result = work(raw.cursor())
         retry_while_busy(deadline, lambda: raw.execute("COMMIT"))
@@ -121,6 +121,8 @@ def place_of(path: Path) -> Place:
 
 class Store:
     """An open file. One writer at a time in this process: the caller holds a lock around `append`."""
+
+    most_at_once = 5_000
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -180,6 +182,15 @@ class Store:
             raise
         self.appender.committed()
         return result
+
+    def look(self, work: Callable[[Cursor], T], *, deadline: float) -> T:
+        """Run `work`, which only reads, on one state of the file; other processes that write are not in its way."""
+        raw: Any = self._writer.connection.dbapi_connection
+        try:
+            with in_sqlite:
+                return _in_transaction(raw, work, deadline, begin="BEGIN")
+        except sqlite3.Error as error:
+            raise LedgerError(f"cannot read the ledger {self.path}: {error}") from error
 
     def exclusively(self, work: Callable[[Cursor], T], deadline: float) -> T:
         """Run `work`, which may take long, in a transaction on a connection of its own.

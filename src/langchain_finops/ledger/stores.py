@@ -34,6 +34,10 @@ class Cursor(Protocol):
     def lastrowid(self) -> int | None:
         """The number SQLite gave the row that was inserted last."""
 
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement inserted, updated or deleted."""
+
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> "Cursor":
         """Run a statement."""
 
@@ -53,6 +57,8 @@ class SqlStore(Protocol):
     """An open database. One writer at a time in this process: the caller holds a lock around `transaction`."""
 
     appender: "Appender"
+    most_at_once: int
+    """How many rows a transaction that holds all writers up may touch."""
 
     def transaction(self, work: Callable[[Cursor], T], *, deadline: float, locks: Iterable[str | bytes] = ()) -> T:
         """Run `work` in a transaction that no other writer of what `locks` names can come between.
@@ -63,6 +69,12 @@ class SqlStore(Protocol):
 
     def exclusively(self, work: Callable[[Cursor], T], deadline: float) -> T:
         """Run `work`, which may take long, in a transaction that no other writer at all can come between."""
+
+    def look(self, work: Callable[[Cursor], T], *, deadline: float) -> T:
+        """Run `work`, which only reads, on one state of the ledger, without waiting for who writes.
+
+        Raises LedgerError if that is not possible until the deadline. For what hooks ask; the caller holds the lock.
+        """
 
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection of its own that sees one state of the ledger until the block ends."""
