@@ -14,6 +14,7 @@ from langchain_finops.pricing.catalog import catalog_version, shipped_catalog
 from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
 from langchain_finops.pricing.drafts import CostDraft, sealed
 from langchain_finops.pricing.engine import Breakdown, amount_pico, gaps_used, round_half_even
+from langchain_finops.pricing.facts import searches_in
 from langchain_finops.pricing.matching import fits
 from langchain_finops.pricing.normalize import NO_USAGE, read_answer
 from langchain_finops.pricing.overlay import shipped_overlay
@@ -85,11 +86,12 @@ class PriceBook:
         at: datetime | None = None,
         context: Mapping[str, object] | None = None,
     ) -> Cost:
-        """Price an AIMessage, from its `usage_metadata` and `response_metadata`.
+        """Price an AIMessage, from its `usage_metadata` and `response_metadata`, and the searches in its content.
 
         `metadata` is the callback's, `at` when the call began (aware; default now), `context` what only the caller
-        knows: `processing`, `service_tier`, `speed`, `region`, `server_tools`, `cache_ttl`, `seconds`. What it states
-        replaces what the message says. Raises BadArguments for a naive `at`, nothing for what a provider wrote.
+        knows: `processing`, `service_tier`, `speed`, `region`, `server_tools`, `cache_ttl`, `search_context_size`,
+        `seconds`. What it states replaces what the message says. Raises BadArguments for a naive `at`, nothing for
+        what a provider wrote.
         """
         if at is not None and at.utcoffset() is None:
             raise BadArguments(f"at={at.isoformat()} has no time zone: add one, such as datetime.now(UTC)")
@@ -97,12 +99,15 @@ class PriceBook:
         reading = self.read(
             getattr(message, "usage_metadata", None),
             said if isinstance(said, Mapping) else {},
-            metadata or {},
+            metadata if isinstance(metadata, Mapping) else {},
             at=at or datetime.now(UTC),
             context=context,
+            searches=searches_in(message),
         )
-        seconds = context.get("seconds") if context else None
-        return self.price(reading, seconds=seconds if isinstance(seconds, int | float) else None)
+        seconds = context.get("seconds") if isinstance(context, Mapping) else None
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            seconds = None
+        return self.price(reading, seconds=seconds)
 
     def read(
         self,
@@ -114,11 +119,13 @@ class PriceBook:
         context: Mapping[str, object] | None = None,
         base_url_host: str | None = None,
         tags: Mapping[str, str] = EMPTY,
+        searches: int = 0,
     ) -> Reading:
         """Disjoint meters and a price key of one answer. Never raises on a provider's data: it clamps and flags.
 
-        `metadata` is the callback's (`ls_provider`, `ls_model_name`); `at` is aware. A completion model's
-        `token_usage` may stand for `usage_metadata`, its `llm_output` for `response_metadata`.
+        `metadata` is the callback's (`ls_provider`, `ls_model_name`); `at` is aware; `searches` what `searches_in` says
+        of the answer's content. A completion model's `token_usage` may stand for `usage_metadata`, its `llm_output` for
+        `response_metadata`.
         """
         names = (
             metadata.get("ls_provider"),
@@ -141,6 +148,7 @@ class PriceBook:
             context=context,
             base_url_host=base_url_host,
             tags=tags,
+            searches=searches,
         )
 
     def price(self, reading: Reading, *, seconds: float | None = None) -> Cost:

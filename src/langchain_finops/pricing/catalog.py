@@ -40,6 +40,7 @@ METER_OF_KEY: Mapping[str, tuple[str, int]] = {
     "cache_audio_read_mtok": ("cached_audio_tokens", 6),
     "output_mtok": ("output_tokens", 6),
     "output_audio_mtok": ("audio_output_tokens", 6),
+    "output_reasoning_mtok": ("reasoning_tokens", 6),
     "web_searches_kcount": ("web_searches", 3),
     "requests_kcount": ("requests", 3),
 }
@@ -50,7 +51,6 @@ DOUBTS: Mapping[str, str] = {
     "output_video_mtok": "image_tokens_not_metered",
     "input_image_mtok": "image_tokens_not_metered",
     "input_video_mtok": "image_tokens_not_metered",
-    "output_citation_mtok": "citation_tokens_not_metered",
     # The catalogue takes the highest of the fees that Perplexity charges by search context.
     "requests_kcount": "request_fee_assumed",
 }

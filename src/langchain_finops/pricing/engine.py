@@ -59,6 +59,8 @@ FALLBACKS: Mapping[str, tuple[str, ...]] = {
 
 NO_FEE_UNLESS_LISTED = ("requests",)
 """A card that does not list these means that they are not charged for."""
+REASONING = "reasoning_tokens"
+"""No meter, but a subset of the output, which a few models charge at a rate of its own."""
 LOWER_BOUND_WITHOUT = ("web_searches",)
 """Fees that come on top: without their rate the rest of the cost still stands, as a lower bound."""
 RARE = (
@@ -79,7 +81,8 @@ class Step:
 
     above: int
     units: tuple[int, ...]
-    """One for each of METERS, in 1/`scale` of a picodollar a unit."""
+    """One for each of METERS, in 1/`scale` of a picodollar a unit; last, what a token of reasoning costs more than
+    another one of output, nearly always 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,7 @@ def compile_card(
     steps = []
     for above in (-1, *thresholds):
         usd = [rate.at(above) if rate else Decimal(0) for rate in resolved.values()]
+        usd.append(_reasoning_premium(rates, above))
         steps.append(Step(above=above, units=tuple(int(EXACT.multiply(price, PICO_PER_USD * scale)) for price in usd)))
     gaps = [m for m in METERS if (m not in rates or m in uncertain) and m not in NO_FEE_UNLESS_LISTED]
     return RateCard(
@@ -133,6 +137,12 @@ def compile_card(
         unpriced_meters=frozenset(m for m in gaps if resolved[m] is None and m not in LOWER_BOUND_WITHOUT),
         reasons=tuple(reasons),
     )
+
+
+def _reasoning_premium(rates: Rates, input_tokens: int) -> Decimal:
+    if REASONING not in rates or "output_tokens" not in rates:
+        return Decimal(0)
+    return EXACT.subtract(rates[REASONING].at(input_tokens), rates["output_tokens"].at(input_tokens))
 
 
 def _stand_in(meter: str, rates: Rates) -> Rate | None:
@@ -150,9 +160,21 @@ def _exponent(price: Decimal) -> int:
 
 def amount_pico(usage: Usage, units: tuple[int, ...]) -> int:
     """Exact cost in 1/`scale` of a picodollar."""
-    text, read, write_5m, write_30m, write_1h, write_12h, audio, cached_audio, output, audio_output, search, request = (
-        units
-    )
+    (
+        text,
+        read,
+        write_5m,
+        write_30m,
+        write_1h,
+        write_12h,
+        audio,
+        cached_audio,
+        output,
+        audio_output,
+        search,
+        request,
+        premium,
+    ) = units
     total = (
         usage.input_tokens * text
         + usage.cache_read_tokens * read
@@ -170,6 +192,8 @@ def amount_pico(usage: Usage, units: tuple[int, ...]) -> int:
             + usage.audio_output_tokens * audio_output
             + usage.web_searches * search
         )
+    if premium:
+        total += usage.reasoning_tokens * premium
     return total
 
 
@@ -226,8 +250,7 @@ class Breakdown(Mapping[str, MeterCost]):
     def _work_out(self) -> dict[str, MeterCost]:
         costs: dict[str, MeterCost] = {}
         running = rounded = 0
-        for meter, unit in zip(METERS, self._units, strict=True):
-            count = getattr(self._usage, meter)
+        for meter, unit, count in self._priced():
             if not count or (not unit and meter in NO_FEE_UNLESS_LISTED):
                 continue
             running += count * unit
@@ -239,6 +262,17 @@ class Breakdown(Mapping[str, MeterCost]):
             )
             rounded = so_far
         return costs
+
+    def _priced(self) -> Iterator[tuple[str, int, int]]:
+        """Each meter, its rate and its count. Reasoning that has a rate of its own is taken out of the output."""
+        premium, reasoning = self._units[-1], self._usage.reasoning_tokens
+        for meter, unit in zip(METERS, self._units, strict=False):
+            count = getattr(self._usage, meter)
+            if premium and meter == "output_tokens":
+                yield meter, unit, count - reasoning
+                yield REASONING, unit + premium, reasoning
+            else:
+                yield meter, unit, count
 
     def __getitem__(self, meter: str) -> MeterCost:
         return self._meters()[meter]

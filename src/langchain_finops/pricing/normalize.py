@@ -3,43 +3,38 @@
 Nothing in here raises on a provider's data: it clamps, assumes, and says so.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 
-from langchain_finops.money import usd
 from langchain_finops.pricing.cost import PriceKey, Reading
 from langchain_finops.pricing.drafts import PriceKeyDraft, ReadingDraft, UsageDraft, sealed
+from langchain_finops.pricing.facts import (
+    MOST_TOKENS,
+    PLAIN,
+    TTL_METERS,
+    USUAL_TIERS,
+    Facts,
+    count_of,
+    is_plain,
+    read_facts,
+)
 from langchain_finops.pricing.providers import Identity, Rule
 from langchain_finops.records import EMPTY
 from langchain_finops.usage import Usage
 
-__all__ = ["CONTEXT_KEYS", "NO_USAGE", "read_answer"]
+__all__ = ["NO_USAGE", "read_answer"]
 
 NO_USAGE = "no_usage_reported"
-MOST_TOKENS = 10**9
-"""More tokens than one call can have. Beyond it a cost in picodollars may not fit into a ledger's 64 bits."""
-CONTEXT_KEYS = frozenset(
-    {"processing", "service_tier", "speed", "region", "server_tools", "cache_ttl", "seconds"},
-)
-"""What a caller may state in `context`. It replaces what the answer says."""
 
 INPUT_NAMES = ("input_tokens", "prompt_tokens")
 OUTPUT_NAMES = ("output_tokens", "completion_tokens")
 INPUT_DETAILS = ("input_token_details", "prompt_tokens_details", "input_tokens_details")
 OUTPUT_DETAILS = ("output_token_details", "completion_tokens_details", "output_tokens_details")
-TTL_METERS: Mapping[str, str] = {
-    "5m": "cache_write_5m_tokens",
-    "30m": "cache_write_30m_tokens",
-    "1h": "cache_write_1h_tokens",
-    "12h": "cache_write_12h_tokens",
-}
-USUAL_TIERS = (None, "default", "standard", "on_demand")
-USUAL_SPEEDS = (None, "standard")
-USUAL_PLACES = (None, "global", "not_available")
-"""What is no condition of a price, whoever says it."""
 SPLIT_NAMES = tuple((f"ephemeral_{ttl}_input_tokens", meter) for ttl, meter in TTL_METERS.items())
+RAW_SPLIT_NAMES = tuple((f"ttl_{ttl}_tokens", meter) for ttl, meter in TTL_METERS.items())
+"""OpenAI's names for the same, which its adapter drops and the raw counts keep."""
+RAW_CACHED = ("prompt_cache_hit_tokens", "num_cached_tokens", "cached_tokens")
+"""What DeepSeek, Mistral and Together call tokens read from a cache."""
 REDUCED_FIRST = (
     "cache_read_tokens",
     "cached_audio_tokens",
@@ -53,26 +48,6 @@ REDUCED_FIRST = (
 NOTHING: Mapping[str, object] = {}
 
 
-@dataclass(slots=True)
-class Facts:
-    """What an answer or its caller tell next to the counts."""
-
-    tier: str | None = None
-    batch: bool = False
-    speed: str | None = None
-    geography: str | None = None
-    web_searches: int = 0
-    cache_ttl: str | None = None
-    """How long cache writes live that come without saying so."""
-    reported_usd: Decimal | None = None
-    remarks: list[str] = field(default_factory=list)
-    """What was said and could not be made use of: the price may then be another."""
-
-
-PLAIN = Facts()
-"""The facts of most calls; never changed."""
-
-
 def read_answer(
     usage_metadata: object,
     response_metadata: Mapping[str, object],
@@ -82,12 +57,13 @@ def read_answer(
     context: Mapping[str, object] | None = None,
     base_url_host: str | None = None,
     tags: Mapping[str, str] = EMPTY,
+    searches: int = 0,
 ) -> Reading:
-    """Make a reading of one answer. `at` is an aware datetime."""
+    """Make a reading of one answer. `at` is aware; `searches` are those that its content shows."""
     rule = identity.rule
     service_tier = response_metadata.get("service_tier")
-    plain = not context and service_tier in USUAL_TIERS and _is_plain(response_metadata, rule)
-    facts = PLAIN if plain else _facts(response_metadata, service_tier, identity, context)
+    plain = not context and not searches and service_tier in USUAL_TIERS and is_plain(response_metadata, rule)
+    facts = PLAIN if plain else read_facts(response_metadata, service_tier, identity, context, searches)
     raw = usage_metadata if type(usage_metadata) is dict or isinstance(usage_metadata, Mapping) else NOTHING
     doubts = list(facts.remarks)
     counts = raw
@@ -100,7 +76,8 @@ def read_answer(
     key.provider, key.model, key.requested_model = identity.provider, identity.model, identity.requested_model
     key.at = at if at.tzinfo is UTC else at.astimezone(UTC)
     key.tier, key.batch, key.speed, key.geography = facts.tier, facts.batch, facts.speed, facts.geography
-    if facts.tier is None and service_tier is None and not facts.batch:
+    stated = isinstance(context, Mapping) and "service_tier" in context
+    if facts.tier is None and service_tier is None and not facts.batch and not stated:
         key.tier = _tier_in_details(counts)
     key.base_url_host, key.tags = base_url_host, tags
 
@@ -111,25 +88,6 @@ def read_answer(
     reading.estimated = bool(doubts)
     reading.reasons = tuple(doubts) if usage is not None else (*doubts, NO_USAGE)
     return sealed(reading, Reading)
-
-
-def _is_plain(said: Mapping[str, object], rule: Rule) -> bool:
-    """True where the answer tells nothing next to its counts, as nearly all do. For speed alone: `_facts` knows all."""
-    extras = rule.extras
-    if extras is None:
-        return True
-    if extras == "anthropic":
-        raw = said.get("usage")
-        return raw is None or (
-            type(raw) is dict
-            and raw.get("service_tier") in USUAL_TIERS
-            and raw.get("speed") in USUAL_SPEEDS
-            and raw.get("inference_geo") in USUAL_PLACES
-            and not raw.get("server_tool_use")
-        )
-    if extras == "google":
-        return not said.get("grounding_metadata")
-    return extras == "bedrock" and "serviceTier" not in said
 
 
 def _has_counts(raw: Mapping[str, object]) -> bool:
@@ -162,8 +120,12 @@ def _disjoint(
     details = _details(raw, INPUT_DETAILS, response_metadata)
     if details:
         _split_input(draft, details, rule, facts, doubts)
+        if rule.extras == "openai" and draft.cache_write_5m_tokens:
+            _split_writes(draft, _raw_split(details, response_metadata), doubts)
     draft.output_tokens = output = _named(raw, OUTPUT_NAMES, "output_tokens", doubts)
     details = _details(raw, OUTPUT_DETAILS, response_metadata)
+    if facts.on_top:
+        _add_on_top(draft, details or raw, doubts)
     if details:
         _split_output(draft, details, doubts)
     # Counts that were all clamped away are no usage: they must not become a call that costs nothing.
@@ -184,8 +146,10 @@ def _details(
                 details = source.get(name)
                 if details and isinstance(details, Mapping):
                     return details
-    if names is INPUT_DETAILS and isinstance(token_usage, Mapping) and "prompt_cache_hit_tokens" in token_usage:
-        return {"cache_read": token_usage["prompt_cache_hit_tokens"]}  # DeepSeek's own name.
+    if names is INPUT_DETAILS and isinstance(token_usage, Mapping):
+        for name in RAW_CACHED:
+            if token_usage.get(name):
+                return {"cache_read": token_usage[name]}
     return NOTHING
 
 
@@ -199,7 +163,7 @@ def _split_input(draft: UsageDraft, details: Mapping[str, object], rule: Rule, f
         for name, meter in SPLIT_NAMES:
             part = details.get(name)
             if part:
-                count = _count(part, meter, doubts)
+                count = count_of(part, meter, doubts)
                 setattr(draft, meter, count)
                 split += count
     if written > split:  # The split names the same tokens again, or there is none.
@@ -213,6 +177,48 @@ def _split_input(draft: UsageDraft, details: Mapping[str, object], rule: Rule, f
     if rest < 0:
         _clamp(draft, -rest, doubts)
     draft.input_tokens = max(0, rest)
+
+
+def _split_writes(draft: UsageDraft, split: Mapping[str, object], doubts: list[str]) -> None:
+    """Put cache writes on the meters of their times to live; what the split does not name stays where it was."""
+    for name, meter in RAW_SPLIT_NAMES:
+        part = split.get(name)
+        if part:
+            count = min(count_of(part, meter, doubts), draft.cache_write_5m_tokens)
+            draft.cache_write_5m_tokens -= count
+            setattr(draft, meter, getattr(draft, meter) + count)
+
+
+def _raw_split(details: Mapping[str, object], response_metadata: Mapping[str, object]) -> Mapping[str, object]:
+    """OpenAI's cache writes by time to live, from the counts that its adapter leaves as they came."""
+    for source in (details, *_raw_details(response_metadata)):
+        split = source.get("cache_write_tokens_details")
+        if isinstance(split, Mapping):
+            return split
+    return NOTHING
+
+
+def _raw_details(response_metadata: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    raw = response_metadata.get("token_usage")
+    if isinstance(raw, Mapping):
+        for name in INPUT_DETAILS[1:]:
+            details = raw.get(name)
+            if isinstance(details, Mapping):
+                yield details
+
+
+ON_TOP = ("reasoning", "citation_tokens")
+
+
+def _add_on_top(draft: UsageDraft, details: Mapping[str, object], doubts: list[str]) -> None:
+    """Count what Perplexity's deep research does not count in its totals.
+
+    What it read for its citations is input, and charged as such; its reasoning is output, at a rate of its own.
+    """
+    doubts += [f"{name}_not_reported" for name in ON_TOP if name not in details and f"{name}_tokens" not in details]
+    draft.reasoning_tokens = _part(details, "reasoning", "reasoning_tokens", doubts)
+    draft.output_tokens += draft.reasoning_tokens
+    draft.input_tokens += _part(details, "citation_tokens", "citation", doubts)
 
 
 def _overlap(draft: UsageDraft, excess: int, doubts: list[str]) -> int:
@@ -263,28 +269,14 @@ def _part(details: Mapping[str, object], name: str, raw_name: str, doubts: list[
             value = details.get(f"priority_{name}") or details.get(f"flex_{name}")
     if not value:
         return 0
-    return value if type(value) is int and 0 < value <= MOST_TOKENS else _count(value, name, doubts)
+    return value if type(value) is int and 0 < value <= MOST_TOKENS else count_of(value, name, doubts)
 
 
 def _named(raw: Mapping[str, object], names: tuple[str, str], meter: str, doubts: list[str]) -> int:
     value = raw.get(names[0])
     if value is None:
         value = raw.get(names[1])
-    return value if type(value) is int and 0 <= value <= MOST_TOKENS else _count(value, meter, doubts)
-
-
-def _count(value: object, name: str, doubts: list[str]) -> int:
-    """A whole number from 0 to MOST_TOKENS, whatever was reported; says so where it was something else."""
-    if value is None:
-        return 0
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        doubts.append(f"bad_count:{name}")
-        return 0
-    if not 0 <= value <= MOST_TOKENS:
-        doubts.append(f"clamped:{name}")
-    return min(max(0, value), MOST_TOKENS)
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else count_of(value, meter, doubts)
 
 
 def _tier_in_details(raw: Mapping[str, object]) -> str | None:
@@ -297,107 +289,3 @@ def _tier_in_details(raw: Mapping[str, object]) -> str | None:
             if "flex" in details:
                 return "flex"
     return None
-
-
-def _facts(
-    response_metadata: Mapping[str, object],
-    service_tier: object,
-    identity: Identity,
-    context: Mapping[str, object] | None,
-) -> Facts:
-    facts = Facts()
-    rule = identity.rule
-    if rule.extras == "anthropic":
-        service_tier = _read_anthropic(response_metadata, service_tier, facts)
-    elif rule.extras == "bedrock":
-        named = response_metadata.get("serviceTier")
-        service_tier = named.get("type") if isinstance(named, Mapping) else service_tier
-    elif rule.extras == "google":
-        _read_google(response_metadata, identity.model, facts)
-    elif rule.extras == "openrouter":
-        _read_openrouter(response_metadata, facts)
-    _set_tier(facts, service_tier, rule)
-    if context:
-        _read_context(context, facts, rule)
-    return facts
-
-
-def _set_tier(facts: Facts, name: object, rule: Rule) -> None:
-    if not isinstance(name, str) or not name:
-        return
-    tier = rule.tiers.get(name.lower(), name.lower())
-    facts.batch = facts.batch or tier == "batch"
-    facts.tier = None if tier == "batch" else tier
-
-
-def _read_anthropic(response_metadata: Mapping[str, object], service_tier: object, facts: Facts) -> object:
-    """Speed, geography and searches from Anthropic's own counts, which only `invoke` keeps; returns the tier."""
-    raw = response_metadata.get("usage")
-    if not isinstance(raw, Mapping):
-        return service_tier
-    facts.speed = _unusual(raw.get("speed"), USUAL_SPEEDS)
-    facts.geography = _unusual(raw.get("inference_geo"), USUAL_PLACES)
-    tools = raw.get("server_tool_use")
-    if isinstance(tools, Mapping):
-        facts.web_searches = _count(tools.get("web_search_requests"), "web_searches", facts.remarks)
-    return raw.get("service_tier") or service_tier
-
-
-def _unusual(value: object, usual: tuple[str | None, ...]) -> str | None:
-    return value.lower() if isinstance(value, str) and value and value.lower() not in usual else None
-
-
-def _read_google(response_metadata: Mapping[str, object], model: str | None, facts: Facts) -> None:
-    """Grounding searches. Up to Gemini 2.5 a grounded prompt is charged, from Gemini 3 on each query."""
-    grounding = response_metadata.get("grounding_metadata")
-    queries = grounding.get("web_search_queries") if isinstance(grounding, Mapping) else None
-    if isinstance(queries, list | tuple):
-        by_prompt = model is not None and model.startswith(("gemini-1", "gemini-2"))
-        facts.web_searches = min(1, len(queries)) if by_prompt else len(queries)
-
-
-def _read_openrouter(response_metadata: Mapping[str, object], facts: Facts) -> None:
-    """What OpenRouter says it billed. Where the user's own key paid the provider, that is the provider's charge."""
-    source = response_metadata
-    if source.get("cost") is None:
-        nested = response_metadata.get("token_usage")
-        source = nested if isinstance(nested, Mapping) else NOTHING
-    cost, upstream = source.get("cost"), source.get("cost_details")
-    if cost == 0 and isinstance(upstream, Mapping):
-        cost = upstream.get("upstream_inference_cost") or cost
-    if cost is None:
-        return
-    try:
-        amount = usd(cost) if isinstance(cost, int | float | str | Decimal) else Decimal(-1)
-    except ValueError:
-        amount = Decimal(-1)
-    if amount < 0:
-        facts.remarks.append("bad_reported_cost")
-    else:
-        facts.reported_usd = amount
-
-
-def _read_context(context: Mapping[str, object], facts: Facts, rule: Rule) -> None:
-    """Let what only the caller knows replace what the answer says."""
-    if "service_tier" in context:
-        facts.tier, facts.batch = None, False
-        _set_tier(facts, context["service_tier"], rule)
-    processing = context.get("processing")
-    if processing is not None:
-        facts.batch = processing == "batch"
-        if facts.batch:
-            facts.tier = None
-        elif processing not in ("standard", "realtime"):
-            facts.remarks.append(f"unknown_processing:{processing}")
-    if "speed" in context:
-        facts.speed = _unusual(context["speed"], USUAL_SPEEDS)
-    if "region" in context:
-        facts.geography = _unusual(context["region"], USUAL_PLACES)
-    if "cache_ttl" in context:
-        facts.cache_ttl = str(context["cache_ttl"])
-        if facts.cache_ttl not in TTL_METERS:
-            facts.remarks.append(f"unknown_cache_ttl:{facts.cache_ttl}")
-    tools = context.get("server_tools")
-    if isinstance(tools, Mapping):
-        facts.web_searches = _count(tools.get("web_search"), "web_searches", facts.remarks)
-    facts.remarks += [f"ignored_context:{name}" for name in context if name not in CONTEXT_KEYS]

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["Identity", "Rule", "canonical_provider", "identify", "is_known_endpoint", "rule_of"]
 
-Extras = Literal["anthropic", "bedrock", "google", "openrouter"]
+Extras = Literal["openai", "anthropic", "bedrock", "google", "openrouter", "perplexity", "xai"]
 
 PROVIDERS: Mapping[str, str] = {
     "openai": "openai",
@@ -45,6 +45,7 @@ PROVIDERS: Mapping[str, str] = {
     "fireworks-ai": "fireworks",
     "cohere": "cohere",
     "perplexity": "perplexity",
+    "moonshot": "moonshotai",
 }
 """What LangChain's integrations call a provider (`_` read as `-`), and what we and the catalogue call it."""
 
@@ -88,7 +89,9 @@ class Rule:
     splits_cache_writes: bool = False
     """Cache writes come with their time to live; where it is missing, five minutes are an assumption."""
     extras: Extras | None = None
-    """Which further facts `normalize` looks for in the response metadata."""
+    """Which further facts are looked for in the response metadata."""
+    usual_places: tuple[str | None, ...] = ()
+    """Regions whose price is the one that is listed; empty for what is usual everywhere."""
 
 
 STANDARD_TIERS: Mapping[str, str | None] = {
@@ -104,13 +107,22 @@ STANDARD_TIERS: Mapping[str, str | None] = {
 # Groq charges flex as on demand, and names the tier that was asked for: `auto` is one of the two.
 GROQ_TIERS: Mapping[str, str | None] = {**STANDARD_TIERS, "flex": None, "auto": None}
 
+# What Perplexity charges a request by is the size of its search context: low is what it takes unasked.
+PERPLEXITY_SIZES: Mapping[str, str | None] = {"low": None}
+# The regions that Amazon's price pages show first, and whose prices the catalogue has.
+AWS_PLACES = (None, "global", "us", "us-east-1", "us-east-2", "us-west-2")
+
 COMMON = Rule(tiers=STANDARD_TIERS)
 RULES: Mapping[str, Rule] = {
+    "openai": Rule(tiers=STANDARD_TIERS, extras="openai"),
+    "azure": Rule(tiers=STANDARD_TIERS, extras="openai"),
     "anthropic": Rule(tiers=STANDARD_TIERS, splits_cache_writes=True, extras="anthropic"),
-    "aws": Rule(tiers=STANDARD_TIERS, extras="bedrock"),
+    "aws": Rule(tiers=STANDARD_TIERS, extras="bedrock", usual_places=AWS_PLACES),
     "google": Rule(tiers=STANDARD_TIERS, extras="google"),
     "groq": Rule(tiers=GROQ_TIERS),
     "openrouter": Rule(tiers=STANDARD_TIERS, extras="openrouter"),
+    "perplexity": Rule(tiers=PERPLEXITY_SIZES, extras="perplexity"),
+    "x-ai": Rule(tiers=STANDARD_TIERS, extras="xai"),
 }
 
 
@@ -171,6 +183,8 @@ def identify(
         provider = provider_at(host) or provider
     requested = _clean_model(asked_model)
     model = _clean_model(answering_model) or requested
+    if model and requested and model.startswith("arn:") and not requested.startswith("arn:"):
+        model = requested  # An application profile's id says nothing; the request may name the model below it.
     if model and requested and model != requested and model == requested * (len(model) // len(requested)):
         model = requested  # Merged chunks of a stream may name the model once for each chunk.
     for name in (answering_model, model, asked_model, requested):

@@ -139,8 +139,9 @@ def _standard(listing: Listing | None, correction: Correction | None, key: Price
     if correction is not None and correction.rates is not None:
         listed.rates.update(correction.rates)
         listed.card_id = f"overlay:{correction.id}"
-        # The catalogue's doubts about its own dates do not concern a price that is not its own.
-        listed.reasons = [reason for reason in listed.reasons if reason != "before_first_price"]
+        # The catalogue's doubts about its own dates and fees do not concern a price that is not its own.
+        settled = {"before_first_price", *(["request_fee_assumed"] if "requests" in correction.rates else [])}
+        listed.reasons = [reason for reason in listed.reasons if reason not in settled]
     if correction is not None and correction.doubt is not None:
         listed.reasons.append(correction.doubt)
     return listed
