@@ -1,0 +1,230 @@
+"""When a run goes in circles: the same model call or tool again and again, alone or in a cycle with others.
+
+What counts as the same: a model call in the same node with the same prompt, whatever it answers; a tool with the same
+arguments, in whatever node, as long as its result does not change. Prompts and arguments come as digests.
+
+What is parallel is no repetition: branches of one superstep, and whatever starts before the other has ended.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from langchain_finops.budgets import checks
+from langchain_finops.budgets.checks import Decide
+from langchain_finops.budgets.refusal import OnExceed
+from langchain_finops.budgets.scopes import Match, check_match
+from langchain_finops.budgets.texts import where_text
+
+__all__ = ["Kind", "Level", "LoopGuard", "LoopWatch", "Place", "Places"]
+
+Level = tuple[str, int | None]
+"""A part of a LangGraph namespace, and the superstep it runs in; None where that tells nothing of what is parallel."""
+Kind = Literal["llm", "tool"]
+Place = tuple[Level, ...]
+"""Where in the run something happens, outermost level first; empty outside a graph."""
+
+LONGEST_WINDOW: Final = 1_000
+BRANCHES: Final = 32
+"""So many windows of events are kept: in a fan-out each branch has a window of its own, and the events of all mix."""
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class LoopGuard:
+    """Refuses what would be done the same way once more than `repeats` times within `window` events of a run."""
+
+    repeats: int
+    """So many equal ones are allowed; the next is refused."""
+    window: int
+    """So many starts of model calls and tools are looked at, the one in question included."""
+    on_exceed: OnExceed | Decide
+    match: Match
+    name: str | None
+
+    def __init__(
+        self,
+        repeats: int = 3,
+        window: int = 12,
+        *,
+        on_exceed: OnExceed | Decide = "raise",
+        match: Mapping[str, str] | Match = (),
+        name: str | None = None,
+    ) -> None:
+        given = (repeats, window, on_exceed, match, name)
+        faults = checks.settle(self, _RULES, dict(zip(_RULES, given, strict=True)))
+        if not faults and window <= repeats:
+            faults.append(f"window: must be more than repeats={repeats}, or nothing is ever refused, not {window}")
+        checks.refuse("LoopGuard", faults)
+
+    @property
+    def label(self) -> str:
+        """What refusals and events call it: its name, else what it says."""
+        return self.name or str(self)
+
+    def __str__(self) -> str:
+        return f"loop guard: {self.repeats} repeats within {self.window} events{where_text(self.match)}"
+
+
+def _window(value: Any) -> int:
+    if checks.whole(value) > LONGEST_WINDOW:
+        raise ValueError(f"must be at most {LONGEST_WINDOW}, not {value}")
+    return int(value)
+
+
+_RULES: Final[dict[str, checks.Rule]] = {
+    "repeats": checks.whole,
+    "window": _window,
+    "on_exceed": checks.on_exceed,
+    "match": check_match,
+    "name": checks.name,
+}
+"""How each argument is read, in the order of the fields."""
+
+
+class Places:
+    """Where the open nodes of a run are: what tells a fan-out from a loop. Not safe between threads: the run's lock."""
+
+    __slots__ = ("_supersteps",)
+
+    def __init__(self) -> None:
+        self._supersteps: dict[str, int | None] = {}
+
+    def enter(self, namespace: str, superstep: int | None) -> None:
+        """A node starts. None for a `@task`: those of one entrypoint are in one superstep, in parallel or not."""
+        self._supersteps[namespace] = superstep
+
+    def leave(self, namespace: str) -> None:
+        """It has ended."""
+        self._supersteps.pop(namespace, None)
+
+    def of(self, namespace: str | None) -> Place:
+        """The place of what happens in a node."""
+        if not namespace:
+            return ()
+        parts = namespace.split("|")
+        above = ("|".join(parts[: depth + 1]) for depth in range(len(parts)))
+        return tuple((part, self._supersteps.get(whole)) for part, whole in zip(parts, above, strict=True))
+
+
+@dataclass(slots=True)
+class _Event:
+    """The start of a model call or a tool."""
+
+    what: tuple[str, str | None, Hashable]
+    """Kind, node path or tool, digest: equal for what is done the same way."""
+    place: Place
+    began: int
+    ended: int | None
+    """Order of its end among all starts and ends of the run; None while it goes on."""
+    result: Hashable = None
+    moot: bool = False
+    """Another result came of the same since: the tool is polled, and something moves."""
+
+
+class LoopWatch:
+    """What one guard has seen of one run. Bounded. Not safe between threads: the caller holds the run's lock."""
+
+    __slots__ = ("_clock", "_events", "_guard", "_open")
+
+    def __init__(self, guard: LoopGuard) -> None:
+        self._guard = guard
+        self._events: deque[_Event] = deque(maxlen=guard.window * BRANCHES)
+        self._open: dict[str, _Event] = {}
+        self._clock = 0
+
+    def see(
+        self,
+        node_path: str | None,
+        kind: Kind,
+        digest: Hashable,
+        *,
+        tool: str | None = None,
+        event_id: str | None = None,
+        place: Place = (),
+    ) -> str | None:
+        """Note a start; what goes in circles, as a sentence, where it would be one repetition too many.
+
+        With an `event_id` it counts as going on until `ended` is told of it.
+        """
+        self._clock += 1
+        ended = self._clock if event_id is None else None
+        what = (kind, tool if kind == "tool" else node_path, digest)
+        event = _Event(what=what, place=place, began=self._clock, ended=ended)
+        before = self._before(event)
+        times = _times([other for other in before if other.what == what and not other.moot])
+        self._keep(event, event_id)
+        return self._says(event, before, times) if times >= self._guard.repeats else None
+
+    def ended(self, event_id: str, result: Hashable = None) -> None:
+        """It has ended; of a tool, with what: a digest of its result or error, None where that is not known."""
+        event = self._open.pop(event_id, None)
+        if event is None:
+            return
+        self._clock += 1
+        event.ended, event.result = self._clock, result
+        if event.what[0] != "tool" or result is None:
+            return
+        for other in self._events:
+            if other.what == event.what and other.result is not None and other.result != result:
+                other.moot = True
+
+    def forget(self) -> None:
+        """Begin anew, as after a person's approval."""
+        self._events.clear()
+        self._open.clear()
+
+    def _before(self, event: _Event) -> list[_Event]:
+        """The last events before it within the guard's window, newest first, without those it is parallel to."""
+        before: list[_Event] = []
+        for other in reversed(self._events):
+            if len(before) == self._guard.window - 1:
+                break
+            if not _parallel(other, event):
+                before.append(other)
+        return before
+
+    def _keep(self, event: _Event, event_id: str | None) -> None:
+        self._events.append(event)
+        if event_id is not None:
+            self._open[event_id] = event
+            while len(self._open) > LONGEST_WINDOW:  # Ends that never come would fill the memory.
+                del self._open[next(iter(self._open))]
+
+    def _says(self, event: _Event, before: list[_Event], times: int) -> str:
+        """What goes in circles, as a sentence."""
+        period = next(index for index, other in enumerate(before, 1) if other.what == event.what)
+        cycle = [other.what for other in before[:period]]
+        within = f"within {self._guard.window} events"
+        if period > 1 and cycle == [other.what for other in before[period : 2 * period]]:
+            return f"{' -> '.join(_name(what) for what in reversed(cycle))} went round {times} times {within}"
+        same = "arguments and result" if event.what[0] == "tool" else "prompt"
+        return f"{_name(event.what)} came {times} times with the same {same} {within}"
+
+
+def _times(same: list[_Event]) -> int:
+    """How often the same was done one after the other: the longest chain in which nothing is parallel to the next."""
+    oldest_first = same[::-1]
+    chains: list[int] = []
+    for event in oldest_first:
+        earlier = (chain for chain, other in zip(chains, oldest_first, strict=False) if not _parallel(other, event))
+        chains.append(1 + max(earlier, default=0))
+    return max(chains, default=0)
+
+
+def _parallel(earlier: _Event, later: _Event) -> bool:
+    """Whether two events are of branches of one superstep, or the later one did not wait for the earlier one's end."""
+    fork = next((pair for pair in zip(earlier.place, later.place, strict=False) if pair[0][0] != pair[1][0]), None)
+    if fork is not None and fork[0][1] is not None and fork[0][1] == fork[1][1]:
+        return True
+    if earlier.ended is not None and earlier.ended < later.began:
+        return False
+    # What happens inside a tool that goes on, such as an agent's calls, comes after its start.
+    return fork is not None or len(earlier.place) >= len(later.place)
+
+
+def _name(what: tuple[str, str | None, Hashable]) -> str:
+    kind, name, _ = what
+    if kind == "tool":
+        return f"tool {name!r}"
+    return "the model outside a graph" if name is None else f"the model in node {name!r}"
