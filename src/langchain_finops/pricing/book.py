@@ -10,7 +10,7 @@ from pathlib import Path
 from langchain_finops.errors import BadArguments, BadData, Fault
 from langchain_finops.money import EXACT, from_pico, to_pico
 from langchain_finops.pricing.cards import Card, SelfHosted, read_card_file
-from langchain_finops.pricing.catalog import catalog_version, shipped_catalog
+from langchain_finops.pricing.catalog import current_catalog
 from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
 from langchain_finops.pricing.drafts import CostDraft, sealed
 from langchain_finops.pricing.engine import Breakdown, amount_pico, gaps_used, round_half_even
@@ -42,11 +42,12 @@ class PriceBook:
         self._aliases = dict(aliases)
         self._has_catalog = catalog
         overlay, overlay_text = shipped_overlay() if catalog else (None, "")
-        self._quoting = Quoting(self._cards, shipped_catalog() if catalog else None, overlay)
+        listed = current_catalog() if catalog else None
+        self._quoting = Quoting(self._cards, listed, overlay)
         self._tag_names = tuple(sorted({name for card in self._cards for name in card.match.tags}))
         self._quotes: dict[tuple[object, ...], Quote] = {}
         self._identities: dict[tuple[object, ...], Identity] = {}
-        parts = (catalog_version() if catalog else "", overlay_text, self._cards, sorted(self._aliases.items()))
+        parts = (listed.name if listed else "", overlay_text, self._cards, sorted(self._aliases.items()))
         self._hash = sha256(repr(parts).encode()).hexdigest()[:16]
 
     @classmethod

@@ -4,6 +4,7 @@ It holds a `DataSnapshot` of its own: `genai_prices.UpdatePrices` replaces a pro
 change under a running process.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,8 +13,10 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from langchain_finops.errors import PriceError
 from langchain_finops.money import EXACT
 from langchain_finops.pricing.engine import Rate, Rates
+from langchain_finops.pricing.snapshots import newest
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 
     Constraint = StartDateConstraint | TimeOfDateConstraint | None
 
-__all__ = ["Catalog", "Listing", "catalog_version", "shipped_catalog"]
+__all__ = ["Catalog", "Listing", "catalog_version", "checked_catalog", "current_catalog", "shipped_catalog"]
+
+log = logging.getLogger("langchain_finops")
 
 METER_OF_KEY: Mapping[str, tuple[str, int]] = {
     "input_mtok": ("input_tokens", 6),
@@ -66,6 +71,30 @@ def shipped_catalog() -> "Catalog":
     return Catalog(DataSnapshot(providers=providers, from_auto_update=False), catalog_version())
 
 
+@cache
+def current_catalog() -> "Catalog":
+    """The newest catalogue that was downloaded and can be used, else the shipped one. One for a whole process."""
+    for snapshot, name in newest(catalog_version()):
+        try:
+            return checked_catalog(snapshot, name)
+        except PriceError as error:
+            log.warning("a downloaded price catalogue is not used: %s. Run `finops prices update` again.", error)
+    return shipped_catalog()
+
+
+def checked_catalog(snapshot: "DataSnapshot", name: str) -> "Catalog":
+    """A catalogue whose every price can be used. Raises PriceError for one that would fail in the middle of a call."""
+    catalog = Catalog(snapshot, name)
+    for listing in catalog.listings():
+        for rates in listing.all_rates():
+            for meter, rate in rates.items():
+                if any(not price.is_finite() or price < 0 for price in (rate.usd, *(usd for _, usd in rate.steps))):
+                    raise PriceError(
+                        f"{name}: the price of {meter} of {listing.provider}/{listing.info.id} is no price"
+                    )
+    return catalog
+
+
 def catalog_version() -> str:
     """What the catalogue is called on a rate card. Does not load it."""
     return f"genai-prices-{version('genai-prices')}"
@@ -90,6 +119,17 @@ class Catalog:
             return None
         own = any(info is listed for listed in seller.models)
         return Listing(catalog=self.name, provider=seller.id, info=info, own=own)
+
+    def listings(self) -> "Iterator[Listing]":
+        """Every model of every provider."""
+        for provider in self._snapshot.providers:
+            for info in provider.models:
+                yield Listing(catalog=self.name, provider=provider.id, info=info, own=True)
+
+    def sources(self, provider: str) -> tuple[str, ...]:
+        """The pages that a provider's prices are from."""
+        found = self._providers.get(provider)
+        return tuple(found.pricing_urls or ()) if found is not None else ()
 
     def knows(self, provider: str) -> bool:
         """True for a provider that the catalogue lists models of. Exact: `my-openai-proxy` is not OpenAI."""
@@ -140,6 +180,16 @@ class Listing:
         for price in reversed(variants):  # The first one that names a price decides it.
             merged.update(self._rates(price, unify_audio=False))
         return merged
+
+    def all_rates(self) -> Iterator[Rates]:
+        """The rates of every entry and variant, whenever they count. Raises PriceError for a price of another kind."""
+        for entry in (*self._entries(), *(self.info.price_variants or ())):
+            try:
+                yield self._rates(entry.prices, unify_audio=False)
+            except (AssertionError, ArithmeticError, TypeError, AttributeError) as error:
+                raise PriceError(
+                    f"{self.catalog}: {self.provider}/{self.info.id} has a price of no known kind"
+                ) from error
 
     def boundaries(self, at: datetime) -> Iterator[datetime]:
         """Every moment near `at` from which another price may count: all start dates, and the windows of the day."""
