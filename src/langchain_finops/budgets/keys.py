@@ -7,6 +7,7 @@ window began, then what else tells balances apart. The limit is no part of it: e
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote
@@ -14,7 +15,7 @@ from urllib.parse import quote, unquote
 from langchain_finops.budgets.policy import Budget, Limit
 from langchain_finops.budgets.scopes import Match, matches, rank, values
 from langchain_finops.budgets.units import UNITS, Unit
-from langchain_finops.budgets.windows import length_s, window
+from langchain_finops.budgets.windows import length_s, utc, window
 from langchain_finops.errors import BadArguments
 from langchain_finops.records import Attribution
 
@@ -104,20 +105,36 @@ def _whose(budget: Budget, who: Attribution, run_id: str) -> list[str]:
 
 
 def _tail(budget: Budget, at: datetime) -> str:
-    parts = []
-    if budget.per is not None:
-        start, _ = window(budget.per, at, budget.time_zone)
-        parts.append(f" @{start:%Y-%m-%dT%H:%M:%SZ}")
-        if budget.time_zone != "UTC":  # A day that begins alike in two zones may end differently.
-            parts.append(f" zone={_text(budget.time_zone)}")
-    parts += [f" match:{_text(name)}={_text(value)}" for name, value in budget.match]
-    if budget.name is not None:
-        parts.append(f" name={_text(budget.name)}")
-    return "".join(parts)
+    since = "" if budget.per is None else _since(budget.per, utc(at).replace(microsecond=0), budget.time_zone)
+    return since + _rest(budget.match, budget.name)
+
+
+# These are asked for at each call, and answer the same for most.
+@lru_cache(maxsize=256)
+def _since(per: str, at: datetime, time_zone: str) -> str:
+    start, _ = window(per, at, time_zone)
+    # A day that begins alike in two zones may end differently.
+    zone = "" if time_zone == "UTC" else f" zone={_text(time_zone)}"
+    return f" @{start:%Y-%m-%dT%H:%M:%SZ}{zone}"
+
+
+@lru_cache(maxsize=256)
+def _rest(match: Match, name: str | None) -> str:
+    named = "" if name is None else f" name={_text(name)}"
+    return "".join(f" match:{_text(field)}={_text(value)}" for field, value in match) + named
+
+
+@lru_cache(maxsize=4096)
+def _short_text(value: str) -> str:
+    return _quoted(value)
 
 
 def _text(value: str) -> str:
     """A value in ASCII, without blanks and equals signs; of a long one the beginning, and a hash of all."""
+    return _short_text(value) if len(value) <= LONGEST else _quoted(value)  # Long ones would fill the cache.
+
+
+def _quoted(value: str) -> str:
     quoted = quote(value, safe="/:@+,", errors="surrogatepass")
     if len(quoted) <= LONGEST:
         return quoted

@@ -17,11 +17,13 @@ from langchain_finops.budgets.refusal import OnExceed
 from langchain_finops.budgets.scopes import Match, check_match
 from langchain_finops.budgets.texts import where_text
 
-__all__ = ["Kind", "Level", "LoopGuard", "LoopWatch", "Place", "Places"]
+__all__ = ["Kind", "Level", "LoopGuard", "LoopWatch", "Place", "Places", "Superstep"]
 
-Level = tuple[str, int | None]
-"""A part of a LangGraph namespace, and the superstep it runs in; None where that tells nothing of what is parallel."""
 Kind = Literal["llm", "tool"]
+Superstep = tuple[int, int]
+"""Which invocation of a graph, and which of its supersteps."""
+Level = tuple[str, Superstep | None]
+"""A part of a LangGraph namespace, and the superstep it runs in; None where that tells nothing of what is parallel."""
 Place = tuple[Level, ...]
 """Where in the run something happens, outermost level first; empty outside a graph."""
 
@@ -85,18 +87,29 @@ _RULES: Final[dict[str, checks.Rule]] = {
 class Places:
     """Where the open nodes of a run are: what tells a fan-out from a loop. Not safe between threads: the run's lock."""
 
-    __slots__ = ("_supersteps",)
+    __slots__ = ("_last", "_supersteps")
 
     def __init__(self) -> None:
-        self._supersteps: dict[str, int | None] = {}
+        self._supersteps: dict[str, Superstep | None] = {}
+        self._last: dict[str, Superstep] = {}
 
     def enter(self, namespace: str, superstep: int | None) -> None:
-        """A node starts. None for a `@task`: those of one entrypoint are in one superstep, in parallel or not."""
-        self._supersteps[namespace] = superstep
+        """A node starts, LangGraph's own `__start__` included.
+
+        None for a `@task`: those of one entrypoint are all in one superstep, whether they are parallel or not.
+        """
+        if superstep is None:
+            self._supersteps[namespace] = None
+            return
+        above = namespace.rpartition("|")[0]
+        invocation, last = self._last.get(above, (0, superstep))
+        # Numbers begin anew when a chain invokes its graph again; those would look parallel to the ones before.
+        self._supersteps[namespace] = self._last[above] = (invocation + (superstep < last), superstep)
 
     def leave(self, namespace: str) -> None:
         """It has ended."""
         self._supersteps.pop(namespace, None)
+        self._last.pop(namespace, None)
 
     def of(self, namespace: str | None) -> Place:
         """The place of what happens in a node."""

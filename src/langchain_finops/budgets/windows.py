@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from langchain_finops.errors import BadArguments
 
-__all__ = ["PERIODS", "length_s", "per_of", "window", "zone_of"]
+__all__ = ["PERIODS", "length_s", "per_of", "utc", "window", "zone_of"]
 
 PERIODS: Final = ("hour", "day", "week", "month", "quarter", "year")
 LONGEST_DAYS: Final = 366
@@ -72,18 +72,23 @@ def window(per: str, at: datetime, time_zone: str = "UTC") -> tuple[datetime, da
 
     `per` as `per_of` gives it. Raises BadArguments for a time without a zone.
     """
-    if at.tzinfo is None:
-        raise BadArguments(f"{at.isoformat()} has no time zone: give an aware time")
+    moment = utc(at)
     if per in _MONTHS or (seconds := _fixed_s(per)) % _DAY_S == 0:
-        return _calendar(per, at, zone_of(time_zone))
+        return _calendar(per, moment, zone_of(time_zone))
     length = timedelta(seconds=seconds)
     if _DAY_S % seconds:
-        start = at - (at - _EPOCH) % length
-        return start.astimezone(UTC), (start + length).astimezone(UTC)
-    midnight, next_midnight = _calendar("day", at, zone_of(time_zone))
-    moment = at.astimezone(UTC)
+        start = moment - (moment - _EPOCH) % length
+        return start, start + length
+    midnight, next_midnight = _calendar("day", moment, zone_of(time_zone))
     start = moment - (moment - midnight) % length
     return start, min(start + length, next_midnight)
+
+
+def utc(at: datetime) -> datetime:
+    """The moment in UTC. Raises BadArguments for a time without a zone."""
+    if at.tzinfo is None:
+        raise BadArguments(f"{at.isoformat()} has no time zone: give an aware time")
+    return at.astimezone(UTC)
 
 
 def _fixed_s(per: str) -> int:
