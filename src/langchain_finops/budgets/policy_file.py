@@ -10,32 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from langchain_finops.budgets.alerts import BurnRateAlert
 from langchain_finops.budgets.loops import LoopGuard
 from langchain_finops.budgets.models import ModelPolicy
 from langchain_finops.budgets.notify import AppriseNotice, Target, Webhook
+from langchain_finops.budgets.outside import arguments, attempt, names_of, read_budget
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.switch import change_event, whoami
-from langchain_finops.errors import BadData, Fault, FinOpsError
+from langchain_finops.errors import BadData, Fault
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.pricing.fields import Fields, kind_of, read_yaml
 
-__all__ = [
-    "BUDGET",
-    "NO_POLICIES",
-    "Change",
-    "Policies",
-    "PolicyFile",
-    "read_budget",
-    "read_controls",
-    "read_policies",
-]
+__all__ = ["NO_POLICIES", "Change", "Policies", "PolicyFile", "read_policies"]
 
 T = TypeVar("T")
-BUDGET: Final = "budget"
-"""Kind of the ledger's controls that budgets are."""
 DEFAULT_NAME: Final = "finops.yaml"
 SECTIONS: Final = ("budgets", "loop_guards", "models", "alerts", "protect", "notify")
 GONE: Final = (0, 0, 0)
@@ -93,33 +83,6 @@ def read_policies(path: Path) -> Policies:
     return policies
 
 
-def read_controls(bodies: Mapping[str, Mapping[str, object]], faults: list[str]) -> Policies:
-    """Budgets as `Ledger.controls` gives them. What this version cannot read is told and left out."""
-    found: list[Budget] = []
-    for key, body in bodies.items():
-        wrong: list[Fault] = []
-        budget = read_budget(body, f"budget {key!r} on the ledger", wrong)
-        if budget is not None and not wrong:
-            found.append(budget)
-        faults += (f"{fault}: it does not hold here" for fault in wrong)
-    return Policies(budgets=tuple(found))
-
-
-def read_budget(data: object, where: str, faults: list[Fault]) -> Budget | None:
-    """A budget: its text, or a mapping of `budget` (the text) and `Budget`'s arguments, or of the arguments alone."""
-    if isinstance(data, str):
-        return _tried(lambda: Budget.parse(data), where, faults)
-    names = _names(Budget)
-    fields = Fields(data, where, faults, ("budget", *names))
-    options = _given(fields, names)
-    if "budget" not in fields:
-        return _tried(lambda: Budget(**options), where, faults) if isinstance(data, Mapping) else None
-    text = fields.text("budget")
-    if text is None:
-        return None
-    return _tried(lambda: dataclasses.replace(Budget.parse(text), **options), where, faults)
-
-
 def _policies(data: object, where: str, faults: list[Fault]) -> Policies:
     fields = Fields(data, where, faults, SECTIONS)
     return Policies(
@@ -150,16 +113,16 @@ def _plain(policy: Callable[..., T]) -> Callable[[object, str, list[Fault]], T |
     """A reader of mappings of a class's own arguments."""
 
     def read(data: object, where: str, faults: list[Fault]) -> T | None:
-        fields = Fields(data, where, faults, _names(policy))
+        fields = Fields(data, where, faults, names_of(policy))
         if not isinstance(data, Mapping):
             return None
-        return _tried(lambda: policy(**_given(fields, _names(policy))), where, faults)
+        return attempt(lambda: policy(**arguments(fields, names_of(policy))), where, faults)
 
     return read
 
 
 def _alert(data: object, where: str, faults: list[Fault]) -> BurnRateAlert | None:
-    names = _names(BurnRateAlert)
+    names = names_of(BurnRateAlert)
     fields = Fields(data, where, faults, names)
     if not isinstance(data, Mapping):
         return None
@@ -167,9 +130,9 @@ def _alert(data: object, where: str, faults: list[Fault]) -> BurnRateAlert | Non
         fields.fault("of", "is missing; it is the budget that the alert watches, such as $20/day per agent_id")
         return None
     of = read_budget(fields.get("of"), fields.path("of"), faults)
-    options = _given(fields, names)
+    options = arguments(fields, names)
     options["notify"] = _each(fields, "notify", _target, faults)
-    return None if of is None else _tried(lambda: BurnRateAlert(**{**options, "of": of}), where, faults)
+    return None if of is None else attempt(lambda: BurnRateAlert(**{**options, "of": of}), where, faults)
 
 
 def _target(data: object, where: str, faults: list[Fault]) -> Target | None:
@@ -186,8 +149,8 @@ def _target(data: object, where: str, faults: list[Fault]) -> Target | None:
     if len(faults) > before:
         return None
     if "apprise" in fields:
-        return _tried(lambda: AppriseNotice(*urls), where, faults)
-    return _tried(lambda: Webhook(url=urls[0], secret=key), where, faults) if len(urls) == 1 else None
+        return attempt(lambda: AppriseNotice(*urls), where, faults)
+    return attempt(lambda: Webhook(url=urls[0], secret=key), where, faults) if len(urls) == 1 else None
 
 
 def _value(fields: Fields, name: str, text: str) -> str:
@@ -198,24 +161,6 @@ def _value(fields: Fields, name: str, text: str) -> str:
     if not value:
         fields.fault(name, f"the environment variable {text[1:]} is not set")
     return value
-
-
-def _names(policy: Callable[..., object]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(policy) if field.init)  # type: ignore[arg-type]  # classes
-
-
-def _given(fields: Fields, names: tuple[str, ...]) -> dict[str, Any]:
-    values = {name: fields.get(name) for name in names if name in fields}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _tried(make: Callable[[], T], where: str, faults: list[Fault]) -> T | None:
-    """What is made, or None and the fault that was met."""
-    try:
-        return make()
-    except (FinOpsError, TypeError, ValueError) as error:
-        faults += (Fault(where=where, what=line) for line in str(error).splitlines() or [type(error).__name__])
-        return None
 
 
 # --- the file that running handlers watch ----------------------------------------------------------------------------

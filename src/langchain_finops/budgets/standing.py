@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from langchain_finops.budgets.policy_file import BUDGET, NO_POLICIES, PolicyFile, read_controls
+from langchain_finops.budgets.outside import BUDGET, kept_budgets
+from langchain_finops.budgets.policy_file import NO_POLICIES, Policies, PolicyFile
 from langchain_finops.budgets.switch import KILL, Kill, KillScope, read_kills
+from langchain_finops.errors import Fault
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.worker import on_own_thread
@@ -133,10 +135,10 @@ class Standing:
             return
         kills = read_kills(self._ledger.controls(KILL))
         self._kills = {(kill.scope, kill.value): kill for kill in kills}
-        faults: list[str] = []
-        self._on_ledger = read_controls(self._ledger.controls(BUDGET), faults)
+        faults: list[Fault] = []
+        self._on_ledger = Policies(budgets=kept_budgets(self._ledger.controls(BUDGET), faults))
         for fault in faults:
-            self._say(fault)
+            self._say(f"{fault}; it does not hold here")
         self._version = version  # After all was read: what failed is read again.
         self._settle()
 
