@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from langchain_finops.errors import BadArguments, BadData, Fault
 from langchain_finops.money import EXACT, from_pico, to_pico
@@ -21,6 +22,9 @@ from langchain_finops.pricing.overlay import shipped_overlay
 from langchain_finops.pricing.providers import Identity, identify
 from langchain_finops.pricing.quotes import Quote, Quoting
 from langchain_finops.records import EMPTY, BillingMode, CostStatus
+
+if TYPE_CHECKING:
+    from langchain_finops.pricing.history import Period
 
 __all__ = ["PriceBook"]
 
@@ -181,6 +185,19 @@ class PriceBook:
             reasons=reasons,
             by_meter=Breakdown(usage, units, scale),
         )
+
+    def history(self, model: str, *, provider: str | None = None, at: datetime | None = None) -> "list[Period]":
+        """Every price of a model, newest first, with its source; in force are those that count `at` (default now).
+
+        Without a provider the model's name has to tell, as `gpt-` and `claude` do.
+        """
+        from langchain_finops.pricing.history import history
+
+        identity = self._identify((provider, None, model, None, None))
+        known = identity.provider or self._quoting.seller(identity.model or model)
+        moment = (at or datetime.now(UTC)).astimezone(UTC)
+        key = PriceKey(provider=known, model=identity.model, requested_model=identity.requested_model, at=moment)
+        return history(self._quoting, key)
 
     def tool_price(self, name: str, *, at: datetime) -> tuple[Decimal, str] | None:
         """Dollars for one call of a tool, and the card that says so; None where no tool card fits."""

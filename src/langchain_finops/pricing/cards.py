@@ -136,7 +136,7 @@ def _card(data: object, where: str, faults: list[Fault], fx: FxTable | None) -> 
         id=card_id or where,
         match=_match(fields, faults),
         validity=read_validity(fields),
-        rates=_stepped(fields, faults) if fields.get("rates") is not None else None,
+        rates=read_stepped_rates(fields, faults) if fields.get("rates") is not None else None,
         factor=fields.amount("factor"),
         self_hosted=_self_hosted(fields, faults, currency) if fields.get("self_hosted") is not None else None,
         free=fields.flag("free"),
@@ -229,7 +229,7 @@ def read_rates(card: Fields, name: str, faults: list[Fault]) -> Rates:
     return rates
 
 
-def _stepped(card: Fields, faults: list[Fault]) -> Rates:
+def read_stepped_rates(card: Fields, faults: list[Fault]) -> Rates:
     """The rates with those of long prompts above them. A meter that a step does not name keeps its rate."""
     rates = dict(read_rates(card, "rates", faults))
     steps = card.get("steps")

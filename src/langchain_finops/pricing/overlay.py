@@ -3,7 +3,7 @@
 The first entry that fits decides, so a newer one stands above the one it supersedes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
 from decimal import Decimal
@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from langchain_finops.errors import BadData, Fault
-from langchain_finops.pricing.cards import Fields, read_rates, read_validity
+from langchain_finops.pricing.cards import Fields, read_stepped_rates, read_validity
 from langchain_finops.pricing.engine import Rates
 from langchain_finops.pricing.matching import Validity
 from langchain_finops.usage import METERS
@@ -30,6 +30,7 @@ FIELDS = (
     "hours",
     "weekdays",
     "rates",
+    "steps",
     "factor",
     "as_of",
     "free",
@@ -39,7 +40,7 @@ FIELDS = (
     "doubt",
 )
 EFFECTS = ("rates", "factor", "as_of", "free")
-DOUBTS = ("rate_not_confirmed", "rate_inferred", "hour_not_known", "holidays_not_announced")
+DOUBTS = ("rate_not_confirmed", "rate_inferred", "hour_not_known", "holidays_not_announced", "before_release")
 """Why a price that an entry gives is only an estimate: the reason code of every call that it prices."""
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -94,6 +95,10 @@ class Overlay:
         """The moments near `at` from which another correction may count."""
         for entry in self._of(provider, model):
             yield from entry.validity.edges(at)
+
+    def named(self, card_ids: Collection[str]) -> list[Correction]:
+        """The entries that a rate card names, as `overlay:` and their id."""
+        return [entry for entry in self._corrections if f"overlay:{entry.id}" in card_ids]
 
     def _of(self, provider: str | None, model: str) -> Iterator[Correction]:
         name = model.lower()
@@ -151,7 +156,7 @@ def _correction(data: object, where: str, faults: list[Fault]) -> Correction:
         model=tuple(glob.lower() for glob in fields.texts("model")),
         when=when,
         validity=Validity(starts=plain.starts, until=plain.until, hours=_hours(fields), weekdays=_weekdays(fields)),
-        rates=read_rates(fields, "rates", faults) if "rates" in fields else None,
+        rates=read_stepped_rates(fields, faults) if "rates" in fields else None,
         factor=_factors(fields, faults) if "factor" in fields else None,
         as_of=fields.moment("as_of"),
         free=fields.flag("free"),

@@ -12,7 +12,7 @@ from langchain_finops.pricing.engine import Rate, RateCard, Rates, compile_card
 from langchain_finops.pricing.overlay import Correction, Overlay
 from langchain_finops.pricing.providers import is_known_endpoint
 
-__all__ = ["Quote", "Quoting"]
+__all__ = ["FIRST_MOMENT", "LAST_MOMENT", "Quote", "Quoting", "Source"]
 
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
@@ -37,6 +37,19 @@ class Quote:
     """Why there is no price, where there is none."""
     starts: datetime = FIRST_MOMENT
     ends: datetime = LAST_MOMENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Who says that a price is what it is."""
+
+    card_id: str | None = None
+    kind: str = "none"
+    """`card`, `overlay`, `catalogue`, or `none` where there is no price."""
+    pages: tuple[str, ...] = ()
+    """Where it is written."""
+    checked: datetime | None = None
+    """When somebody looked; None where the source does not say."""
 
 
 @dataclass(slots=True)
@@ -70,6 +83,47 @@ class Quoting:
                 return _from_card(card, key, contract, edges)
             contract = contract or card
         return self._from_list(key, contract, edges)
+
+    def dates(self, key: PriceKey) -> list[datetime]:
+        """The dates from which another price of the key's model may count, hours of the day apart."""
+        # A date is an edge wherever one looks from; an hour of the day only nearby.
+        found = [set(self._edges(key, datetime(year, 1, 1, tzinfo=UTC))) for year in (1, 5000)]
+        return sorted(found[0] & found[1])
+
+    def _edges(self, key: PriceKey, at: datetime) -> Iterator[datetime]:
+        for card in self._cards:
+            if card.match.covers(key):
+                yield from card.edges(at)
+        if key.model is not None and self._catalog is not None and self._overlay is not None:
+            yield from self._overlay.edges(key.provider, key.model, at)
+            listing = self._catalog.listing(key.provider, key.model)
+            if listing is not None:
+                yield from listing.boundaries(at)
+
+    def seller(self, model: str) -> str | None:
+        """The provider that a model's name tells of; None where it tells of none."""
+        listing = None if self._catalog is None else self._catalog.listing(None, model)
+        return None if listing is None else listing.provider
+
+    def source(self, quote: Quote) -> Source:
+        """Who says so. A price put together from several names all their pages, and the oldest look."""
+        names = (quote.card_id or "").split(" + ")
+        cards = [card for card in self._cards if card.id in names]
+        if quote.rates is None and quote.self_hosted is None and not quote.free:
+            return Source(card_id=quote.card_id)
+        pages = [card.source for card in cards if card.source is not None]
+        if any(card.factor is None for card in cards):
+            return Source(card_id=quote.card_id, kind="card", pages=tuple(pages))
+        assert self._overlay is not None  # What is not on a card is in the overlay or the catalogue.
+        assert self._catalog is not None
+        entries = self._overlay.named(names)
+        kind = "overlay" if entries else "catalogue"
+        pages += [entry.source for entry in entries]
+        looks = [entry.checked for entry in entries if entry.checked is not None]
+        for name in names:
+            if name.startswith(f"{self._catalog.name}:"):
+                pages += self._catalog.sources(name.removeprefix(f"{self._catalog.name}:").partition("/")[0])
+        return Source(card_id=quote.card_id, kind=kind, pages=tuple(pages), checked=min(looks, default=None))
 
     def _from_list(self, key: PriceKey, contract: Card | None, edges: list[datetime]) -> Quote:
         model = key.model
