@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).with_name("dropped_streams.py")
         (":memory:", "ledger.memory:identity"),
         (":memory:", "ledger.memory:time_of"),
         ("ledger.db", "ledger.append:Appender.append"),
-        ("ledger.db", "ledger.sql:_Writer.opened"),
+        ("ledger.db", "ledger.writer:Writer.opened"),
     ],
 )
 def test_a_stream_dropped_in_the_middle_of_our_bookkeeping_is_counted(ledger: str, place: str, tmp_path: Path) -> None:

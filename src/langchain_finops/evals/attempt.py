@@ -121,7 +121,7 @@ async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, b
         end = await _run(trial, runnable, _config(trial, try_number, bench, handler, watch), bench.limits, watch)
         end = _as_recorded(end, bench)
     clock.stop()
-    held_back = witness.release()
+    held_back = witness.let_go()
     sums = tally(witness.records, bench.books, bench.priced_by)
     _correct(end, sums)
     if end.stop_reason == "infrastructure" and not sums.met_outage(end.error):

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from langgraph.errors import GraphBubbleUp
 
 from langchain_finops.langchain.attribution import node_path
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement
 from langchain_finops.ledger.totals import Group
 from langchain_finops.meter import CALL_CLOCK, CallClock
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
@@ -105,7 +106,49 @@ class Witness:
         if now:
             self._ledger.write(*now)
 
-    def release(self) -> list[Record]:
+    def settle(self, *settlements: Settlement) -> tuple[Balance, ...]:
+        """Note the records and settle them; of a replay, which spends nothing, they are held back, and holds end."""
+        with self._lock:
+            holds_back = self._hold_back and not self._released
+            self._records += [settlement.record for settlement in settlements]
+            if holds_back:
+                self._held_back += [settlement.record for settlement in settlements]
+        if not holds_back:
+            return self._ledger.settle(*settlements)
+        for settlement in settlements:
+            if settlement.hold_id is not None:
+                self._ledger.release(settlement.hold_id)
+        return ()
+
+    def hold(self, hold_id: str, lines: Sequence[Line], *, at: datetime, ttl_s: float = 3600) -> HoldAnswer:
+        """The shared ledger's."""
+        return self._ledger.hold(hold_id, lines, at=at, ttl_s=ttl_s)
+
+    def release(self, hold_id: str) -> None:
+        """The shared ledger's."""
+        self._ledger.release(hold_id)
+
+    def balances(self, *keys: str) -> list[Balance]:
+        """The shared ledger's."""
+        return self._ledger.balances(*keys)
+
+    def claim(self, key: str, *, at: datetime) -> bool:
+        """The shared ledger's."""
+        return self._ledger.claim(key, at=at)
+
+    def set_control(self, kind: str, key: str, body: Mapping[str, object] | None, event: Event) -> None:
+        """The shared ledger's."""
+        self._ledger.set_control(kind, key, body, event)
+
+    def controls(self, kind: str) -> dict[str, dict[str, object]]:
+        """The shared ledger's."""
+        return self._ledger.controls(kind)
+
+    def controls_version(self) -> int:
+        """The shared ledger's."""
+        return self._ledger.controls_version()
+
+    def let_go(self) -> list[Record]:
         """What was held back. What comes later, after the attempt has ended, goes through to the ledger."""
         with self._lock:
             self._released = True

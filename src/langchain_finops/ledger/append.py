@@ -14,7 +14,8 @@ from sqlalchemy import Dialect, Table, Text, bindparam, exists, insert, select
 from sqlalchemy.sql import ClauseElement
 
 from langchain_finops.ledger import schema
-from langchain_finops.ledger.codec import MICROS_PER_DAY
+from langchain_finops.ledger.booking import Book, Controls
+from langchain_finops.ledger.codec import MICROS_PER_DAY, now_micros
 from langchain_finops.ledger.grouping import success_of
 from langchain_finops.ledger.rows import Row, ended_at, label_of, party_of
 from langchain_finops.ledger.stores import Cursor
@@ -87,6 +88,7 @@ class Appender:
 
         # The SQLite of some systems that are still in use is too old for RETURNING.
         self._number: Callable[[Cursor], int] = _lastrowid if dialect.name == "sqlite" else _returned
+        self.book, self.controls = Book(dialect), Controls(dialect)
         labels, parties, outcomes, runs = schema.labels, schema.parties, schema.outcomes, schema.VERSIONED["run"]
         self._versioned = {kind: _versioned(table, sql) for kind, table in schema.VERSIONED.items()}
         self._find_label = sql(select(labels.c.label).where(labels.c.key == bindparam("key")))
@@ -128,13 +130,26 @@ class Appender:
         self._new_parties: dict[tuple[Any, ...], int] = {}
 
     def append(self, cursor: Cursor, rows: Sequence[Row]) -> int:
-        """Append those that are not there yet; how many those were."""
-        return sum(self._append(cursor, row) for row in rows)
+        """Append those that are not there yet, and settle what they settle; how many were new."""
+        settling = [row for row in rows if row.settles]
+        found = self.book.find(cursor, {key for row in settling for key in row.amounts}) if settling else {}
+        count = 0
+        for row in rows:
+            is_new = self._append(cursor, row)
+            count += is_new
+            if row.settles:
+                self.book.settle(cursor, row, found, is_new=is_new)
+        if settling:
+            standing = self.book.save(cursor, found, now_micros())
+            for row in settling:
+                row.touched = tuple(standing[key] for key in row.amounts)
+        return count
 
     def locks(self, rows: Sequence[Row]) -> Iterator[str | bytes]:
         """What appending these rows must be alone with, where the database lets many write at once."""
         for row in rows:
             yield f"{row.kind} {row.id}"
+            yield from self.book.locks(row.amounts)
             if row.label and row.label not in self._labels:
                 yield label_of(row)["key"]
             if row.party and row.party not in self._parties:

@@ -1,9 +1,10 @@
 """The port: what every ledger does. `langchain_finops.testing.LedgerContract` is this module as tests."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement
 from langchain_finops.ledger.totals import Group
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
 
@@ -69,6 +70,49 @@ class Ledger(Protocol):
         group that it has a call or charge in, if its first call (of all, whatever the filters) is in the period, and of
         the group's day where groups are of days.
         """
+
+    def hold(self, hold_id: str, lines: Sequence[Line], *, at: datetime, ttl_s: float = 3600) -> HoldAnswer:
+        """Set the lines' amounts aside, all or none, until they are settled or released, or `ttl_s` after `at`.
+
+        A line fits if what its balance has spent, what others hold on it at that time, and its amount come to no more
+        than its limit; the first one that does not is named, in the order given. A hold that takes from a balance
+        already (a second handler on the same call) takes the larger amount, not both. Raises LedgerError where that
+        cannot be told within `hold_timeout`: nothing is held then. Who fails open settles all the same.
+        """
+
+    def settle(self, *settlements: Settlement) -> tuple[Balance, ...]:
+        """Append records as `write` does, add their amounts to balances, and take their holds away, in one transaction.
+
+        Amounts of a record that is there already are not added again, but to a balance that its hold still takes from.
+        A hold that has expired is settled like any other. On return it is durable, or in the spill file, from which
+        `finops recover` settles it once. Returns the balances it names as they now stand; none where it was spilled.
+        Raises what `write` raises, and BadArguments for an amount that is no integer.
+        """
+
+    def release(self, hold_id: str) -> None:
+        """Give back what is held: nothing was spent. Where the ledger cannot be written, it is done a little later."""
+
+    def balances(self, *keys: str) -> list[Balance]:
+        """What stands against these keys, in order; without keys, all balances in which something stands, by key.
+
+        What was held and is neither settled nor released counts as `held` until it expires, then as `unsettled`.
+        """
+
+    def claim(self, key: str, *, at: datetime) -> bool:
+        """True for exactly one caller in all processes. Raises LedgerError where that cannot be told."""
+
+    def set_control(self, kind: str, key: str, body: Mapping[str, object] | None, event: Event) -> None:
+        """Put something set from outside (JSON) in place of what was there, and the event that tells of it, together.
+
+        None takes it away. An event that is there already changes nothing. Raises LedgerError, and has then done
+        nothing.
+        """
+
+    def controls(self, kind: str) -> dict[str, dict[str, object]]:
+        """What is set now, by key."""
+
+    def controls_version(self) -> int:
+        """A number that grows with every change of the controls, of whatever kind: cheap to ask for."""
 
     def forget(self, user_id: str) -> int:
         """Unlink a person: `user_id` becomes None in all calls, charges and runs; return how many named it."""

@@ -5,6 +5,7 @@ names a cost is grouped by; a party: the run, task and person it belongs to) and
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,7 @@ __all__ = [
     "from_micros",
     "from_text",
     "identity",
+    "now_micros",
     "to_micros",
     "to_text",
 ]
@@ -76,6 +78,11 @@ def to_micros(moment: datetime) -> int:
         raise BadArguments(f"{moment.isoformat()} has no time zone: write it as an aware datetime, such as in UTC")
     passed = moment - EPOCH
     return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
+
+
+def now_micros() -> int:
+    """The time, in microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 def from_micros(micros: int) -> datetime:

@@ -1,11 +1,17 @@
 """What is set aside before a call, settled by the truth after it, and what stands against each budget."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from langchain_finops.records import CallRecord, ChargeRecord
+from langchain_finops.errors import BadArguments
+from langchain_finops.ledger.cleaning import clean_text
+from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
 
-__all__ = ["Balance", "HoldAnswer", "Line", "Settlement"]
+__all__ = ["Balance", "HoldAnswer", "Line", "Settlement", "answer_to", "checked_amounts", "checked_lines"]
+
+LARGEST_AMOUNT: Final = 10**24
+"""Of one line or settlement, in the smallest unit: a trillion dollars. Balances may be as large as they like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +45,54 @@ class HoldAnswer:
     refused: int | None
     """Index of the first line that does not fit; None where all are held."""
     balances: tuple[Balance, ...]
-    """One for each line, in order, as they stood before it."""
+    """One for each line, in order, as they stood before it; what the same hold had set aside already is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """A call or charge that ended, and what it takes from balances."""
+    """A call, charge or run that ended, and what it takes from balances."""
 
-    record: CallRecord | ChargeRecord
+    record: CallRecord | ChargeRecord | RunRecord
     hold_id: str | None = None
     """The hold it replaces; None where nothing was held."""
     amounts: Mapping[str, int] = field(default_factory=dict)
-    """What is added to each balance; less than nothing where a revision costs less than the version before it."""
+    """What is added to each balance; less than nothing where a revision costs less than the version before it.
+
+    It names every balance that its hold took from, with 0 where nothing was spent: what another handler has set aside
+    for the same call, from balances of its own, stays until that one settles. Empty: the whole hold is given back.
+    """
+
+
+def checked_lines(lines: Sequence[Line]) -> list[Line]:
+    """The lines with keys that every ledger can keep. Raises BadArguments for an amount that nobody can set aside."""
+    for line in lines:
+        _check_amount(line.amount, line.balance, least=0)
+        if line.limit is not None and type(line.limit) is not int:
+            raise BadArguments(
+                f"the limit of {line.balance!r} is {line.limit!r}: it is an integer in the smallest unit"
+            )
+    return [line if (key := clean_text(line.balance)) == line.balance else replace(line, balance=key) for line in lines]
+
+
+def checked_amounts(amounts: Mapping[str, int]) -> dict[str, int]:
+    """The amounts by keys that every ledger can keep. Raises BadArguments for what is no integer."""
+    checked: dict[str, int] = {}
+    for key, amount in amounts.items():
+        _check_amount(amount, key, least=-LARGEST_AMOUNT)
+        checked[clean_text(key)] = amount
+    return checked
+
+
+def _check_amount(amount: int, key: str, *, least: int) -> None:
+    # A float would be rounded somewhere on its way, and a negative hold would let others spend what is not there.
+    if type(amount) is not int or not least <= amount <= LARGEST_AMOUNT:
+        raise BadArguments(f"{amount!r} for {key!r} is no amount: it is an integer from {least} to {LARGEST_AMOUNT}")
+
+
+def answer_to(lines: Sequence[Line], standing: Mapping[str, Balance]) -> HoldAnswer:
+    """Which line does not fit beside what stands already, if any."""
+    balances = tuple(standing[line.balance] for line in lines)
+    for index, (line, balance) in enumerate(zip(lines, balances, strict=True)):
+        if line.limit is not None and balance.spent + balance.held + line.amount > line.limit:
+            return HoldAnswer(refused=index, balances=balances)
+    return HoldAnswer(refused=None, balances=balances)

@@ -7,9 +7,18 @@ from datetime import datetime
 from typing import Any, cast
 
 from langchain_finops.ledger.cleaning import clean_text
-from langchain_finops.ledger.codec import check, floor_day, identity
+from langchain_finops.ledger.codec import check, floor_day, identity, now_micros, to_micros
 from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.grouping import Period, check_by, check_filters, fold, is_late, matches, same, time_of
+from langchain_finops.ledger.holds import (
+    Balance,
+    HoldAnswer,
+    Line,
+    Settlement,
+    checked_amounts,
+    checked_lines,
+)
+from langchain_finops.ledger.memory_book import MemoryBook
 from langchain_finops.ledger.rows import is_kept_by_sums
 from langchain_finops.ledger.totals import Group
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
@@ -29,6 +38,7 @@ class MemoryLedger:
         self._kinds: dict[str, dict[str, Versions]] = {}
         self._folded: dict[str, dict[str, Record]] = {"call": {}, "charge": {}}
         self._writes = 0
+        self._book = MemoryBook()
         renew_in_child(self)
 
     def after_fork(self) -> None:
@@ -47,22 +57,72 @@ class MemoryLedger:
             for record in checked:
                 self._append(record)
 
-    def _append(self, record: Record) -> None:
+    def settle(self, *settlements: Settlement) -> tuple[Balance, ...]:
+        """Append records, add their amounts to balances, and take their holds away; the balances as they now stand."""
+        checked = [(check(one.record), _clean(one.hold_id), checked_amounts(one.amounts)) for one in settlements]
+        with section, self._lock:
+            for record, hold_id, amounts in checked:
+                is_new = self._append(record)
+                self._book.settle(hold_id, amounts, is_new=is_new)
+            keys = list(dict.fromkeys(key for _, _, amounts in checked for key in amounts))
+            return tuple(self._book.balances(keys, now_micros())) if keys else ()
+
+    def hold(self, hold_id: str, lines: Sequence[Line], *, at: datetime, ttl_s: float = 3600) -> HoldAnswer:
+        """Set the lines' amounts aside, all or none."""
+        hold_id, lines, micros = clean_text(hold_id), checked_lines(lines), to_micros(at)
+        with section, self._lock:
+            return self._book.hold(hold_id, lines, at=micros, expires_at=micros + round(ttl_s * 1_000_000))
+
+    def release(self, hold_id: str) -> None:
+        """Give back what is held."""
+        with section, self._lock:
+            self._book.release(clean_text(hold_id))
+
+    def balances(self, *keys: str) -> list[Balance]:
+        """What stands against these keys, in order; without keys, all balances in which something stands, by key."""
+        with section, self._lock:
+            return self._book.balances([clean_text(key) for key in keys], now_micros())
+
+    def claim(self, key: str, *, at: datetime) -> bool:
+        """True for exactly one caller."""
+        to_micros(at)
+        with section, self._lock:
+            return self._book.claim(clean_text(key))
+
+    def set_control(self, kind: str, key: str, body: Mapping[str, object] | None, event: Event) -> None:
+        """Put something set from outside in place of what was there, and the event that tells of it, together."""
+        checked = check(event)
+        with section, self._lock:
+            if self._append(checked):
+                self._book.set_control(kind, clean_text(key), body)
+
+    def controls(self, kind: str) -> dict[str, dict[str, object]]:
+        """What is set now, by key."""
+        with section, self._lock:
+            return self._book.controls(kind)
+
+    def controls_version(self) -> int:
+        """A number that grows with every change of the controls."""
+        return self._book.version
+
+    def _append(self, record: Record) -> bool:
+        """Append what is not there yet; whether it was new."""
         kind, id_, revision = identity(record)
         if id_ in self._folded.get(kind, ()):
-            return
+            return False
         versions = self._kinds.setdefault(kind, {}).setdefault(id_, {})
         if revision in versions:
             if not isinstance(record, RunRecord | Outcome):
-                return
+                return False
             if any(same(record, version) for _, version in versions.values()):
-                return
+                return False
             current = versions[max(versions)][1]
             record, revision = (
                 _late(record, min(versions)) if is_late(record, current) else _next(record, max(versions))
             )
         self._writes += 1
         versions[revision] = (self._writes, record)
+        return True
 
     def _read(
         self, kind: str, history: bool, since: datetime | None, until: datetime | None, filters: Mapping[str, object]
@@ -159,6 +219,10 @@ class MemoryLedger:
 
     def close(self) -> None:
         """Nothing to let go of; the records stay readable."""
+
+
+def _clean(hold_id: str | None) -> str | None:
+    return None if hold_id is None else clean_text(hold_id)
 
 
 def _next(record: RunRecord | Outcome, newest: int) -> tuple[Record, int]:

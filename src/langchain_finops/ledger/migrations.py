@@ -12,7 +12,29 @@ __all__ = ["STEPS", "is_newest", "migrate", "newest_version", "version_of"]
 
 Step = Callable[[Connection], None]
 
-STEPS: Final[tuple[Step, ...]] = ()
+
+def _run(connection: Connection, *statements: str) -> None:
+    for statement in statements:
+        connection.exec_driver_sql(statement)
+
+
+def _add_holds(connection: Connection) -> None:
+    """Balances and what is held on them, controls, claims. No PostgreSQL ledger is older than these."""
+    _run(
+        connection,
+        "CREATE TABLE balances (balance INTEGER NOT NULL, key TEXT NOT NULL, spent_high BIGINT NOT NULL, "
+        "spent_low BIGINT NOT NULL, PRIMARY KEY (balance), UNIQUE (key))",
+        "CREATE TABLE holds (balance BIGINT NOT NULL, hold_id TEXT NOT NULL, amount_high BIGINT NOT NULL, "
+        "amount_low BIGINT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (balance, hold_id)) WITHOUT ROWID",
+        "CREATE INDEX holds_hold_id ON holds (hold_id)",
+        "CREATE TABLE controls (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, "
+        "PRIMARY KEY (kind, key)) WITHOUT ROWID",
+        "CREATE TABLE claims (key TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (key)) WITHOUT ROWID",
+        "INSERT INTO meta (name, value) VALUES ('controls_version', '0')",
+    )
+
+
+STEPS: Final[tuple[Step, ...]] = (_add_holds,)
 """Step k brings version k + 1 to k + 2. Never change one that was released, and never take one away: append."""
 
 
@@ -57,6 +79,7 @@ def migrate(connection: Connection) -> None:
     if version == 0:
         schema.metadata.create_all(connection, checkfirst=False)
         connection.execute(insert(meta).values(name="schema_version", value=str(newest)))
+        connection.execute(insert(meta).values(name=schema.CONTROLS_VERSION, value="0"))
         return
     for step in STEPS[version - 1 :]:
         step(connection)

@@ -6,11 +6,12 @@ and lets a million calls be summed by a few thousand labels.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final
 
+from langchain_finops.ledger.cleaning import clean_text
 from langchain_finops.ledger.codec import (
     IDS,
     KINDS,
@@ -25,6 +26,7 @@ from langchain_finops.ledger.codec import (
     plan,
     to_micros,
 )
+from langchain_finops.ledger.holds import Balance, Settlement, checked_amounts
 from langchain_finops.money import to_pico
 from langchain_finops.records import Attribution, CallRecord, ChargeRecord, Record, RunRecord
 from langchain_finops.usage import METERS_AND_REASONING
@@ -39,6 +41,7 @@ __all__ = [
     "party_of",
     "record_of",
     "row_of",
+    "row_of_settlement",
 ]
 
 PARTY_COLUMNS: Final = ("run_id", "invocation_id", "task_id", "user_id", "thread_id", "customer_id")
@@ -111,6 +114,17 @@ class Row:
     """Token meters, then list, contracted and billed cost in picodollars. Empty for what is not summed."""
 
     supersedes: int | None = None
+    hold_id: str | None = None
+    """The hold that this record settles."""
+    amounts: Mapping[str, int] = field(default_factory=dict)
+    """What it takes from balances."""
+    touched: tuple[Balance, ...] = ()
+    """Those balances, as they stood when it had been written."""
+
+    @property
+    def settles(self) -> bool:
+        """Whether there is more to do than to append it."""
+        return self.hold_id is not None or bool(self.amounts)
 
     @property
     def day(self) -> int:
@@ -136,6 +150,14 @@ def row_of(record: Record) -> Row:
         tags = record.attribution.tags
         row.party = (*_PARTY_KEY(record), tuple(sorted(tags.items())) if tags else ())
         row.posting = _posting(record)
+    return row
+
+
+def row_of_settlement(settlement: Settlement) -> Row:
+    """Take a settlement apart. Raises BadArguments for what a ledger cannot keep."""
+    row = row_of(settlement.record)
+    row.amounts = checked_amounts(settlement.amounts)
+    row.hold_id = None if settlement.hold_id is None else clean_text(settlement.hold_id)
     return row
 
 

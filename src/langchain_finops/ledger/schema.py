@@ -7,8 +7,9 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData
 from langchain_finops.ledger.rows import LABEL_COLUMNS, PARTY_COLUMNS
 from langchain_finops.usage import METERS_AND_REASONING
 
-__all__ = ["AMOUNT_COLUMNS", "POSTING_COLUMNS", "VERSIONED", "events", "labels", "meta", "metadata", "outcomes",
-           "parties", "postings", "pruned", "used_figures"]  # fmt: skip
+__all__ = ["AMOUNT_COLUMNS", "CONTROLS_VERSION", "PART", "POSTING_COLUMNS", "VERSIONED", "balances", "claims",
+           "controls", "events", "holds", "labels", "meta", "metadata", "outcomes", "parties", "postings", "pruned",
+           "used_figures"]  # fmt: skip
 
 metadata = MetaData()
 # SQLite numbers rows by itself only where the type is spelled INTEGER.
@@ -109,3 +110,52 @@ used_figures = Table("used_figures", metadata, Column("name", Text, primary_key=
 
 # Ids of calls and charges that were folded, as hashes: without them a late copy would be counted twice.
 pruned = Table("pruned", metadata, Column("key", LargeBinary, primary_key=True), sqlite_with_rowid=False)
+
+PART: Final = 10**12
+"""Amounts of balances and holds lie in two columns, whole `PART`s and the rest: sums of them cannot overflow."""
+
+# Holds name a balance by its number, so that a key which names a person is in one place.
+balances = Table(
+    "balances",
+    metadata,
+    Column("balance", _NUMBER, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("spent_high", BigInteger, nullable=False),
+    Column("spent_low", BigInteger, nullable=False),
+)
+
+# What calls in flight have set aside. A row goes when its call is settled; one that nobody settles stays, so that what
+# it held is seen, and a late settlement still finds it.
+holds = Table(
+    "holds",
+    metadata,
+    Column("balance", BigInteger, primary_key=True),
+    Column("hold_id", Text, primary_key=True),
+    Column("amount_high", BigInteger, nullable=False),
+    Column("amount_low", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("holds_hold_id", "hold_id"),
+    sqlite_with_rowid=False,
+)
+
+# What was set from outside: kills, limits, policies.
+controls = Table(
+    "controls",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("body", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+CONTROLS_VERSION: Final = "controls_version"
+"""The name in `meta` of how often the controls were changed."""
+
+# What exactly one process may do.
+claims = Table(
+    "claims",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)

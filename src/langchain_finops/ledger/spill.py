@@ -10,17 +10,52 @@ from pathlib import Path
 from types import ModuleType
 
 from langchain_finops.errors import LedgerError
-from langchain_finops.ledger.codec import from_text, to_text
-from langchain_finops.records import Record
+from langchain_finops.ledger.codec import dumps, from_text, to_text
+from langchain_finops.ledger.holds import Settlement
+from langchain_finops.ledger.rows import Row
+from langchain_finops.records import CallRecord, ChargeRecord, Record
 
 try:
     import fcntl as _fcntl
 except ImportError:  # Windows: recovering while another process spills is then on the user.
     _fcntl = None  # type: ignore[assignment]  # there is no such module there
 
-__all__ = ["Line", "Spill", "read"]
+__all__ = ["Entry", "Line", "Spill", "entry_of", "read"]
 
 fcntl: ModuleType | None = _fcntl
+Entry = Record | Settlement
+"""What a line holds. A settlement's has a third part, which a record's has not: hold id and amounts."""
+
+
+def entry_of(row: Row) -> Entry:
+    """What is to be written for a row."""
+    if not row.settles:
+        return row.record
+    assert isinstance(row.record, CallRecord | ChargeRecord)
+    return Settlement(record=row.record, hold_id=row.hold_id, amounts=row.amounts)
+
+
+def _to_line(entry: Entry) -> str:
+    if not isinstance(entry, Settlement):
+        return to_text(entry)
+    return f"{to_text(entry.record)[:-1]},{dumps([entry.hold_id, dict(entry.amounts)])}]"
+
+
+def _from_line(line: str) -> Entry:
+    """The entry of a line. Raises ValueError for anything else."""
+    try:
+        parts = json.loads(line)
+        if len(parts) < 3:
+            return from_text(line)
+        record = from_text(json.dumps(parts[:2]))
+        hold_id, amounts = parts[2]
+        if not isinstance(record, CallRecord | ChargeRecord):
+            raise TypeError(f"{parts[0]} settles nothing")
+        if not all(type(amount) is int for amount in amounts.values()):
+            raise TypeError("amounts are integers")
+    except (AttributeError, RecursionError, TypeError) as error:
+        raise ValueError(f"not a record: {error}") from error
+    return Settlement(record=record, hold_id=None if hold_id is None else str(hold_id), amounts=amounts)
 
 
 class Spill:
@@ -29,11 +64,12 @@ class Spill:
     def __init__(self, ledger: Path) -> None:
         self.path = ledger.with_name(f"{ledger.name}.spill.jsonl")
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Append records in one write. Raises LedgerError where that fails: they are then nowhere."""
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Append entries in one write. Raises LedgerError where that fails: they are then nowhere."""
         # A line that a kill cut short is ended by the newline that the next one begins with.
-        data = "".join(f"\n{to_text(record)}\n" for record in records).encode()
+        data = "".join(f"\n{_to_line(entry)}\n" for entry in entries).encode()
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)  # The ledger itself may be far away.
             descriptor = self._open_locked(os.O_WRONLY | os.O_APPEND | os.O_CREAT, exclusive=False)
             try:
                 while data:
@@ -42,7 +78,7 @@ class Spill:
                 os.close(descriptor)
         except OSError as error:
             raise LedgerError(
-                f"{len(records)} records are lost: neither the ledger nor {self.path}: {error}"
+                f"{len(entries)} records are lost: neither the ledger nor {self.path}: {error}"
             ) from error
 
     def _open_locked(self, flags: int, *, exclusive: bool) -> int:
@@ -107,7 +143,7 @@ class Line:
     """A line of a spill file."""
 
     text: bytes
-    record: Record | None
+    entry: Entry | None
     fault: str = ""
     """Why it is no record."""
 
@@ -119,6 +155,6 @@ def read(path: Path) -> Iterator[Line]:
             if not text.strip():
                 continue
             try:
-                yield Line(text, from_text(text.decode()))
+                yield Line(text, _from_line(text.decode()))
             except ValueError as error:
                 yield Line(text, None, f"{error}")

@@ -1,26 +1,29 @@
 """The ledger in a database: durable when a write returns, shared by many processes, never in the run's way."""
 
 import logging
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from langchain_finops.errors import BadData, LedgerError
 from langchain_finops.ledger import reading, upkeep
+from langchain_finops.ledger.append import Appender
 from langchain_finops.ledger.cleaning import clean_text
+from langchain_finops.ledger.codec import now_micros, to_micros
 from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.grouping import Period, check_by, check_filters, fold, matches
+from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement, checked_lines
 from langchain_finops.ledger.pruning import prune
-from langchain_finops.ledger.rows import Row, is_kept_by_sums, row_of
-from langchain_finops.ledger.spill import Spill
+from langchain_finops.ledger.rows import Row, is_kept_by_sums, row_of, row_of_settlement
+from langchain_finops.ledger.spill import Entry, Spill
 from langchain_finops.ledger.sql_totals import sum_up
-from langchain_finops.ledger.stores import Place, SqlStore
+from langchain_finops.ledger.stores import Cursor, Place, SqlStore
 from langchain_finops.ledger.totals import Group
-from langchain_finops.ledger.worker import Worker, on_own_thread, under_event_loop
+from langchain_finops.ledger.worker import on_own_thread, under_event_loop
+from langchain_finops.ledger.writer import SHARE_FOR_SQL, UPKEEP_TIMEOUT_S, Writer
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
 from langchain_finops.sections import section
 
@@ -28,93 +31,6 @@ __all__ = ["SqlLedger"]
 
 T = TypeVar("T")
 log = logging.getLogger("langchain_finops")
-SHARE_FOR_SQL: Final = 0.8
-"""Of the time a hook waits: the rest is for the spill file, should the database be locked for all of it."""
-IMPATIENT_S: Final = 0.05
-"""How long a write waits for a locked database while the last one failed: else every call of a run would wait."""
-UPKEEP_TIMEOUT_S: Final = 30.0
-
-
-class _Writer:
-    """Writes rows to the store, or where that fails to the spill file. Any thread may call it."""
-
-    def __init__(self, place: Place, hold_timeout: float) -> None:
-        self.place = place
-        self.hold_timeout = hold_timeout
-        self.spill = Spill(place.spill)
-        self.spilled = 0
-        self.failing = False
-        self.closed = False
-        self.lock = threading.RLock()
-        self.starting = threading.RLock()
-        self.store: SqlStore | None = place.open()
-        self.worker: Worker | None = None
-        self.abandoned: list[object] = []
-        """What a parent process had open: closing it, even by garbage collection, is forbidden in a child."""
-
-    def after_fork(self) -> None:
-        self.abandoned += [self.store, self.worker]
-        self.store, self.worker = None, None
-        self.lock, self.starting = threading.RLock(), threading.RLock()
-
-    def opened(self) -> SqlStore:
-        """The store; in a child, one of its own. The caller holds the lock."""
-        if self.closed:
-            raise LedgerError(f"the ledger {self.place.name} is closed")
-        if self.store is None:
-            self.store = self.place.open()
-        return self.store
-
-    def own_thread(self) -> Worker:
-        """The ledger's thread, started when it is first needed."""
-        with section, self.starting:  # Two event loops that come first at once would each start one.
-            if self.worker is None:
-                if self.closed:
-                    raise LedgerError(f"the ledger {self.place.name} is closed")
-                self.worker = Worker(self.write)
-            return self.worker
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """Append rows, else spill them. Raises LedgerError only where that fails too."""
-        with section:
-            try:
-                self.append(rows, IMPATIENT_S if self.failing else self.hold_timeout * SHARE_FOR_SQL)
-                self.failing = False
-            except LedgerError as error:
-                if self.closed:
-                    raise
-                self.failing = True
-                self.put_aside(rows, error)
-
-    def append(self, rows: Sequence[Row], timeout: float) -> int:
-        """Append rows; how many were new. Raises LedgerError where that is not possible in time."""
-        deadline = time.monotonic() + timeout
-        if not self.lock.acquire(timeout=timeout):
-            raise LedgerError(f"the ledger {self.place.name} is busy")
-        try:
-            appender = (store := self.opened()).appender
-            work = partial(appender.append, rows=rows)
-            return store.transaction(work, deadline=deadline, locks=appender.locks(rows))
-        finally:
-            self.lock.release()
-
-    def put_aside(self, rows: Sequence[Row], reason: object) -> None:
-        """Spill rows, and say so once."""
-        self.spill.append([row.record for row in rows])
-        if not self.spilled:
-            log.warning("%s; records go to %s: run `finops recover` later", reason, self.spill.path)
-        self.spilled += len(rows)
-
-    def close(self) -> None:
-        """Write what is pending and let go of file and thread."""
-        worker, self.worker = self.worker, None
-        if worker is not None:
-            worker.stop(UPKEEP_TIMEOUT_S)
-        with section, self.lock:
-            self.closed = True
-            store, self.store = self.store, None
-            if store is not None:
-                store.close()
 
 
 class SqlLedger:
@@ -125,7 +41,7 @@ class SqlLedger:
     """
 
     def __init__(self, place: Place, *, hold_timeout: float = 1.0) -> None:
-        self._writer = _Writer(place, hold_timeout)
+        self._writer = Writer(place, hold_timeout)
         self._closing = weakref.finalize(self, self._writer.close)
         renew_in_child(self)
 
@@ -152,7 +68,9 @@ class SqlLedger:
         """Append records, all or none. On return they are durable: in the database, else in the spill file."""
         if not records:
             return
-        rows = [row_of(record) for record in records]
+        self._write([row_of(record) for record in records])
+
+    def _write(self, rows: Sequence[Row]) -> None:
         writer = self._writer
         if not under_event_loop():
             writer.write(rows)
@@ -161,12 +79,81 @@ class SqlLedger:
             # The thread may yet write them: writing twice changes nothing, losing them would.
             on_own_thread(lambda: writer.put_aside(rows, late), writer.hold_timeout)
 
+    def settle(self, *settlements: Settlement) -> tuple[Balance, ...]:
+        """Append records, add their amounts to balances, and take their holds away; the balances as they now stand."""
+        rows = [row_of_settlement(settlement) for settlement in settlements]
+        self._write(rows)
+        return tuple({balance.balance: balance for row in rows for balance in row.touched}.values())
+
+    def hold(self, hold_id: str, lines: Sequence[Line], *, at: datetime, ttl_s: float = 3600) -> HoldAnswer:
+        """Set the lines' amounts aside, all or none. Raises LedgerError if that takes longer than `hold_timeout`."""
+        writer, id_, checked, began = self._writer, clean_text(hold_id), checked_lines(lines), to_micros(at)
+        if not checked:
+            return HoldAnswer(refused=None, balances=())
+        expires_at = began + round(ttl_s * 1_000_000)
+        held = self._in_time(
+            lambda deadline: writer.hold(id_, checked, began, expires_at, deadline),
+            undo=lambda held: writer.release(id_, held.new) if held.new else None,
+        )
+        return held.answer
+
+    def release(self, hold_id: str) -> None:
+        """Give back what is held; where the ledger cannot be written, with the next transaction that succeeds."""
+        writer, id_ = self._writer, clean_text(hold_id)
+        if under_event_loop():
+            writer.own_thread().run(lambda: writer.release(id_), writer.hold_timeout)
+        else:
+            writer.release(id_)
+
+    def balances(self, *keys: str) -> list[Balance]:
+        """What stands against these keys, in order; without keys, all balances in which something stands, by key."""
+        cleaned = [clean_text(key) for key in keys]
+        return self._look(lambda appender, cursor: appender.book.balances(cursor, cleaned, now_micros()))
+
+    def claim(self, key: str, *, at: datetime) -> bool:
+        """True for exactly one caller in all processes."""
+        writer, cleaned, micros = self._writer, clean_text(key), to_micros(at)
+
+        return self._in_time(
+            lambda deadline: writer.claim(cleaned, micros, deadline),
+            undo=lambda is_mine: writer.unclaim(cleaned) if is_mine else None,
+        )
+
+    def set_control(self, kind: str, key: str, body: Mapping[str, object] | None, event: Event) -> None:
+        """Put something set from outside in place of what was there, and the event that tells of it, together."""
+        row, cleaned = row_of(event), clean_text(key)
+        self._run(lambda: self._writer.set_control(row, kind, cleaned, body))
+
+    def controls(self, kind: str) -> dict[str, dict[str, object]]:
+        """What is set now, by key."""
+        return self._look(lambda appender, cursor: appender.controls.of(cursor, kind))
+
+    def controls_version(self) -> int:
+        """A number that grows with every change of the controls."""
+        return self._look(lambda appender, cursor: appender.controls.version(cursor))
+
+    def _look(self, work: Callable[[Appender, Cursor], T]) -> T:
+        return self._in_time(lambda deadline: self._writer.look(work, deadline), undo=_nothing)
+
+    def _in_time(self, action: Callable[[float], T], *, undo: Callable[[T], None]) -> T:
+        """What the action gives by its deadline. Raises LedgerError if `hold_timeout` has passed: it is undone then."""
+        writer = self._writer
+        if not under_event_loop():
+            return action(time.monotonic() + writer.hold_timeout)
+        deadline = time.monotonic() + writer.hold_timeout * SHARE_FOR_SQL
+        results: list[T] = []
+        act = partial(_append_result, results, partial(action, deadline))
+        if not writer.own_thread().ask(act, lambda: undo(results[0]), writer.hold_timeout):
+            raise LedgerError(f"the ledger {writer.place.name} took longer than {writer.hold_timeout} s")
+        return results[0]
+
     def recover(self) -> int:
         """Bring in what was spilled; how many records were new. Raises LedgerError, BadData: nothing is then lost."""
         return self._run(lambda: upkeep.recover(self._writer.spill, self._append_patiently))
 
-    def _append_patiently(self, records: Sequence[Record]) -> int:
-        return self._writer.append([row_of(record) for record in records], UPKEEP_TIMEOUT_S)
+    def _append_patiently(self, entries: Sequence[Entry]) -> int:
+        rows = [row_of_settlement(entry) if isinstance(entry, Settlement) else row_of(entry) for entry in entries]
+        return self._writer.append(rows, UPKEEP_TIMEOUT_S)
 
     def _run(self, action: Callable[[], T]) -> T:
         """The action's result; under an event loop it runs on the ledger's own thread."""
@@ -293,5 +280,9 @@ class SqlLedger:
         on_own_thread(self._closing)
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """What `flush` waits for: all that was handed over before it is then written."""
+
+
+def _append_result(results: list[T], action: Callable[[], T]) -> None:
+    results.append(action())

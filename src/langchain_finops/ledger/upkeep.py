@@ -11,9 +11,8 @@ from sqlalchemy import bindparam, func, null, select, update
 
 from langchain_finops.errors import BadData, Fault, LedgerError
 from langchain_finops.ledger import schema
-from langchain_finops.ledger.spill import Line, Spill, read
+from langchain_finops.ledger.spill import Entry, Line, Spill, read
 from langchain_finops.ledger.stores import Busy, Cursor, RecordRefused, SqlStore
-from langchain_finops.records import Record
 
 __all__ = ["forget", "recover"]
 
@@ -21,7 +20,7 @@ PATIENCE_S: Final = 30.0
 CHUNK: Final = 500
 
 
-Append = Callable[[Sequence[Record]], int]
+Append = Callable[[Sequence[Entry]], int]
 
 
 def recover(spill: Spill, append: Append) -> int:
@@ -43,7 +42,7 @@ def _bring_in(path: Path, append: Append, faults: list[Fault]) -> int:
     new, bad = 0, list[Line]()
     lines = read(path)
     while chunk := list(islice(lines, CHUNK)):
-        bad += [line for line in chunk if line.record is None]
+        bad += [line for line in chunk if line.entry is None]
         new += _append(chunk, append, bad)
     if bad:
         aside = path.with_suffix(".unreadable")
@@ -56,9 +55,9 @@ def _bring_in(path: Path, append: Append, faults: list[Fault]) -> int:
 
 def _append(chunk: Sequence[Line], append: Append, bad: list[Line]) -> int:
     """Append the records of a chunk together, or where one of them is at fault one by one."""
-    records = [line.record for line in chunk if line.record is not None]
+    entries = [line.entry for line in chunk if line.entry is not None]
     try:
-        return append(records) if records else 0
+        return append(entries) if entries else 0
     except Exception as error:
         if not _is_of_the_record(error):
             raise

@@ -40,7 +40,19 @@ class _Job:
     rows: Sequence[Row] = ()
     action: Callable[[], None] | None = None
     last: bool = False
+    undo: Callable[[], None] | None = None
+    """Takes back what the action did, for who has stopped waiting for it; None where it is wanted all the same."""
+    ticket: "SimpleQueue[None]" = field(default_factory=SimpleQueue)
+    """One of the two sides takes it: who waits, when giving up, or the thread, when it is done."""
     reply: "SimpleQueue[BaseException | None]" = field(default_factory=SimpleQueue)
+
+    def take_ticket(self) -> bool:
+        """Whether the other side has not taken it before."""
+        try:
+            self.ticket.get_nowait()
+        except Empty:
+            return False
+        return True
 
 
 class Worker:
@@ -60,6 +72,20 @@ class Worker:
         """Have something done after all that was handed over before; False on time-out."""
         return self._wait(_Job(action=action), timeout)
 
+    def ask(self, action: Callable[[], None], undo: Callable[[], None], timeout: float) -> bool:
+        """Have something done that nobody wants later; False on time-out, and it is then not done, or undone."""
+        job = _Job(action=action, undo=undo)
+        job.ticket.put(None)
+        answered = False
+        try:
+            answered = self._wait(job, timeout)
+        except BaseException:
+            job.take_ticket()  # A Ctrl-C while we waited: nobody wants it any more.
+            raise
+        if answered or job.take_ticket():
+            return answered
+        return self._wait_on(job, None)  # It was done at the last moment, and its reply is on the way.
+
     def stop(self, timeout: float | None = None) -> bool:
         """End the thread after all that was handed over; False if it is still busy after `timeout` seconds."""
         if threading.current_thread() is self._thread:  # A garbage collection on it ended the ledger's life.
@@ -69,6 +95,9 @@ class Worker:
 
     def _wait(self, job: _Job, timeout: float | None) -> bool:
         self._jobs.put(job)
+        return self._wait_on(job, timeout)
+
+    def _wait_on(self, job: _Job, timeout: float | None) -> bool:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             try:
@@ -95,6 +124,9 @@ class Worker:
             if job.rows:
                 self._write_batch([job])
                 continue
+            if job.undo is not None:
+                _do_or_undo(job, job.undo)
+                continue
             job.reply.put(_raised(job.action))
             if job.last:
                 return
@@ -111,6 +143,17 @@ class Worker:
             # One writer's bad row must not cost the others theirs.
             alone = raised is not None and len(batch) > 1
             job.reply.put(_raised(partial(self._write, job.rows)) if alone else raised)
+
+
+def _do_or_undo(job: _Job, undo: Callable[[], None]) -> None:
+    """Do what is still wanted, and take it back where it is no longer."""
+    if job.ticket.empty():
+        return
+    raised = _raised(job.action)
+    if job.take_ticket():
+        job.reply.put(raised)
+    elif raised is None:
+        _raised(undo)
 
 
 def _raised(action: Callable[[], Any] | None) -> BaseException | None:
