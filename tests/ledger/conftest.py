@@ -1,10 +1,16 @@
-"""Ledgers on disk, closed when their test ends."""
+"""Ledgers on disk and in PostgreSQL, closed when their test ends."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Tests are imported by path and have no package: without this they could not share the server.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from postgres_server import Server
 
 from langchain_finops.ledger import Ledger, open_ledger
 
@@ -34,3 +40,17 @@ def opened() -> Iterator[Open]:
 def ledger(opened: Open, path: Path) -> Any:
     """A new SQLite ledger."""
     return opened(path)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, started when the first test needs it."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: Server) -> str:
+    """An empty place in it."""
+    return postgres.new_url()

@@ -65,8 +65,7 @@ def test_memory_is_another_one_each_time(where: str):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("postgresql://host/db", "PostgreSQL is not there yet"),
-        ("postgresql+psycopg://host/db", "PostgreSQL is not there yet"),
+        ("postgresql+asyncpg://host/db", r"postgresql\+asyncpg://... is no ledger"),
         ("mysql://host/db", "is no ledger"),
         ("sqlite:///", "is no ledger"),
         ("sqlite://host/x.db", "is no ledger"),

@@ -2,9 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from langchain_finops.errors import BadArguments, LedgerError
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.postgres_url import is_postgres
+
+if TYPE_CHECKING:
+    from langchain_finops.ledger.stores import Place
 
 __all__ = ["Ledger", "default_path", "open_ledger", "recover"]
 
@@ -35,29 +40,44 @@ def open_ledger(where: "str | Path | Ledger | None" = None, *, hold_timeout: flo
         from langchain_finops.ledger.memory import MemoryLedger
 
         return MemoryLedger()
-    return _open_file(where, hold_timeout)
+    return _open_place(where, hold_timeout)
 
 
-def _open_file(where: str | Path | None, hold_timeout: float) -> Ledger:
+def _open_place(where: str | Path | None, hold_timeout: float) -> Ledger:
     from langchain_finops.ledger.worker import on_own_thread
+
+    name = "ledger"  # Until the URL is read: it may have a password in it.
 
     def opened() -> Ledger:
         from langchain_finops.ledger.sql import SqlLedger
-        from langchain_finops.ledger.store import place_of
 
-        path = default_path() if where is None else _path(where)
-        if path.is_dir():
-            raise LedgerError(f"cannot open the ledger {path}: it is a folder")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LedgerError(f"cannot make the folder of the ledger {path}: {error.strerror}") from error
-        return SqlLedger(place_of(path.resolve()), hold_timeout=hold_timeout)
+        nonlocal name
+        place = _place(where)
+        name = f"ledger {place.name}"
+        return SqlLedger(place, hold_timeout=hold_timeout)
 
     try:
         return on_own_thread(opened, OPEN_TIMEOUT_S)
     except TimeoutError:
-        raise LedgerError(f"the ledger {where} could not be opened within {OPEN_TIMEOUT_S:.0f} s") from None
+        raise LedgerError(f"the {name} could not be opened within {OPEN_TIMEOUT_S:.0f} s") from None
+
+
+def _place(where: str | Path | None) -> "Place":
+    """The database that a path or a URL names. Makes the folder of a file."""
+    if isinstance(where, str) and is_postgres(where.partition("://")[0]):
+        from langchain_finops.ledger import postgres
+
+        return postgres.place_of(where)
+    from langchain_finops.ledger import store
+
+    path = default_path() if where is None else _path(where)
+    if path.is_dir():
+        raise LedgerError(f"cannot open the ledger {path}: it is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"cannot make the folder of the ledger {path}: {error.strerror}") from error
+    return store.place_of(path.resolve())
 
 
 def _path(where: str | Path) -> Path:
@@ -69,9 +89,9 @@ def _path(where: str | Path) -> Path:
         return Path(where).expanduser()
     if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
         return Path(rest[1:]).expanduser()
-    if scheme.partition("+")[0] in {"postgres", "postgresql"}:
-        raise LedgerError("PostgreSQL is not there yet: use a SQLite file, such as sqlite:///ledger.db")
-    raise LedgerError(f"{where!r} is no ledger: write a path, :memory:, or sqlite:///PATH")
+    raise LedgerError(
+        f"{scheme}://... is no ledger: write a path, :memory:, sqlite:///PATH, or postgresql://USER@HOST/DATABASE"
+    )
 
 
 def recover(ledger: Ledger) -> int:

@@ -24,6 +24,8 @@ T = TypeVar("T")
 log = logging.getLogger("langchain_finops")
 SHARE_FOR_SQL: Final = 0.8
 """Of the time a hook waits: the rest is for the spill file, should the database be locked for all of it."""
+ROWS_AT_ONCE: Final = 200
+"""What the time that a hook waits is enough for, by far, over a network."""
 IMPATIENT_S: Final = 0.05
 """How long a write waits for a locked database while the last one failed: else every call of a run would wait."""
 UPKEEP_TIMEOUT_S: Final = 30.0
@@ -76,13 +78,17 @@ class Writer:
         """Append rows, else spill them. Raises LedgerError only where that fails too."""
         with section:
             try:
-                self.append(rows, IMPATIENT_S if self.failing else self.hold_timeout * SHARE_FOR_SQL)
+                self.append(rows, IMPATIENT_S if self.failing else self.patience_s(len(rows)))
                 self.failing = False
             except LedgerError as error:
                 if self.closed:
                     raise
                 self.failing = True
                 self.put_aside(rows, error)
+
+    def patience_s(self, rows: int) -> float:
+        """How long a write may take: one of hundreds of records is no hook's, and is given the time that it needs."""
+        return self.hold_timeout * SHARE_FOR_SQL * max(1.0, rows / ROWS_AT_ONCE)
 
     def append(self, rows: Sequence[Row], timeout: float) -> int:
         """Append rows; how many were new. Raises LedgerError where that is not possible in time."""

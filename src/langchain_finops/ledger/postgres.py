@@ -1,0 +1,342 @@
+"""One PostgreSQL database: its connections, its transactions, and what they lock.
+
+Many machines write at once. A transaction first takes advisory locks on all that its rows must be alone with, in one
+order everywhere, so that no two wait for each other; `prune` and `forget` take the lock that all others share.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.sql import ClauseElement
+
+from langchain_finops.errors import LedgerError
+from langchain_finops.ledger import migrations
+from langchain_finops.ledger.append import Appender
+from langchain_finops.ledger.postgres_connection import Connection, Link, connect, plain
+from langchain_finops.ledger.postgres_url import Address, address_of
+from langchain_finops.ledger.stores import Busy, Cursor, Place, RecordRefused, SqlStore
+
+__all__ = ["PostgresStore", "place_of"]
+
+T = TypeVar("T")
+OPEN_TIMEOUT_S: Final = 10.0
+"""How long opening waits for another process that creates or migrates the tables."""
+READ_TIMEOUT_S: Final = 300.0
+SERVER_SHARE: Final = 0.9
+"""Of the time that is left: then the server gives up by itself, and the connection stays."""
+MOST_LOCKS: Final = 200
+"""A transaction that would need more locks all others out: a server has room for a few thousand in all."""
+ALL: Final = int.from_bytes(blake2b(b"langchain-finops", digest_size=7).digest())
+"""The advisory lock that every writer shares."""
+IDLE: Final = 2
+"""Connections for reading that are kept open."""
+_OF_THE_RECORD: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+_IN_THE_WAY: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+_TRY_AGAIN: Final = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+
+
+def place_of(url: str) -> Place:
+    """The ledger of a URL; what it cannot take is spilled into the user's data directory.
+
+    Raises LedgerError for what is no URL, MissingExtra without the driver.
+    """
+    address = address_of(url)
+    return Place(
+        url=address.shown,
+        name=address.shown,
+        spill=_spill_folder() / address.file_name,
+        open=partial(PostgresStore, address),
+    )
+
+
+def _spill_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("langchain-finops", appauthor=False)
+
+
+def _lock_number(name: str | bytes) -> int:
+    raw = name.encode("utf-8", "surrogatepass") if isinstance(name, str) else name
+    return int.from_bytes(blake2b(raw, digest_size=8).digest(), signed=True)
+
+
+def _engine(address: Address, make: Callable[[], Connection]) -> Engine:
+    # The URL is for messages alone, and has no password.
+    where = address.parameters
+    url = URL.create("postgresql+psycopg", host=where.get("host"), database=where.get("dbname"))
+    return create_engine(
+        url,
+        creator=make,
+        paramstyle="format",
+        use_native_hstore=False,
+        poolclass=QueuePool,
+        pool_size=IDLE,
+        max_overflow=-1,
+    )
+
+
+class PostgresStore:
+    """An open database. One writer at a time in this process: the caller holds a lock around `transaction`."""
+
+    most_at_once = 500
+
+    def __init__(self, address: Address) -> None:
+        self._name = address.shown
+        make = partial(connect, address.parameters)
+        self._engine = _engine(address, make)
+        self._link = Link(make)
+        try:
+            self._open()
+        except (psycopg.Error, DBAPIError) as error:
+            self.close()
+            raise LedgerError(f"cannot open the ledger {self._name}: {plain(error)}") from error
+        except BaseException:
+            self.close()
+            raise
+        self.appender = Appender(self._engine.dialect)
+
+    def _open(self) -> None:
+        deadline = time.monotonic() + OPEN_TIMEOUT_S
+        with self._connected(partial(_let_it_take, deadline=deadline)) as connection:
+            raw = _raw(connection)
+            # Read first: who only looks needs no rights to write, and another program's database stays as it is.
+            if migrations.is_newest(connection):
+                return
+            self._begin(raw, deadline, exclusive=True)
+            migrations.migrate(connection)
+            raw.execute("COMMIT")
+
+    @contextmanager
+    def _connected(self, begin: Callable[[Connection], object]) -> Iterator[SqlConnection]:
+        """A connection of SQLAlchemy's on which `begin` was run; what it leaves open is rolled back."""
+        connection = self._begun(begin)
+        raw = _raw(connection)
+        try:
+            yield connection
+        finally:
+            _roll_back(raw)
+            _hand_back(connection, raw)
+
+    def _begun(self, begin: Callable[[Connection], object]) -> SqlConnection:
+        """A connection on which `begin` went well: those that broke while nobody used them are dropped."""
+        for idle in reversed(range(IDLE + 1)):
+            connection = self._engine.connect()
+            raw = _raw(connection)
+            try:
+                begin(raw)
+            except BaseException as error:
+                _roll_back(raw)
+                _hand_back(connection, raw)
+                if idle and raw.closed and isinstance(error, psycopg.Error):
+                    continue
+                raise
+            return connection
+        raise AssertionError("unreachable")
+
+    def transaction(self, work: Callable[[Cursor], T], *, deadline: float, locks: Iterable[str | bytes] = ()) -> T:
+        """Run `work` in a transaction that no other writer of what `locks` names can come between.
+
+        Where the connection was lost, or another transaction got in its way, it is run again till the deadline.
+        """
+        names = list(locks)
+        try:
+            result = self._repeated(partial(self._once, work, names, deadline), deadline)
+        except psycopg.Error as error:
+            self.appender.rolled_back()
+            raise self._error("write", error) from error
+        except BaseException:
+            self.appender.rolled_back()
+            raise
+        self.appender.committed()
+        return result
+
+    def look(self, work: Callable[[Cursor], T], *, deadline: float) -> T:
+        """Run `work`, which only reads, on one state of the ledger."""
+
+        def once() -> T:
+            raw = self._link.get(deadline)
+            return _in_transaction(raw, work, partial(_begin_reading, deadline=deadline))
+
+        try:
+            return self._repeated(once, deadline)
+        except psycopg.Error as error:
+            raise self._error("read", error) from error
+
+    def _once(self, work: Callable[[Cursor], T], locks: Iterable[str | bytes], deadline: float) -> T:
+        raw = self._link.get(deadline)
+        return _in_transaction(raw, work, partial(self._begin, deadline=deadline, locks=locks))
+
+    def _repeated(self, once: Callable[[], T], deadline: float) -> T:
+        while True:
+            try:
+                return once()
+            except Busy as error:
+                raise Busy(f"cannot reach the ledger {self._name}: {error}") from error
+            except _Lost as error:
+                if time.monotonic() >= deadline:
+                    raise error.reason from None
+            except _TRY_AGAIN:
+                if time.monotonic() >= deadline:
+                    raise
+            self.appender.rolled_back()
+            time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311 - only spreads the writers out
+
+    @staticmethod
+    def _begin(raw: Connection, deadline: float, locks: Iterable[str | bytes] = (), *, exclusive: bool = False) -> None:
+        """Begin and lock in one round trip."""
+        numbers = sorted({_lock_number(name) for name in locks})
+        exclusive = exclusive or len(numbers) > MOST_LOCKS
+        shared = "" if exclusive else "_shared"
+        statements = [
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            *_time_outs(deadline),
+            f"SELECT pg_advisory_xact_lock{shared}({ALL})",
+            *(f"SELECT pg_advisory_xact_lock({number})" for number in numbers if not exclusive),
+        ]
+        raw.deadline = deadline
+        raw.execute("; ".join(statements).encode(), prepare=False)
+
+    def exclusively(self, work: Callable[[Cursor], T], deadline: float) -> T:
+        """Run `work`, which may take long, in a transaction on a connection of its own, with all other writers out."""
+        try:
+            with self._connected(partial(self._begin, deadline=deadline, exclusive=True)) as connection:
+                return _finish(_raw(connection), work)
+        except _Lost as error:
+            raise self._error("write", error.reason) from error.reason
+        except (psycopg.Error, DBAPIError) as error:
+            raise self._error("write", error) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[SqlConnection]:
+        """A connection of its own that sees one state of the ledger until the block ends."""
+        deadline = time.monotonic() + READ_TIMEOUT_S
+        try:
+            with self._connected(partial(_begin_reading, deadline=deadline)) as connection:
+                yield connection
+        except (psycopg.Error, DBAPIError) as error:
+            raise self._error("read", error) from error
+
+    def sql(self, statement: ClauseElement) -> str:
+        """The statement as text for the driver."""
+        return str(statement.compile(dialect=self._engine.dialect))
+
+    def overwrite(self, cursor: Cursor) -> None:
+        """Nothing: what an update leaves behind goes when the table is swept."""
+
+    def sweep(self, deadline: float) -> None:
+        """Take versions of parties that nobody sees any more out of the table."""
+        try:
+            with self._connected(partial(_let_it_take, deadline=deadline)) as connection:
+                _raw(connection).execute("VACUUM parties", prepare=False)
+        except (psycopg.Error, DBAPIError) as error:
+            raise self._error("write", error) from error
+
+    def _error(self, verb: str, error: psycopg.Error | DBAPIError) -> LedgerError:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        kind = LedgerError
+        if isinstance(cause, _OF_THE_RECORD):
+            kind = RecordRefused
+        elif isinstance(cause, _IN_THE_WAY):
+            kind = Busy
+        return kind(f"cannot {verb} the ledger {self._name}: {plain(error)}")
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._link.close()
+        self._engine.dispose()
+
+
+class _Lost(Exception):
+    """The connection broke before anything was committed."""
+
+    def __init__(self, reason: psycopg.Error) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def _raw(connection: SqlConnection) -> Connection:
+    return cast("Connection", connection.connection.dbapi_connection)
+
+
+def _time_outs(deadline: float) -> Iterator[str]:
+    left_ms = max(1, int((deadline - time.monotonic()) * 1000 * SERVER_SHARE))
+    for name in ("statement_timeout", "lock_timeout"):
+        yield f"SET LOCAL {name} = {left_ms}"
+
+
+def _begin_reading(raw: Connection, deadline: float) -> None:
+    raw.deadline = deadline
+    statements = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *_time_outs(deadline)]
+    raw.execute("; ".join(statements).encode(), prepare=False)
+
+
+def _let_it_take(raw: Connection, deadline: float) -> None:
+    raw.deadline = deadline
+
+
+def _in_transaction(raw: Connection, work: Callable[[Cursor], T], begin: Callable[[Connection], object]) -> T:
+    """Run `work` in a transaction. Raises _Lost where the connection broke and nothing can have been committed."""
+    try:
+        begin(raw)
+    except BaseException as error:
+        _give_up(raw, error)
+        raise
+    return _finish(raw, work)
+
+
+def _finish(raw: Connection, work: Callable[[Cursor], T]) -> T:
+    """Run `work` in the transaction that is open, and commit it."""
+    try:
+        with raw.cursor() as cursor:
+            result = work(cast("Cursor", cursor))
+    except BaseException as error:
+        _give_up(raw, error)
+        raise
+    try:
+        raw.execute("COMMIT")
+    except BaseException:
+        _roll_back(raw)
+        raise
+    return result
+
+
+def _give_up(raw: Connection, error: BaseException) -> None:
+    """Roll back. Raises _Lost where the error is that the connection is gone: what was open is then gone, too."""
+    _roll_back(raw)
+    if raw.closed and isinstance(error, psycopg.Error):
+        raise _Lost(error) from error
+
+
+def _hand_back(connection: SqlConnection, raw: Connection) -> None:
+    """Have the pool keep a connection that is in order, and forget one that is closed."""
+    if raw.closed:
+        connection.invalidate()
+    connection.close()
+
+
+def _roll_back(raw: Connection) -> None:
+    """End a transaction that is open; a connection on which that fails is closed."""
+    if raw.closed or raw.pgconn.transaction_status == TransactionStatus.IDLE:
+        return
+    raw.deadline = time.monotonic() + 1.0
+    with suppress(psycopg.Error):
+        raw.execute("ROLLBACK", prepare=False)
+        return
+    raw.close()
+
+
+def _conforms(store: PostgresStore) -> SqlStore:
+    """For the type checker alone."""
+    return store
