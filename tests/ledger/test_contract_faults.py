@@ -83,6 +83,13 @@ class DropsWhatIsOdd(MemoryLedger):
         super().write(*(record for record in records if "\ud83d" not in identity(record)[1]))
 
 
+class EndsNamesAtNul(MemoryLedger):
+    def write(self, *records: Record) -> None:
+        super().write(
+            *(replace(r, call_id=r.call_id.partition("\0")[0]) if isinstance(r, CallRecord) else r for r in records)
+        )
+
+
 class TakesAnything(MemoryLedger):
     def write(self, *records: Record) -> None:
         for record in records:
@@ -260,6 +267,7 @@ FAULTS: dict[str, type[MemoryLedger]] = {
     "test_the_outcome_written_last_counts": DropsWhatIsTaken,
     "test_a_run_or_outcome_that_comes_late_is_history": KeepsCopies,
     "test_odd_names_and_counts_lose_no_record": DropsWhatIsOdd,
+    "test_nul_in_names_becomes_its_escape": EndsNamesAtNul,
     "test_what_no_table_can_hold_is_refused": TakesAnything,
     "test_readers_yield_oldest_first": OrdersById,
     "test_a_period_includes_its_beginning_and_not_its_end": IncludesTheEnd,

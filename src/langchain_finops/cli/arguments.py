@@ -51,11 +51,10 @@ def place_of(ledger: "Ledger") -> str:
 
 def warn_of_spilled(ledger: "Ledger") -> None:
     """Say that calls are missing from the sums: the ledger could not be written when they ended."""
-    from langchain_finops.ledger.spill import Spill
+    from langchain_finops.ledger.sql import SqlLedger
 
-    spill = Spill(Path(ledger.url.removeprefix("sqlite:///")))
-    if not spill.is_empty():
-        warn(f"records in {spill.path} are not counted yet: run `finops recover`, then look again.")
+    if isinstance(ledger, SqlLedger) and not ledger.spill.is_empty():
+        warn(f"records in {ledger.spill.path} are not counted yet: run `finops recover`, then look again.")
 
 
 def counted(count: int, noun: str) -> str:

@@ -37,16 +37,21 @@ DEEPEST: Final = 8
 
 
 def clean_text(value: object) -> str:
-    """The value as text that UTF-8 can hold: a lone surrogate, as from a file name, becomes its escape."""
+    """The value as text that every database can hold.
+
+    What UTF-8 has no word for (a lone surrogate, as from a file name) becomes its escape, and so does NUL.
+    """
     text = value if isinstance(value, str) else str(value)
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def with_clean_texts(kind: str, record: Record) -> Record:
     """The record with clean text in all columns of text; itself where it has."""
     try:
-        "".join(filter(None, _TEXTS[kind](record))).encode()
+        is_clean = b"\0" not in "".join(filter(None, _TEXTS[kind](record))).encode()
     except (TypeError, UnicodeEncodeError):
+        is_clean = False
+    if not is_clean:
         own: dict[str, Any] = _cleaned(record, _OWN[kind])
         if isinstance(record, CallRecord | ChargeRecord | RunRecord):
             own["attribution"] = replace(record.attribution, **_cleaned(record.attribution, _WHO))

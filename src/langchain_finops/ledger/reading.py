@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, Table, and_, exists, or_, select
 
 from langchain_finops.ledger import schema
+from langchain_finops.ledger.cleaning import clean_text
 from langchain_finops.ledger.codec import IDS
 from langchain_finops.ledger.grouping import Period
 from langchain_finops.ledger.rows import LABEL_COLUMNS, PARTY_COLUMNS, record_of
@@ -75,7 +76,7 @@ def _query(kind: str, *, history: bool, filters: Mapping[str, object]) -> Select
 
 
 def _texts(filters: Mapping[str, object], names: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, value) for name in names if isinstance(value := filters.get(name), str)]
+    return [(name, clean_text(value)) for name in names if isinstance(value := filters.get(name), str)]
 
 
 def _in_period(query: Select[Any], columns: Any, period: Period, after: Place | None) -> Select[Any]:

@@ -105,6 +105,20 @@ class RecordsContract:
         assert [event.event_id for event in ledger.events()] == ["\\ud83d"]
         assert ledger.forget("caf\udce9") == 1
 
+    def test_nul_in_names_becomes_its_escape(self, ledger: Ledger) -> None:
+        """PostgreSQL's text has no NUL, and a name is the same in every ledger; asking for one is no error."""
+        odd = a_call("a\0b", user_id="\0", model="m\0", raw_usage={"text": "\0"})
+        ledger.write(
+            odd, a_charge("\0"), a_run("r\0"), an_outcome("t\0", reason="\0"), an_event("\0", after={"a": "\0"})
+        )
+
+        (call,) = ledger.calls()
+        assert (call.call_id, call.attribution.user_id, call.model) == ("a\\x00b", "\\x00", "m\\x00")
+        assert [outcome.reason for outcome in ledger.outcomes(task_id="t\\x00")] == ["\0"]
+        assert list(ledger.calls(call_id="\0", user_id="\ud800")) == []
+        assert ledger.totals(["model"], user_id="\0") == []
+        assert ledger.forget("\0") == 1
+
     def test_what_no_table_can_hold_is_refused(self, ledger: Ledger) -> None:
         """By name, rather than failing once it is in the spill file."""
         for wrong in (a_call(usage=Usage(web_searches=2**63)), a_call(revision=2**63), a_run(revision=-(2**63))):
