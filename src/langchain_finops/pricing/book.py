@@ -163,12 +163,15 @@ class PriceBook:
         if card is None or usage is None or reading.reported_usd is not None:
             return _price_otherwise(reading, quote, seconds)
         steps = card.steps
-        units = steps[0].units if len(steps) == 1 else card.units(usage)
+        step = steps[0] if len(steps) == 1 else card.step(usage)
+        units = step.units
         scale = card.scale
         total = amount_pico(usage, units)
         pico = total if scale == 1 else round_half_even(total, scale)
         reasons = reading.reasons + card.reasons if card.reasons else reading.reasons
         status: CostStatus = "estimated" if reading.estimated or card.reasons else "exact"
+        if step.reasons:
+            status, reasons = "estimated", reasons + step.reasons
         gaps = gaps_used(usage, card)
         if gaps:
             reasons += tuple(f"no_rate:{meter}" for meter in gaps)

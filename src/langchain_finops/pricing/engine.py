@@ -83,6 +83,8 @@ class Step:
     units: tuple[int, ...]
     """One for each of METERS, in 1/`scale` of a picodollar a unit; last, what a token of reasoning costs more than
     another one of output, nearly always 0."""
+    reasons: tuple[str, ...] = ()
+    """Why a cost at these rates is an estimate, where those for shorter prompts are sure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,19 +106,29 @@ class RateCard:
 
     def units(self, usage: Usage) -> tuple[int, ...]:
         """The integer rates that count for a prompt of this size."""
+        return self.step(usage).units
+
+    def step(self, usage: Usage) -> Step:
+        """The step that a prompt of this size is on."""
         steps = self.steps
         if len(steps) == 1:
-            return steps[0].units
+            return steps[0]
         size = usage.total_input_tokens
-        return next(step.units for step in reversed(steps) if size > step.above)
+        return next(step for step in reversed(steps) if size > step.above)
 
 
 def compile_card(
-    card_id: str, rates: Rates, reasons: Sequence[str] = (), *, uncertain: Collection[str] = ()
+    card_id: str,
+    rates: Rates,
+    reasons: Sequence[str] = (),
+    *,
+    uncertain: Collection[str] = (),
+    long_reasons: Sequence[str] = (),
 ) -> RateCard:
     """A card of integers. Exact: `scale` grows until no rate has a fraction left.
 
     A meter that is `uncertain` counts as one without a rate of its own: what stands there is a stand-in.
+    `long_reasons` say why the rates for long prompts are estimates.
     """
     resolved = {meter: _stand_in(meter, rates) for meter in METERS}
     prices = [price for rate in rates.values() for price in (rate.usd, *(usd for _, usd in rate.steps))]
@@ -126,7 +138,8 @@ def compile_card(
     for above in (-1, *thresholds):
         usd = [rate.at(above) if rate else Decimal(0) for rate in resolved.values()]
         usd.append(_reasoning_premium(rates, above))
-        steps.append(Step(above=above, units=tuple(int(EXACT.multiply(price, PICO_PER_USD * scale)) for price in usd)))
+        units = tuple(int(EXACT.multiply(price, PICO_PER_USD * scale)) for price in usd)
+        steps.append(Step(above=above, units=units, reasons=tuple(long_reasons) if above >= 0 else ()))
     gaps = [m for m in METERS if (m not in rates or m in uncertain) and m not in NO_FEE_UNLESS_LISTED]
     return RateCard(
         card_id=card_id,

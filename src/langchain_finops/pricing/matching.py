@@ -1,5 +1,6 @@
 """When and on what a price counts: dates, hours of the day, weekdays, globs."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -8,7 +9,9 @@ from fnmatch import fnmatchcase
 from langchain_finops.pricing.cost import PriceKey
 from langchain_finops.records import EMPTY
 
-__all__ = ["ALWAYS", "EVERY_CALL", "Match", "Validity", "fits", "midnight"]
+__all__ = ["ALWAYS", "EVERY_CALL", "Match", "Validity", "day_in_name", "fits", "midnight"]
+
+DAY = re.compile(r"(?<!\d)(20[12]\d)-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,15 @@ ALWAYS = Validity()
 def midnight(day: date) -> datetime:
     """The first moment of a day in UTC."""
     return datetime.combine(day, time(), UTC)
+
+
+def day_in_name(model: str) -> datetime | None:
+    """The day that a snapshot's name carries, as in `gpt-5-2025-08-07`: it did not exist before. None without one."""
+    found = DAY.search(model)
+    try:
+        return None if found is None else midnight(date(*map(int, found.groups())))
+    except ValueError:  # February 30th.
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ FIELDS = (
     "source",
     "checked",
     "doubt",
+    "steps_doubt",
 )
 EFFECTS = ("rates", "factor", "as_of", "free")
 DOUBTS = ("rate_not_confirmed", "rate_inferred", "hour_not_known", "holidays_not_announced", "before_release")
@@ -70,6 +71,8 @@ class Correction:
     """When the source was read and said so; None where there is a doubt instead."""
     doubt: str | None
     """Why the price is an estimate, one of DOUBTS; None where the source proves it."""
+    steps_doubt: str | None = None
+    """The same, of the rates for long prompts alone."""
 
     def is_for(self, provider: str | None, model: str) -> bool:
         """True for a model that the entry is about, dates and conditions apart."""
@@ -164,18 +167,24 @@ def _correction(data: object, where: str, faults: list[Fault]) -> Correction:
         source=fields.text("source") or "",
         checked=fields.moment("checked"),
         doubt=_doubt(fields),
+        steps_doubt=_known_doubt(fields, "steps_doubt"),
     )
 
 
 def _doubt(fields: Fields) -> str | None:
     """The entry's doubt. One that has none was checked, and one that has one does not pretend to be."""
-    doubt = fields.text("doubt")
+    doubt = _known_doubt(fields, "doubt")
     if ("doubt" in fields) == ("checked" in fields):
         fields.fault("checked", "an entry has either `checked` or `doubt`")
-    if doubt is not None and doubt not in DOUBTS:
-        fields.fault("doubt", f"is {doubt!r}; there are {', '.join(DOUBTS)}")
     if doubt is not None and fields.flag("free"):
         fields.fault("doubt", "is of no use with `free`: a call that may cost something is not free")
+    return doubt
+
+
+def _known_doubt(fields: Fields, name: str) -> str | None:
+    doubt = fields.text(name)
+    if doubt is not None and doubt not in DOUBTS:
+        fields.fault(name, f"is {doubt!r}; there are {', '.join(DOUBTS)}")
     return doubt
 
 

@@ -9,6 +9,7 @@ from langchain_finops.pricing.cards import Card, SelfHosted
 from langchain_finops.pricing.catalog import Catalog, Listing
 from langchain_finops.pricing.cost import PriceKey
 from langchain_finops.pricing.engine import Rate, RateCard, Rates, compile_card
+from langchain_finops.pricing.matching import day_in_name
 from langchain_finops.pricing.overlay import Correction, Overlay
 from langchain_finops.pricing.providers import is_known_endpoint
 
@@ -17,6 +18,8 @@ __all__ = ["FIRST_MOMENT", "LAST_MOMENT", "Quote", "Quoting", "Source"]
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 NO_CATALOG = "not_on_a_card"
+FIRST_API = datetime(2020, 6, 11, tzinfo=UTC)
+"""When the first of all these APIs opened: a call of before has a wrong date."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ class Listed:
     card_id: str
     reasons: list[str]
     uncertain: tuple[str, ...] = ()
+    long_reasons: tuple[str, ...] = ()
+    """Why the rates for long prompts are estimates."""
 
 
 class Quoting:
@@ -141,9 +146,19 @@ class Quoting:
         if listed is None or not listed.rates:
             return _quote(Quote(reasons=(self._why_unpriced(key, listing),)), key.at, contract, edges)
         self._apply_conditions(listed, listing, key, model)
+        released = day_in_name(model) or FIRST_API
+        edges.append(released)
+        if key.at < released and "before_release" not in listed.reasons:
+            listed.reasons.append("before_release")
         if not is_known_endpoint(key.provider, key.base_url_host):
             listed.reasons.append("unknown_endpoint")
-        card = compile_card(listed.card_id, listed.rates, listed.reasons, uncertain=listed.uncertain)
+        card = compile_card(
+            listed.card_id,
+            listed.rates,
+            listed.reasons,
+            uncertain=listed.uncertain,
+            long_reasons=listed.long_reasons,
+        )
         return _quote(Quote(rates=card, card_id=listed.card_id), key.at, contract, edges)
 
     def _why_unpriced(self, key: PriceKey, listing: Listing | None) -> str:
@@ -190,6 +205,7 @@ def _standard(listing: Listing | None, correction: Correction | None, key: Price
             listed.reasons.append("provider_guessed")
     if correction is not None:
         listed.uncertain = correction.uncertain
+        listed.long_reasons = () if correction.steps_doubt is None else (correction.steps_doubt,)
     if correction is not None and correction.rates is not None:
         listed.rates.update(correction.rates)
         listed.card_id = f"overlay:{correction.id}"
