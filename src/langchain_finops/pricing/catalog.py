@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ConditionalPrice,
         ModelInfo,
         ModelPrice,
+        PriceVariant,
         Provider,
         StartDateConstraint,
         TimeOfDateConstraint,
@@ -86,7 +87,7 @@ def checked_catalog(snapshot: "DataSnapshot", name: str) -> "Catalog":
     """A catalogue whose every price can be used. Raises PriceError for one that would fail in the middle of a call."""
     catalog = Catalog(snapshot, name)
     for listing in catalog.listings():
-        for rates in listing.all_rates():
+        for _, _, rates in listing.every():
             for meter, rate in rates.items():
                 if any(not price.is_finite() or price < 0 for price in (rate.usd, *(usd for _, usd in rate.steps))):
                     raise PriceError(
@@ -125,6 +126,15 @@ class Catalog:
         for provider in self._snapshot.providers:
             for info in provider.models:
                 yield Listing(catalog=self.name, provider=provider.id, info=info, own=True)
+
+    def check_size(self, current: "Catalog") -> None:
+        """Raise PriceError where this is less than half of the current one: a part of a catalogue is no newer one."""
+        mine, theirs = (sum(1 for _ in each.listings()) for each in (self, current))
+        if 2 * mine < theirs:
+            raise PriceError(
+                f"{self.name}: {mine:,} models are in it, and {theirs:,} in the catalogue in use: "
+                "that is not a newer one. Nothing was replaced; check the address."
+            )
 
     def sources(self, provider: str) -> tuple[str, ...]:
         """The pages that a provider's prices are from."""
@@ -181,11 +191,16 @@ class Listing:
             merged.update(self._rates(price, unify_audio=False))
         return merged
 
-    def all_rates(self) -> Iterator[Rates]:
-        """The rates of every entry and variant, whenever they count. Raises PriceError for a price of another kind."""
-        for entry in (*self._entries(), *(self.info.price_variants or ())):
+    def every(self) -> "Iterator[tuple[str, str, Rates]]":
+        """Each entry and variant: its condition, when it counts, and the rates it names.
+
+        Raises PriceError for a price of no known kind.
+        """
+        named: list[tuple[str, ConditionalPrice | PriceVariant]] = [("standard", entry) for entry in self._entries()]
+        named += [(" ".join(variant.when.values()), variant) for variant in self.info.price_variants or ()]
+        for condition, entry in named:
             try:
-                yield self._rates(entry.prices, unify_audio=False)
+                yield condition, _when(entry.constraint), self._rates(entry.prices, unify_audio=False)
             except (AssertionError, ArithmeticError, TypeError, AttributeError) as error:
                 raise PriceError(
                     f"{self.catalog}: {self.provider}/{self.info.id} has a price of no known kind"
@@ -259,6 +274,15 @@ def _per_unit(price: Decimal, power: int) -> Decimal:
 def _start(constraint: "Constraint") -> date | None:
     start = getattr(constraint, "start_date", None)
     return start if isinstance(start, date) else None
+
+
+def _when(constraint: "Constraint") -> str:
+    """When an entry counts, as text: its date, its hours, or nothing for always."""
+    start = _start(constraint)
+    if start is not None or constraint is None:
+        return start.isoformat() if start else ""
+    hours = [getattr(constraint, name, None) for name in ("start_time", "end_time")]
+    return "-".join(f"{hour:%H:%M}" for hour in hours if isinstance(hour, time))
 
 
 def _window_edges(constraint: "Constraint", at: datetime) -> Iterator[datetime]:

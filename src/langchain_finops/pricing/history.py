@@ -34,7 +34,7 @@ class Period:
     kind: str
     """`rates`, `free`, `self_hosted` or `unpriced`."""
     prices: Mapping[str, Decimal]
-    """Dollars by meter: a million tokens; a search; a request; a second. A meter that has no rate is missing."""
+    """Dollars by meter: a million tokens; a search; a request; an hour. A meter that has no rate is missing."""
     quote: Quote
     source: Source
 
@@ -145,7 +145,7 @@ def _periods(quoting: Quoting, key: PriceKey, quote: Quote, condition: str, *, i
 def _prices_of(quote: Quote) -> tuple[tuple[int | None, tuple[tuple[str, Decimal], ...]], ...]:
     """Prices by meter, for each size of prompt; comparable."""
     if quote.self_hosted is not None:
-        return ((None, (("seconds", quote.self_hosted.price_per_second),)),)
+        return ((None, (("hours", quote.self_hosted.price(Decimal(3600))),)),)
     card = quote.rates
     if card is None:
         return ((None, (("requests", Decimal(0)),) if quote.free else ()),)
