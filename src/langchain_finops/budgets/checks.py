@@ -48,7 +48,7 @@ def limit(unit: Unit) -> Rule:
         except ValueError as error:
             raise ValueError(f"must be a finite number, not {value!r}") from error
         if number <= 0:
-            raise ValueError(f"must be more than 0, not {value}; the kill switch stops calls altogether")
+            raise ValueError(f"must be more than 0, not {value} (the kill switch stops all calls)")
         amount = smallest(unit, number)
         if unit not in FRACTIONAL and amount != number:
             raise ValueError(f"must be a whole number, not {value}")
@@ -71,7 +71,8 @@ def word(*words: str | None) -> Rule:
 
     def rule(value: object) -> object:
         if value not in words:
-            raise ValueError(f"must be one of {', '.join(map(str, words))}, not {value!r}")
+            named = ", ".join(word for word in words if word is not None)
+            raise ValueError(f"must be one of {named}{' or None' if None in words else ''}, not {value!r}")
         return value
 
     return rule

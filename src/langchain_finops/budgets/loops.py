@@ -87,11 +87,11 @@ _RULES: Final[dict[str, checks.Rule]] = {
 class Places:
     """Where the open nodes of a run are: what tells a fan-out from a loop. Not safe between threads: the run's lock."""
 
-    __slots__ = ("_last", "_supersteps")
+    __slots__ = ("_root", "_supersteps")
 
     def __init__(self) -> None:
         self._supersteps: dict[str, Superstep | None] = {}
-        self._last: dict[str, Superstep] = {}
+        self._root: Superstep = (0, 0)
 
     def enter(self, namespace: str, superstep: int | None) -> None:
         """A node starts, LangGraph's own `__start__` included.
@@ -100,16 +100,16 @@ class Places:
         """
         if superstep is None:
             self._supersteps[namespace] = None
-            return
-        above = namespace.rpartition("|")[0]
-        invocation, last = self._last.get(above, (0, superstep))
-        # Numbers begin anew when a chain invokes its graph again; those would look parallel to the ones before.
-        self._supersteps[namespace] = self._last[above] = (invocation + (superstep < last), superstep)
+        elif "|" in namespace:  # A graph that its node invokes again has a number in its namespace.
+            self._supersteps[namespace] = (0, superstep)
+        else:
+            invocation, last = self._root
+            # Numbers begin anew when a chain invokes its graph again; those would look parallel to the ones before.
+            self._supersteps[namespace] = self._root = (invocation + (superstep < last), superstep)
 
     def leave(self, namespace: str) -> None:
         """It has ended."""
         self._supersteps.pop(namespace, None)
-        self._last.pop(namespace, None)
 
     def of(self, namespace: str | None) -> Place:
         """The place of what happens in a node."""

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
+from math import ceil
 from typing import Any, Final, Literal, Self
 
 from langchain_finops.budgets import checks
@@ -31,7 +33,8 @@ class Limit:
 
     def warnings(self) -> tuple[int, ...]:
         """The amounts at which `warn_at` warns, ascending."""
-        return tuple(int(self.amount * Decimal(repr(share))) for share in self.budget.warn_at)
+        shares = (Fraction(repr(share)) for share in self.budget.warn_at)
+        return tuple(ceil(self.amount * share) for share in shares)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -93,7 +96,7 @@ class Budget:
         if all(limit is None for limit in limits):
             faults.append(f"no limit: give at least one of {', '.join(UNITS)}")
         if seconds is not None and admission == "strict":
-            faults.append("admission: nothing bounds how long a call takes; give `seconds` a budget of its own")
+            faults.append("admission: nothing bounds how long a call takes, so `seconds` must be a budget of its own")
         checks.refuse("Budget", faults)
 
     def limits(self) -> tuple[Limit, ...]:

@@ -63,7 +63,7 @@ def _written(text: str) -> dict[str, Any]:
         if words:
             said[name] = words[0]
     if where:
-        said["match"] = dict(_pairs(where[0]))
+        said["match"] = _match(where[0])
     return said
 
 
@@ -85,9 +85,13 @@ def _amounts(text: str) -> Iterator[tuple[str, Any]]:
         yield unit, Decimal(re.sub("[,_]", "", found["number"]))
 
 
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
+def _match(text: str) -> dict[str, str]:
+    match: dict[str, str] = {}
     for pair in text.split(", "):
         name, equals, value = pair.partition("=")
         if not equals:
             raise ValueError(f"{pair!r} is no NAME=VALUE")
-        yield name.strip(), value.strip()
+        if name.strip() in match:
+            raise ValueError(f"{name.strip()} is matched twice")
+        match[name.strip()] = value.strip()
+    return match

@@ -21,8 +21,9 @@ def smallest(unit: Unit, value: Decimal) -> int:
 
 def in_units(unit: Unit, amount: int) -> Decimal:
     """An amount of the unit's smallest part, in the unit itself, without trailing zeros."""
-    value = Decimal(amount).scaleb(-FRACTIONAL.get(unit, 0), EXACT).normalize(EXACT)
-    return value if value.as_tuple().exponent <= 0 else value.quantize(Decimal(1), context=EXACT)  # type: ignore[operator]
+    value = Decimal(amount).scaleb(-FRACTIONAL.get(unit, 0), EXACT)
+    whole = value.to_integral_value()
+    return whole if whole == value else value.normalize(EXACT)
 
 
 def say(unit: Unit, amount: int) -> str:

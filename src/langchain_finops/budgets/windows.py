@@ -41,7 +41,9 @@ def per_of(text: str) -> str:
         raise ValueError(f"{text!r} is no window: there are {', '.join(PERIODS)}, and lengths such as 30m, 2h, 7d")
     seconds = int(found[1]) * _SECONDS[found[2]]
     if not 0 < seconds <= LONGEST_DAYS * _DAY_S:
-        raise ValueError(f"{text!r} is no window: a length is between 1s and {LONGEST_DAYS}d; or use month, year")
+        raise ValueError(
+            f"{text!r} is no window: a length is between 1s and {LONGEST_DAYS}d, the others are {', '.join(PERIODS)}"
+        )
     if seconds in _NAMED:
         return _NAMED[seconds]
     unit = next(unit for unit in "dhms" if seconds % _SECONDS[unit] == 0)
