@@ -11,6 +11,7 @@ import pytest
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.totals import Group
+from langchain_finops.testing.ledger_holds import HoldsContract
 from langchain_finops.testing.ledger_records import RecordsContract
 from langchain_finops.testing.ledger_totals import TotalsContract, by_key
 from langchain_finops.testing.records import DAY, MONDAY, TICK, a_call, a_charge, a_run, an_outcome
@@ -155,7 +156,7 @@ class UpkeepContract:
         ledger.close()
 
 
-class LedgerContract(RecordsContract, TotalsContract, UpkeepContract):
+class LedgerContract(RecordsContract, TotalsContract, HoldsContract, UpkeepContract):
     """What every ledger does: subclass it, and override the fixture `ledger` to return an empty one."""
 
     @pytest.fixture
