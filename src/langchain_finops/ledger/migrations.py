@@ -38,6 +38,11 @@ STEPS: Final[tuple[Step, ...]] = (_add_holds,)
 """Step k brings version k + 1 to k + 2. Never change one that was released, and never take one away: append."""
 
 
+def _name(connection: Connection) -> object:
+    """Which ledger it is, for messages."""
+    return connection.get_execution_options().get("ledger", connection.engine.url)
+
+
 def newest_version() -> int:
     """The version of the tables in `schema`."""
     return 1 + len(STEPS)
@@ -49,12 +54,12 @@ def version_of(connection: Connection) -> int:
     if not tables:
         return 0
     if not {"meta", "postings", "labels"} <= tables:
-        raise LedgerError(f"{connection.engine.url} is a database of something else, not a ledger")
+        raise LedgerError(f"{_name(connection)} is a database of something else, not a ledger")
     found = connection.execute(
         select(schema.meta.c.value).where(schema.meta.c.name == "schema_version")
     ).scalar_one_or_none()
     if found is None or not found.isdecimal():
-        raise LedgerError(f"{connection.engine.url} does not say which version it is: it is damaged")
+        raise LedgerError(f"{_name(connection)} does not say which version it is: it is damaged")
     return int(found)
 
 
@@ -67,7 +72,7 @@ def _known_version(connection: Connection) -> int:
     newest, version = newest_version(), version_of(connection)
     if version > newest:
         raise LedgerTooNew(
-            f"{connection.engine.url} has schema version {version}, and this langchain-finops knows {newest}: "
+            f"{_name(connection)} has schema version {version}, and this langchain-finops knows {newest}: "
             "pip install -U langchain-finops"
         )
     return version

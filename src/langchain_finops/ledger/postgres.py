@@ -15,7 +15,7 @@ from typing import Final, TypeVar, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import Engine, create_engine
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
@@ -40,6 +40,8 @@ MOST_LOCKS: Final = 200
 """A transaction that would need more locks all others out: a server has room for a few thousand in all."""
 ALL: Final = int.from_bytes(blake2b(b"langchain-finops", digest_size=7).digest())
 """The advisory lock that every writer shares."""
+IDLE_MS: Final = 5_000
+"""How long a transaction may pause at least: a process that is short of CPU is not gone."""
 IDLE: Final = 2
 """Connections for reading that are kept open."""
 _OF_THE_RECORD: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
@@ -73,12 +75,10 @@ def _lock_number(name: str | bytes) -> int:
 
 
 def _engine(address: Address, make: Callable[[], Connection]) -> Engine:
-    # The URL is for messages alone, and has no password.
-    where = address.parameters
-    url = URL.create("postgresql+psycopg", host=where.get("host"), database=where.get("dbname"))
     return create_engine(
-        url,
+        "postgresql+psycopg://",
         creator=make,
+        execution_options={"ledger": address.shown},
         paramstyle="format",
         use_native_hstore=False,
         poolclass=QueuePool,
@@ -144,6 +144,10 @@ class PostgresStore:
                 raise
             return connection
         raise AssertionError("unreachable")
+
+    def is_stale(self) -> bool:
+        """A server stays the same."""
+        return False
 
     def transaction(self, work: Callable[[Cursor], T], *, deadline: float, locks: Iterable[str | bytes] = ()) -> T:
         """Run `work` in a transaction that no other writer of what `locks` names can come between.
@@ -274,6 +278,8 @@ def _time_outs(deadline: float) -> Iterator[str]:
     left_ms = max(1, int((deadline - time.monotonic()) * 1000 * SERVER_SHARE))
     for name in ("statement_timeout", "lock_timeout"):
         yield f"SET LOCAL {name} = {left_ms}"
+    # A machine that was cut off in the midst of it must not keep its locks until TCP notices, in two hours.
+    yield f"SET LOCAL idle_in_transaction_session_timeout = {max(left_ms, IDLE_MS)}"
 
 
 def _begin_reading(raw: Connection, deadline: float) -> None:
