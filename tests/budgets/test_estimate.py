@@ -3,7 +3,7 @@
 import pytest
 
 from langchain_finops.budgets import estimate
-from langchain_finops.budgets.estimate import PastOutput, charged_usage, expected_output_tokens, tokens_of_bytes
+from langchain_finops.budgets.estimate import Past, charged_usage, expected_output_tokens, tokens_of_bytes
 from langchain_finops.usage import Usage
 
 
@@ -15,16 +15,17 @@ def test_four_bytes_are_a_token_rounded_up(size: int, tokens: int) -> None:
 
 def test_the_requests_own_maximum_goes_first() -> None:
     """What the request states is what it may cost, whatever the past was; each of its answers may be as long."""
-    assert expected_output_tokens(max_tokens=50, past=700) == 50
-    assert expected_output_tokens(max_tokens=50, past=700, answers=3) == 150
+    assert expected_output_tokens(max_tokens=50, past=700, promised=9) == (50, "max_tokens")
+    assert expected_output_tokens(max_tokens=50, past=700, answers=3) == (150, "max_tokens")
 
 
 def test_the_past_goes_before_the_default() -> None:
-    """Without a maximum the mean of the past counts, else 1,000 tokens an answer."""
-    assert expected_output_tokens(max_tokens=None, past=0) == 0
-    assert expected_output_tokens(max_tokens=None, past=70, answers=3) == 70
-    assert expected_output_tokens(max_tokens=None, past=None) == 1000
-    assert expected_output_tokens(max_tokens=None, past=None, answers=2) == 2000
+    """Without a maximum the mean of the past counts, else what the budget expects, else 1,000 tokens an answer."""
+    assert expected_output_tokens(max_tokens=None, past=0) == (0, "past")
+    assert expected_output_tokens(max_tokens=None, past=70, answers=3, promised=9) == (70, "past")
+    assert expected_output_tokens(max_tokens=None, past=None, answers=2, promised=9) == (18, "expected_output_tokens")
+    assert expected_output_tokens(max_tokens=None, past=None) == (1000, "default")
+    assert expected_output_tokens(max_tokens=None, past=None, answers=2) == (2000, "default")
 
 
 def test_the_larger_of_expected_and_received_is_charged() -> None:
@@ -53,7 +54,7 @@ def test_a_broken_off_answer_without_input_gets_the_prompts_estimate() -> None:
 
 def test_the_past_is_kept_by_node_and_model() -> None:
     """A planner's long answers say nothing of a classifier's."""
-    past = PastOutput()
+    past = Past()
     past.add("plan", "m", 10)
     past.add("plan", "m", 11)
     past.add("plan", "other", 900)
@@ -65,7 +66,7 @@ def test_the_past_is_kept_by_node_and_model() -> None:
 def test_the_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that vary by call do not fill the memory; the ones known go on being counted."""
     monkeypatch.setattr(estimate, "KEYS_KEPT", 2)
-    past = PastOutput()
+    past = Past()
     for number in range(3):
         past.add(str(number), "m", number)
     past.add("1", "m", 3)

@@ -5,17 +5,75 @@ No tokenizer: a count of bytes is the same everywhere, needs no download, and an
 
 import threading
 from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from langchain_finops.usage import Usage
 
-__all__ = ["DEFAULT_OUTPUT_TOKENS", "PastOutput", "charged_usage", "expected_output_tokens", "tokens_of_bytes"]
+__all__ = [
+    "DEFAULT_OUTPUT_TOKENS",
+    "DEFAULT_SECONDS",
+    "Expectation",
+    "OutputSource",
+    "Past",
+    "Request",
+    "charged_usage",
+    "expect",
+    "expected_output_tokens",
+    "tokens_of_bytes",
+]
 
 DEFAULT_OUTPUT_TOKENS = 1_000
 """What a call is expected to answer where neither the request nor the past says how much."""
+DEFAULT_SECONDS = 60
+"""What a call is expected to take of a machine that is paid by the hour, where the past does not say how long."""
 BYTES_PER_TOKEN = 4
 """UTF-8 bytes in a token: about right for English, and not far off for scripts that take three bytes a letter."""
 KEYS_KEPT = 10_000
 """Pairs of node and model whose means are kept; later ones are expected to use the default."""
+CALLS_WEIGHED = 1_000
+"""Calls after which a model's measure of prompts is halved: what it does today counts more than what it did once."""
+LEAST_RATIO, LARGEST_RATIO = 1, 100
+"""Tenths within which an estimate of a prompt is corrected: one odd count must not make all later prompts free."""
+
+OutputSource = Literal["max_tokens", "past", "expected_output_tokens", "default", "unbounded"]
+"""Where an expectation of the output comes from."""
+
+
+class Request(NamedTuple):
+    """How large a call is, as far as its request tells."""
+
+    prompt_tokens: int
+    """Estimated tokens of the prompt and the tools that go with it."""
+    max_tokens: int | None
+    """Its own bound on the tokens of one answer."""
+    answers: int
+    """How many answers it asks for (`n`)."""
+
+
+class Expectation(NamedTuple):
+    """What a call may use, and how we came to think so."""
+
+    input_tokens: int
+    output_tokens: int
+    output_from: OutputSource
+    strict: bool
+    """True: bounds. False: expectations, which a call may pass."""
+
+    @property
+    def source(self) -> str:
+        """From what it was estimated, in words."""
+        prompt = "bytes of the prompt and its tools" if self.strict else "the prompt and its tools"
+        return f"{self.input_tokens:,} input tokens from {prompt}, {self.output_tokens:,} output tokens from {self._of}"
+
+    @property
+    def _of(self) -> str:
+        return {
+            "max_tokens": "the request's own maximum",
+            "past": "what this node and model answered so far",
+            "expected_output_tokens": "the budget's expected_output_tokens",
+            "default": "nothing: no maximum, no past (pass max_tokens to the model, or expected_output_tokens=)",
+            "unbounded": "nothing",
+        }[self.output_from]
 
 
 def tokens_of_bytes(utf8_bytes: int) -> int:
@@ -23,11 +81,45 @@ def tokens_of_bytes(utf8_bytes: int) -> int:
     return -(-utf8_bytes // BYTES_PER_TOKEN)
 
 
-def expected_output_tokens(*, max_tokens: int | None, past: int | None, answers: int = 1) -> int:
-    """Output tokens to hold for a call: the stated maximum for each answer, else the past's mean, else 1,000."""
+def expected_output_tokens(
+    *, max_tokens: int | None, past: int | None, answers: int = 1, promised: int | None = None
+) -> tuple[int, OutputSource]:
+    """Output tokens of a call, all answers: the stated maximum, else the past's mean, else the promise, else 1,000."""
     if max_tokens is not None:
-        return max_tokens * answers
-    return DEFAULT_OUTPUT_TOKENS * answers if past is None else past
+        return max_tokens * answers, "max_tokens"
+    if past is not None:
+        return past, "past"
+    if promised is not None:
+        return promised * answers, "expected_output_tokens"
+    return DEFAULT_OUTPUT_TOKENS * answers, "default"
+
+
+def bounded_output_tokens(*, max_tokens: int | None, answers: int, promised: int | None) -> tuple[int, OutputSource]:
+    """The same as a bound: the past is none. `unbounded` where neither the request nor the budget states one."""
+    if max_tokens is not None:
+        return max_tokens * answers, "max_tokens"
+    if promised is not None:
+        return promised * answers, "expected_output_tokens"
+    return 0, "unbounded"
+
+
+def expect(
+    request: Request, past: "Past", *, node_path: str | None, model: str | None, promised: int | None = None
+) -> Expectation:
+    """What a call is expected to use. It may use more."""
+    output, source = expected_output_tokens(
+        max_tokens=request.max_tokens,
+        past=None if request.max_tokens is not None else past.mean(node_path, model),
+        answers=request.answers,
+        promised=promised,
+    )
+    return Expectation(past.corrected(model, request.prompt_tokens), output, source, strict=False)
+
+
+def bound(request: Request, prompt_bytes: int, *, promised: int | None = None) -> Expectation:
+    """What a call can use at most: no token is less than a byte of the prompt."""
+    output, source = bounded_output_tokens(max_tokens=request.max_tokens, answers=request.answers, promised=promised)
+    return Expectation(prompt_bytes, output, source, strict=True)
 
 
 def charged_usage(reported: Usage | None, *, prompt_tokens: int, received_tokens: int, expected_tokens: int) -> Usage:
@@ -47,16 +139,20 @@ def charged_usage(reported: Usage | None, *, prompt_tokens: int, received_tokens
     )
 
 
-class PastOutput:
-    """Mean output tokens of the calls so far, for each node and model. Bounded; safe between threads."""
+class Past:
+    """What calls so far have used: means by node and model, and how prompts of a model are counted.
 
-    __slots__ = ("_lock", "_sums")
+    Bounded; safe between threads.
+    """
+
+    __slots__ = ("_lock", "_measured", "_sums")
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str | None, str | None], list[int]] = {}
+        self._measured: dict[str | None, list[int]] = {}
         self._lock = threading.RLock()
 
-    def add(self, node_path: str | None, model: str | None, output_tokens: int) -> None:
+    def add(self, node_path: str | None, model: str | None, output_tokens: int, microseconds: int = 0) -> None:
         """Count a call that reported its usage."""
         key = (node_path, model)
         with self._lock:
@@ -64,11 +160,44 @@ class PastOutput:
             if sums is not None:
                 sums[0] += 1
                 sums[1] += output_tokens
+                sums[2] += microseconds
             elif len(self._sums) < KEYS_KEPT:
-                self._sums[key] = [1, output_tokens]
+                self._sums[key] = [1, output_tokens, microseconds]
 
     def mean(self, node_path: str | None, model: str | None) -> int | None:
-        """Mean, rounded up; None where no call has reported yet."""
+        """Mean output tokens, rounded up; None where no call has reported yet."""
         with self._lock:
             sums = self._sums.get((node_path, model))
             return None if sums is None else -(-sums[1] // sums[0])
+
+    def microseconds(self, node_path: str | None, model: str | None) -> int | None:
+        """Mean time of a call, rounded up; None where no call has reported yet."""
+        with self._lock:
+            sums = self._sums.get((node_path, model))
+            return None if sums is None else -(-sums[2] // sums[0])
+
+    def measure(self, model: str | None, *, estimated: int, reported: int) -> None:
+        """Learn how many tokens a model really counted in a prompt."""
+        if estimated <= 0 or reported <= 0:
+            return
+        with self._lock:
+            sums = self._measured.get(model)
+            if sums is None:
+                if len(self._measured) < KEYS_KEPT:
+                    self._measured[model] = [1, estimated, reported]
+                return
+            sums[0] += 1
+            sums[1] += estimated
+            sums[2] += reported
+            if sums[0] >= CALLS_WEIGHED:
+                self._measured[model] = [each // 2 for each in sums]
+
+    def corrected(self, model: str | None, tokens: int) -> int:
+        """An estimate of a prompt, by what the model has counted in others; rounded up."""
+        with self._lock:
+            sums = self._measured.get(model)
+            if sums is None:
+                return tokens
+            _, estimated, reported = sums
+        most, least = tokens * LARGEST_RATIO // 10, tokens * LEAST_RATIO // 10
+        return max(least, min(most, -(-tokens * reported // estimated)))

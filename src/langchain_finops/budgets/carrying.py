@@ -1,0 +1,105 @@
+"""What a run takes with it into the process that resumes it: what it spent, how long it took, what it was allowed."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final, NamedTuple, cast
+
+from langchain_finops.budgets.holding import taken_by, taken_by_charge
+from langchain_finops.budgets.keys import applies, balance_keys, is_local
+from langchain_finops.budgets.policy import Limit
+from langchain_finops.budgets.refusal import Refusal
+from langchain_finops.budgets.run_state import RunState
+from langchain_finops.budgets.units import Unit, smallest
+from langchain_finops.ledger.base import Ledger
+from langchain_finops.records import NO_ATTRIBUTION, Attribution
+
+__all__ = ["APPROVE", "DENY", "Counted", "approve", "carry_over", "raised", "waiver"]
+
+APPROVE: Final = "approve"
+DENY: Final = "deny"
+MICROSECONDS: Final = 1_000_000
+
+
+class Counted(NamedTuple):
+    """A limit, and what would be worked out again for every start."""
+
+    limit: Limit
+    label: str
+    """Its budget's."""
+    name: str
+    """By which approvals know it."""
+    is_own: bool
+    """True: its balances are of one run each, which keeps them."""
+    is_wall: bool
+    """True: it is of the run's time, which passes without anybody taking it."""
+
+    @classmethod
+    def of(cls, limit: Limit) -> "Counted":
+        """The same, worked out."""
+        budget = limit.budget
+        is_own = is_local(budget)
+        is_wall = limit.unit == "seconds" and budget.scope == "run" and is_own and not budget.match
+        return cls(limit, budget.label, raised(budget.label, limit.unit), is_own, is_wall)
+
+
+def raised(label: str, unit: str) -> str:
+    """The name by which an approval raises one limit of a budget."""
+    return f"{unit} {label}"
+
+
+def waiver(kind: str, label: str) -> str:
+    """The name by which an approval lets a run go on with what has no limit."""
+    return f"{kind}:{label}"
+
+
+def carry_over(state: RunState, limits: Sequence[Counted], ledger: Ledger) -> None:
+    """Count what the records of a run's earlier invocations tell, and what people have allowed it."""
+    run_id = state.run_id
+    for event in ledger.events(subject=run_id, action=APPROVE):
+        after = event.after or {}
+        if isinstance(name := after.get("name"), str):
+            extra = after.get("extra")
+            state.waive(name) if extra is None else state.approve(name, int(extra))
+    runs = list(ledger.runs(history=True, run_id=run_id))
+    state.took_before(sum(int((run.ended_at - run.started_at).total_seconds() * MICROSECONDS) for run in runs))
+    own = [each for each in limits if not each.is_wall]
+    if not own:
+        return
+    facts = [(call.attribution, call.started_at, taken_by(call)) for call in ledger.calls(run_id=run_id)]
+    facts += [(charge.attribution, charge.at, taken_by_charge(charge)) for charge in ledger.charges(run_id=run_id)]
+    steps = max((run.steps for run in runs), default=0)
+    for each in own:
+        if each.limit.unit == "steps":
+            state.seed(_steps(state, each, [fact[:2] for fact in facts], steps))
+            continue
+        for who, at, taken in facts:
+            amount = taken.of(each.limit.unit)
+            if amount and applies(each.limit.budget, who):
+                state.seed(dict.fromkeys(balance_keys(each.limit, who, at, run_id=run_id), amount))
+
+
+def _steps(state: RunState, each: Counted, facts: Sequence[tuple[Attribution, datetime]], steps: int) -> dict[str, int]:
+    """Steps so far: all of the run, or where a budget is of some nodes, those of them that left a record."""
+    budget = each.limit.budget
+    if budget.scope == "run" and not budget.match:
+        return dict.fromkeys(balance_keys(each.limit, NO_ATTRIBUTION, datetime.now(UTC), run_id=state.run_id), steps)
+    seen: dict[str, set[int | None]] = {}
+    for who, at in facts:
+        if applies(budget, who):
+            for key in balance_keys(each.limit, who, at, run_id=state.run_id):
+                seen.setdefault(key, set()).add(who.step)
+    return {key: len(numbers) for key, numbers in seen.items()}
+
+
+def approve(state: RunState, refusal: Refusal, extra: Decimal | None) -> tuple[dict[str, str], dict[str, object]]:
+    """Let a run go on: its limit is raised by `extra`, in the refusal's unit, or by as much again. Before and after."""
+    unit, limit = cast("Unit | None", refusal.unit), refusal.limit
+    if refusal.kind != "budget" or unit is None or limit is None or refusal.spent is None:
+        name = waiver(refusal.kind, refusal.budget or "")
+        state.waive(name)
+        return {}, {"name": name}
+    name, more = raised(refusal.budget or "", unit), limit if extra is None else extra
+    amount = smallest(unit, more)
+    state.approve(name, amount)
+    return {"limit": str(limit)}, {"name": name, "limit": str(limit + more), "extra": amount}

@@ -1,0 +1,174 @@
+"""What one start takes from budgets: a share of each balance, all of them or none."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from langchain_finops.budgets.estimate import Expectation
+from langchain_finops.budgets.policy import Budget, Limit
+from langchain_finops.budgets.units import Unit
+from langchain_finops.money import to_pico
+from langchain_finops.records import Attribution, CallRecord, ChargeRecord
+
+if TYPE_CHECKING:
+    from langchain_finops.budgets.run_state import RunState
+
+__all__ = [
+    "NOTHING",
+    "ONE_CALL",
+    "ONE_STEP",
+    "ONE_TOOL",
+    "Estimate",
+    "Hold",
+    "Share",
+    "Start",
+    "amounts_of",
+    "taken_by",
+    "taken_by_charge",
+    "taken_from",
+]
+
+MICROSECOND = timedelta(microseconds=1)
+UNSENT = frozenset({"http_error", "not_sent"})
+"""Why a call is not charged, as records say it."""
+
+
+class Estimate(NamedTuple):
+    """What a start is expected to take, or took, in each unit; None where it takes none of it, or nobody knows."""
+
+    usd: int | None = None
+    """Picodollars."""
+    tokens: int | None = None
+    llm_calls: int | None = None
+    tool_calls: int | None = None
+    steps: int | None = None
+    seconds: int | None = None
+    """Microseconds."""
+    expected: Expectation | None = None
+    """What the amounts were made from; None where nothing had to be estimated."""
+    unpriced: str | None = None
+    """Why no price is known; None where one is."""
+
+    def of(self, unit: Unit) -> int | None:
+        """The amount in one unit."""
+        amount: int | None = getattr(self, unit)
+        return amount
+
+
+NOTHING = Estimate()
+
+
+class Start(NamedTuple):
+    """What wants to begin: a call, a tool, or a step."""
+
+    hold_id: str
+    what: str
+    """As a sentence names it, such as `a call of gpt-5-mini`."""
+    who: Attribution
+    at: datetime
+    fixed: Mapping[Unit, int]
+    """What it is known to take."""
+    estimate: Callable[[Budget], Estimate] | None = None
+    """The rest, as a budget wants it estimated; None where there is no rest."""
+
+    def amount(self, limit: Limit) -> int | None:
+        """What it takes of a limit; None where it takes none of its unit."""
+        amount = self.fixed.get(limit.unit)
+        if amount is None and self.estimate is not None and limit.unit in ESTIMATED:
+            amount = self.estimate(limit.budget).of(limit.unit)
+        return amount
+
+    def estimated(self, limit: Limit) -> Estimate:
+        """How that amount came about."""
+        return NOTHING if self.estimate is None or limit.unit not in ESTIMATED else self.estimate(limit.budget)
+
+
+ESTIMATED: Final[frozenset[Unit]] = frozenset({"usd", "tokens", "seconds"})
+"""Units that nobody knows of a call before it is made."""
+ONE_CALL: Final[Mapping[Unit, int]] = {"llm_calls": 1}
+ONE_TOOL: Final[Mapping[Unit, int]] = {"tool_calls": 1}
+ONE_STEP: Final[Mapping[Unit, int]] = {"steps": 1}
+
+
+class Share:
+    """What a start takes from one balance, under one limit. A small mutable slot: every start makes a few."""
+
+    __slots__ = ("amount", "cap", "key", "label", "limit")
+
+    def __init__(self, limit: Limit, label: str, key: str, amount: int, cap: int | None) -> None:
+        self.limit = limit
+        self.label = label
+        """The budget's."""
+        self.key = key
+        """The balance's."""
+        self.amount = amount
+        self.cap = cap
+        """The limit as it stands for this run; None: counted, and never refused."""
+
+
+class Hold:
+    """What was set aside for one start, until it is settled or released."""
+
+    __slots__ = ("expected", "in_shadow", "own", "prompt_tokens", "shared", "shares", "start", "state")
+
+    def __init__(self, start: Start, state: "RunState", shares: list[Share], own: list[Share]) -> None:
+        self.start = start
+        """It settles in the windows of its time, whenever it ends."""
+        self.state = state
+        self.shares = shares
+        """All, outermost budget first."""
+        self.own = own
+        """Those of balances that the run keeps."""
+        self.shared = shares if not own else [share for share in shares if share not in own]
+        """Those of balances that the ledger keeps."""
+        self.in_shadow = False
+        """True: the ledger could not be asked, and the shared ones are held in this process."""
+        self.expected: Sequence[Expectation] = ()
+        """What the amounts were made from; different budgets may estimate differently."""
+        self.prompt_tokens = 0
+        """The prompt's size before it was corrected."""
+
+
+def amounts_of(shares: Iterable[Share]) -> dict[str, int]:
+    """What is held on each balance: several limits on one balance hold the largest of their amounts, not the sum."""
+    amounts: dict[str, int] = {}
+    for share in shares:
+        held = amounts.get(share.key)
+        amounts[share.key] = share.amount if held is None else max(share.amount, held)
+    return amounts
+
+
+def taken_from(shares: Iterable[Share], taken: Estimate) -> dict[str, int]:
+    """What a start took from each balance in the end. Where nobody knows, that is what was held."""
+    amounts: dict[str, int] = {}
+    for share in shares:
+        amount = taken.of(share.limit.unit)
+        if amount is None:
+            amount = max(share.amount, amounts.get(share.key, 0))
+        amounts[share.key] = amount
+    return amounts
+
+
+def taken_by(record: CallRecord, *, timed_elsewhere: bool = False) -> Estimate:
+    """What a call counts for. One that a local cache answered, or that was not charged, counts for nothing.
+
+    Contracted cost of what was really sent; a replayed call counts at list cost, as if sent.
+    """
+    if record.billing_mode == "cache" or not UNSENT.isdisjoint(record.reasons):
+        return Estimate(usd=0, tokens=0, llm_calls=0, seconds=0)
+    usd = record.cost_usd if record.billing_mode == "replay" else record.contracted_usd
+    return Estimate(
+        usd=None if usd is None else to_pico(usd),
+        tokens=record.usage.total_tokens,
+        llm_calls=1,
+        # Clocks step back.
+        seconds=0 if timed_elsewhere else max(0, (record.ended_at - record.started_at) // MICROSECOND),
+    )
+
+
+def taken_by_charge(charge: ChargeRecord) -> Estimate:
+    """What a charge counts for: its cost, and of a tool that ran its call, whatever came of it."""
+    return Estimate(
+        usd=None if charge.cost_usd is None else to_pico(charge.cost_usd),
+        tool_calls=1 if charge.kind == "tool" and charge.source == "callback" else 0,
+    )
