@@ -23,8 +23,10 @@ from langchain_finops.langchain.refusals import DrainReason
 from langchain_finops.langchain.stops import Question, questions, told_of
 from langchain_finops.money import usd
 
-__all__ = ["Answered", "Questions", "answers", "drain", "pause", "resumable", "task_config"]
+__all__ = ["ASK", "Answered", "Questions", "answers", "drain", "pause", "resumable", "task_config"]
 
+ASK = "ask"
+"""Action of the event that a question leaves in the audit trail, by which another process knows that it waits."""
 CHECKPOINTER = "__pregel_checkpointer"
 RESUME_MAP = "__pregel_resume_map"
 SCRATCHPAD = "__pregel_scratchpad"

@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 from langgraph.types import Command
 
+from langchain_finops.langchain.control import ASK
 from langchain_finops.langchain.runs import Paused, Run
+from langchain_finops.langchain.sums import Cell
 from langchain_finops.langchain.tracker import Tracker
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import RunRecord
@@ -33,9 +35,20 @@ def unfinished(tracker: Tracker, ledger: Ledger, run: Run, thread_id: str) -> Pa
     last = _last_run(ledger, thread_id, run.name)
     if last is None or last.status == "completed":
         return None
+    cells: frozenset[Cell] = frozenset()
     if known is not None and known.run_id == last.run_id:
-        return Paused(last.run_id, last.steps, last.revision, known.cells)
-    return Paused(last.run_id, last.steps, last.revision)
+        cells = known.cells
+    return Paused(last.run_id, last.steps, last.revision, cells, *_questions(ledger, last))
+
+
+def _questions(ledger: Ledger, run: RunRecord) -> tuple[frozenset[str], dict[str, int]]:
+    """What the run's last invocation asked, and how many answers each place has had by then."""
+    asked: dict[str, dict[str, str]] = {}
+    for event in ledger.events(subject=run.run_id, action=ASK):
+        after = event.after or {}
+        asked.setdefault(after["place"], {})[after["question"]] = after["invocation_id"]
+    waiting = {id_ for ids in asked.values() for id_, invocation in ids.items() if invocation == run.invocation_id}
+    return frozenset(waiting), {place: len(ids) - bool(waiting & ids.keys()) for place, ids in asked.items()}
 
 
 def _last_run(ledger: Ledger, thread_id: str, name: str) -> RunRecord | None:

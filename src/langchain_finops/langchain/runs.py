@@ -7,8 +7,13 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from langchain_finops.budgets.loops import Places
+from langchain_finops.budgets.refusal import Refusal
+from langchain_finops.budgets.run_state import RunState
 from langchain_finops.langchain.attribution import Said, node_path
+from langchain_finops.langchain.control import Questions
 from langchain_finops.langchain.langsmith import Trace
+from langchain_finops.langchain.protect import Validation
 from langchain_finops.langchain.sums import Cell, Cells, FoldedRun, Who, cell_of_call, cell_of_charge
 from langchain_finops.ledger.totals import Totals
 from langchain_finops.meter import OpenCall
@@ -32,12 +37,16 @@ class Paused(NamedTuple):
     revision: int
     cells: frozenset[Cell] = frozenset()
     """What it was summed in so far."""
+    asked: frozenset[str] = frozenset()
+    """Ids of the questions that its last invocation asked."""
+    answered: Mapping[str, int] = {}
+    """How many answers each place has had."""
 
 
 class RunCall(OpenCall):
     """An open call, and where in its run it was made."""
 
-    __slots__ = ("batch", "event_bytes", "key", "node", "prompt", "run", "twin", "unwatch", "who")
+    __slots__ = ("batch", "event_bytes", "key", "node", "prompt", "run", "sent_with", "twin", "unwatch", "who")
 
     run: "Run"
     node: "Node | None"
@@ -48,6 +57,8 @@ class RunCall(OpenCall):
     """The very object the event brought: a second event with the same one is the same call, told twice."""
     batch: "Batch | None"
     """Its request, where that asks for several prompts at once."""
+    sent_with: object
+    """The parameters of a request for several prompts, the same object for all of them; None where there is one."""
     event_bytes: int
     """Text that came as content-block events; a model may stream the same as tokens."""
     twin: "RunCall | None"
@@ -74,7 +85,7 @@ class Batch:
 class OpenTool:
     """A tool between its start and its end."""
 
-    __slots__ = ("attribution", "charge_id", "key", "name", "node", "run", "started_at", "who")
+    __slots__ = ("attribution", "charge_id", "hold", "key", "name", "node", "run", "started_at", "who")
 
     def __init__(self, run: "Run", key: UUID, charge_id: str, name: str | None) -> None:
         self.run = run
@@ -90,7 +101,7 @@ class OpenTool:
 class Node:
     """One execution of a node, and the attribution its calls have had so far."""
 
-    __slots__ = ("attempt", "graph", "namespace", "open", "path", "run", "running", "step", "told")
+    __slots__ = ("attempt", "began", "graph", "inner", "namespace", "open", "path", "run", "running", "step", "told")
 
     def __init__(self, run: "Run", namespace: str, step: int | None, graph: str | None) -> None:
         self.run = run
@@ -105,6 +116,10 @@ class Node:
         """Attempts that have begun and not ended."""
         self.open = 0
         """Calls and tools that were started in it and have not ended."""
+        self.began = 0
+        """When, in the order of the run's validation."""
+        self.inner = False
+        """Whether other nodes run in it: what they do, and not its own end, changes the state."""
         self.told: Told | None = None
 
 
@@ -146,16 +161,22 @@ class Run:
         "open_tools",
         "own_task",
         "paused",
+        "places",
+        "questions",
+        "refusal",
+        "resumable",
         "revision",
         "root",
         "run_id",
         "spans",
         "started_at",
+        "state",
         "steps",
         "thread_id",
         "told",
         "trace",
         "unsummed",
+        "validation",
     )
 
     def __init__(self, root: UUID, invocation_id: str, name: str, metadata: Mapping[str, Any]) -> None:
@@ -190,10 +211,20 @@ class Run:
         self.trace: Trace | None = None
         self.lock = threading.RLock()
         self.told: Told | None = None
+        self.state: RunState
+        """What its guards remember."""
+        self.refusal: Refusal | None = None
+        """What stopped it; None again where a person lets it go on."""
+        self.resumable = True
+        """Whether whoever paused it can have it go on; without a checkpointer nobody can."""
+        self.questions = Questions()
+        self.places = Places()
+        self.validation = Validation()
 
     def resume(self, paused: Paused) -> None:
         """Go on with a run that did not complete: under its id, counting on."""
-        self.run_id, self.steps, self.revision, self.before = paused
+        self.run_id, self.steps, self.revision, self.before = paused[:4]
+        self.questions = Questions(paused.asked, paused.answered)
         self.revision += 1
 
     def add_call(self, who: Who, call: CallRecord) -> bool:

@@ -205,7 +205,8 @@ class Tracker:
             self._paused.pop(key, None)
             if status != "completed":
                 cells = run.before | run.cells.keys()
-                self._paused[key] = Paused(run.run_id, run.steps, run.revision, cells)
+                asked, answered = frozenset(run.questions.asked), run.questions.answered
+                self._paused[key] = Paused(run.run_id, run.steps, run.revision, cells, asked, answered)
                 if len(self._paused) > PAUSED_KEPT:
                     self._paused.popitem(last=False)
 
