@@ -6,7 +6,7 @@ arguments, in whatever node, as long as its result does not change. Prompts and 
 What is parallel is no repetition: branches of one superstep, and whatever starts before the other has ended.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -28,8 +28,10 @@ Place = tuple[Level, ...]
 """Where in the run something happens, outermost level first; empty outside a graph."""
 
 LONGEST_WINDOW: Final = 1_000
-BRANCHES: Final = 32
+BRANCHES: Final = 64
 """So many windows of events are kept: in a fan-out each branch has a window of its own, and the events of all mix."""
+OPEN_KEPT: Final = 10_000
+"""Ends that never come would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -120,12 +122,15 @@ class Places:
         return tuple((part, self._supersteps.get(whole)) for part, whole in zip(parts, above, strict=True))
 
 
+What = tuple[str, str | None, Hashable]
+"""Kind, node path or tool, digest: equal for what is done the same way."""
+
+
 @dataclass(slots=True)
 class _Event:
     """The start of a model call or a tool."""
 
-    what: tuple[str, str | None, Hashable]
-    """Kind, node path or tool, digest: equal for what is done the same way."""
+    what: What
     place: Place
     began: int
     ended: int | None
@@ -138,11 +143,12 @@ class _Event:
 class LoopWatch:
     """What one guard has seen of one run. Bounded. Not safe between threads: the caller holds the run's lock."""
 
-    __slots__ = ("_clock", "_events", "_guard", "_open")
+    __slots__ = ("_clock", "_counts", "_events", "_guard", "_open")
 
     def __init__(self, guard: LoopGuard) -> None:
         self._guard = guard
-        self._events: deque[_Event] = deque(maxlen=guard.window * BRANCHES)
+        self._events: deque[_Event] = deque()
+        self._counts: Counter[What] = Counter()
         self._open: dict[str, _Event] = {}
         self._clock = 0
 
@@ -158,16 +164,15 @@ class LoopWatch:
     ) -> str | None:
         """Note a start; what goes in circles, as a sentence, where it would be one repetition too many.
 
-        With an `event_id` it counts as going on until `ended` is told of it.
+        With an `event_id` it counts as going on until `ended` or `released` is told of it.
         """
         self._clock += 1
         ended = self._clock if event_id is None else None
         what = (kind, tool if kind == "tool" else node_path, digest)
         event = _Event(what=what, place=place, began=self._clock, ended=ended)
-        before = self._before(event)
-        times = _times([other for other in before if other.what == what and not other.moot])
+        found = self._found(event) if self._counts[what] >= self._guard.repeats else None
         self._keep(event, event_id)
-        return self._says(event, before, times) if times >= self._guard.repeats else None
+        return found
 
     def ended(self, event_id: str, result: Hashable = None) -> None:
         """It has ended; of a tool, with what: a digest of its result or error, None where that is not known."""
@@ -182,47 +187,61 @@ class LoopWatch:
             if other.what == event.what and other.result is not None and other.result != result:
                 other.moot = True
 
+    def released(self, event_id: str) -> None:
+        """Nothing came of it, and nothing was spent: to try again is no repetition."""
+        event = self._open.get(event_id)
+        self.ended(event_id)
+        if event is not None:
+            event.moot = True
+
     def forget(self) -> None:
         """Begin anew, as after a person's approval."""
         self._events.clear()
+        self._counts.clear()
         self._open.clear()
 
-    def _before(self, event: _Event) -> list[_Event]:
-        """The last events before it within the guard's window, newest first, without those it is parallel to."""
-        before: list[_Event] = []
+    def _found(self, event: _Event) -> str | None:
+        """What goes in circles, if the event would go on with it.
+
+        Looks back through the guard's window, past what the event is parallel to. What is parallel to each other
+        counts as one, both for the window and for repetitions.
+        """
+        turns: list[_Event] = []
+        same: list[_Event] = []
         for other in reversed(self._events):
-            if len(before) == self._guard.window - 1:
-                break
-            if not _parallel(other, event):
-                before.append(other)
-        return before
+            if _parallel(other, event):
+                continue
+            if not (turns and _parallel(other, turns[-1])):
+                if len(turns) == self._guard.window - 1:
+                    break
+                turns.append(other)
+            if other.what == event.what and not other.moot and not (same and _parallel(other, same[-1])):
+                same.append(other)
+        enough = len(same) >= self._guard.repeats
+        return self._says(event.what, [turn.what for turn in turns], len(same)) if enough else None
 
     def _keep(self, event: _Event, event_id: str | None) -> None:
         self._events.append(event)
+        self._counts[event.what] += 1
+        if len(self._events) > self._guard.window * BRANCHES:
+            oldest = self._events.popleft().what
+            self._counts[oldest] -= 1
+            if not self._counts[oldest]:
+                del self._counts[oldest]
         if event_id is not None:
             self._open[event_id] = event
-            while len(self._open) > LONGEST_WINDOW:  # Ends that never come would fill the memory.
+            if len(self._open) > OPEN_KEPT:
                 del self._open[next(iter(self._open))]
 
-    def _says(self, event: _Event, before: list[_Event], times: int) -> str:
-        """What goes in circles, as a sentence."""
-        period = next(index for index, other in enumerate(before, 1) if other.what == event.what)
-        cycle = [other.what for other in before[:period]]
+    def _says(self, what: What, before: list[What], times: int) -> str:
+        """What goes in circles, as a sentence; what was before it is given newest first."""
         within = f"within {self._guard.window} events"
-        if period > 1 and cycle == [other.what for other in before[period : 2 * period]]:
-            return f"{' -> '.join(_name(what) for what in reversed(cycle))} went round {times} times {within}"
-        same = "arguments and result" if event.what[0] == "tool" else "prompt"
-        return f"{_name(event.what)} came {times} times with the same {same} {within}"
-
-
-def _times(same: list[_Event]) -> int:
-    """How often the same was done one after the other: the longest chain in which nothing is parallel to the next."""
-    oldest_first = same[::-1]
-    chains: list[int] = []
-    for event in oldest_first:
-        earlier = (chain for chain, other in zip(chains, oldest_first, strict=False) if not _parallel(other, event))
-        chains.append(1 + max(earlier, default=0))
-    return max(chains, default=0)
+        period = before.index(what) + 1 if what in before else 1
+        cycle = before[:period]
+        if period > 1 and cycle == before[period : 2 * period]:
+            return f"{' -> '.join(map(_name, reversed(cycle)))} went round {times} times {within}"
+        same = "arguments and result" if what[0] == "tool" else "prompt"
+        return f"{_name(what)} came {times} times with the same {same} {within}"
 
 
 def _parallel(earlier: _Event, later: _Event) -> bool:
@@ -236,7 +255,7 @@ def _parallel(earlier: _Event, later: _Event) -> bool:
     return fork is not None or len(earlier.place) >= len(later.place)
 
 
-def _name(what: tuple[str, str | None, Hashable]) -> str:
+def _name(what: What) -> str:
     kind, name, _ = what
     if kind == "tool":
         return f"tool {name!r}"
