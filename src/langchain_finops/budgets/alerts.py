@@ -25,14 +25,13 @@ from langchain_finops.budgets.units import Unit, in_units, say
 from langchain_finops.budgets.windows import length_s, per_of, window
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.money import usd
+from langchain_finops.money import PICO_PER_USD, usd
 from langchain_finops.records import Attribution
 
 __all__ = ["AlertBook", "BurnRateAlert", "Passed", "Watched", "passed"]
 
 LOOK_S: Final = 1.0
 """One balance is looked at no oftener, however many calls there are."""
-KEYS_KEPT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -98,8 +97,16 @@ class BurnRateAlert:
 
     @property
     def label(self) -> str:
-        """What logs and events call it: its name, else what it watches."""
-        return self.name or f"burn of {self.of.label}"
+        """What logs and events call it: its name, else what sets it off. Alerts of one label are told of once."""
+        return self.name or f"{', '.join(self._conditions())} of {self.of.label}"
+
+    def _conditions(self) -> Iterator[str]:
+        if self.share is not None and self.within is not None:
+            yield f"{_percent(Fraction(self.share))} within {_length(length_s(self.within))}"
+        yield from (_percent(Fraction(share)) for share in self.actual)
+        yield from (f"a forecast of {_percent(Fraction(share))}" for share in self.forecast)
+        if self.burn_rates:
+            yield "burn rates"
 
     def rollings(self) -> tuple[Rolling, ...]:
         """The rolling windows that have to be counted."""
@@ -225,7 +232,7 @@ def passed(watched: Watched, amounts: Mapping[str, int], at: datetime) -> Iterat
         recent = rolling.spent(watched.base, at, amounts)
         value = Fraction(recent, limit.amount)
         if value >= Fraction(alert.share):
-            told = f"has spent {say(limit.unit, recent)}, {_percent(value)} of it, within {alert.within}"
+            told = f"{_said(limit.unit, recent)} within {_length(rolling.window_s)}, {_percent(value)} of it"
             yield Passed("share", alert.share, value, recent, *_stretch(rolling, at), rolling.window_s, told)
     for rate in alert.rates():
         yield from _of_rate(watched, rate, amounts, at)
@@ -237,7 +244,7 @@ def _of_window(watched: Watched, spent: int, period: tuple[datetime, datetime], 
     value = Fraction(spent, limit.amount)
     for threshold in alert.actual:
         if value >= Fraction(threshold):
-            told = f"has spent {say(limit.unit, spent)}, {_percent(value)} of it"
+            told = f"{_said(limit.unit, spent)} is spent, {_percent(value)} of it"
             yield Passed("actual", threshold, value, spent, *period, 0, told)
     if not alert.forecast:
         return
@@ -245,10 +252,9 @@ def _of_window(watched: Watched, spent: int, period: tuple[datetime, datetime], 
     value = Fraction(ahead, limit.amount)
     for threshold in alert.forecast:
         if value >= Fraction(threshold):
-            told = (
-                f"will have spent {say(limit.unit, ahead)}, {_percent(value)} of it, by {period[1]:%Y-%m-%d %H:%M} UTC"
-            )
-            yield Passed("forecast", threshold, value, spent, *period, 0, f"{told} at its pace")
+            by = f"{period[1]:%Y-%m-%d %H:%M} UTC"
+            told = f"{_said(limit.unit, ahead)} by {by} if its pace stays, {_percent(value)} of it"
+            yield Passed("forecast", threshold, value, spent, *period, 0, told)
 
 
 def _of_rate(watched: Watched, rate: BurnRate, amounts: Mapping[str, int], at: datetime) -> Iterator[Passed]:
@@ -261,7 +267,7 @@ def _of_rate(watched: Watched, rate: BurnRate, amounts: Mapping[str, int], at: d
     ]
     if min(paces) >= rate.multiple:
         lengths = f"{_length(rate.long.window_s)} and {_length(rate.short.window_s)}"
-        told = f"is used up {_times(paces[0])} times too fast over {lengths}"
+        told = f"used up {_times(paces[0])} times as fast as it is to last, over {lengths}"
         multiple = Decimal(rate.multiple.numerator) / rate.multiple.denominator
         yield Passed("burn_rate", multiple, paces[0], spent[0], *_stretch(rate.long, at), rate.long.window_s, told)
 
@@ -274,6 +280,12 @@ def _threshold(found: Passed) -> str:
 
 def _stretch(rolling: Rolling, at: datetime) -> tuple[datetime, datetime]:
     return at - timedelta(seconds=rolling.window_s), at
+
+
+def _said(unit: Unit, amount: int) -> str:
+    """An amount as a sentence has it: cents, below a dollar hundredths of them, tenths of a second."""
+    digits = 5 if unit == "seconds" else 0 if unit != "usd" else 10 if abs(amount) >= PICO_PER_USD else 8
+    return say(unit, int(round(Decimal(amount), -digits)))
 
 
 def _percent(value: Fraction) -> str:
@@ -305,9 +317,8 @@ class AlertBook:
     ) -> None:
         """`targets` are told of every alert. They and `alerts` are asked for anew: a policy file may change them."""
         self._ledger, self._alerts, self._targets, self._now = ledger, alerts, targets, now
-        self._background = Background("finops-alerts", failed)
+        self._background = Background("finops-alerts", failed, apart_s=LOOK_S)
         self.notifier = Notifier(failed)
-        self._looked: dict[tuple[str, str], float] = {}
 
     def watched(self, who: Attribution, at: datetime, *, run_id: str) -> tuple[Watched, ...]:
         """What has to be counted when a call settles. A key that budgets have, too, gets the amount once, not twice."""
@@ -325,9 +336,7 @@ class AlertBook:
     def look(self, watched: Iterable[Watched]) -> None:
         """Have these looked at, soon, on another thread: their balances have just changed. Waits for nothing."""
         for each in watched:
-            key = (each.alert.label, each.keys[0])
-            wait_s = self._looked.get(key, 0.0) + LOOK_S - time.monotonic()
-            self._background.submit(partial(self._look, key, each), delay_s=max(wait_s, 0.0), key=key)
+            self._background.submit(partial(self._look, each), key=(each.alert.label, each.keys[0]))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Look at what waits, and wait until everybody is told; False if `timeout` seconds passed first."""
@@ -335,10 +344,7 @@ class AlertBook:
         self._background.hurry()
         return self._background.flush(timeout) and self.notifier.flush(None if end is None else end - time.monotonic())
 
-    def _look(self, key: tuple[str, str], watched: Watched) -> None:
-        if len(self._looked) >= KEYS_KEPT:
-            self._looked.clear()  # Then some are looked at a little sooner.
-        self._looked[key] = time.monotonic()
+    def _look(self, watched: Watched) -> None:
         at = self._now()
         rolling = (key for each in watched.alert.rollings() for key in each.keys(watched.base, at))
         keys = tuple(dict.fromkeys((watched.keys[0], *rolling)))
@@ -365,7 +371,7 @@ class AlertBook:
             alert_id=uuid4().hex,
             alert=alert.label,
             kind=found.kind,
-            text=f"{scope}: {alert.of.label} {found.told} (alert at {_threshold(found)})",
+            text=f"{alert.of.label} for {scope}: {found.told}; the alert is at {_threshold(found)}",
             budget=alert.of.label,
             scope=scope,
             unit=limit.unit,

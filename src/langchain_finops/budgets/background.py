@@ -13,6 +13,7 @@ from langchain_finops.ledger.forks import renew_in_child
 __all__ = ["Background", "Job"]
 
 Job = Callable[[], None]
+KEYS_KEPT: Final = 10_000
 LATEST_S: Final = 60.0
 """The longest that the thread waits in one go."""
 
@@ -20,8 +21,11 @@ LATEST_S: Final = 60.0
 class Background:
     """Runs jobs one after the other. Its thread lives while there are any, so that nobody has to close it."""
 
-    def __init__(self, name: str, failed: Callable[[Exception], None], *, most: int = 1_000) -> None:
-        self._name, self._failed, self._most = name, failed, most
+    def __init__(
+        self, name: str, failed: Callable[[Exception], None], *, most: int = 1_000, apart_s: float = 0.0
+    ) -> None:
+        """`most`: jobs that may wait. `apart_s`: jobs of one key begin so far apart."""
+        self._name, self._failed, self._most, self._apart_s = name, failed, most, apart_s
         self._number = itertools.count()
         self.after_fork()
         renew_in_child(self)
@@ -31,6 +35,7 @@ class Background:
         self._changed = threading.Condition(threading.RLock())
         self._jobs: list[tuple[float, int, Hashable | None, Job]] = []
         self._keys: set[Hashable] = set()
+        self._began: dict[Hashable, float] = {}
         self._working = False
         self._alive = False
         self._idle: list[SimpleQueue[None]] = []
@@ -42,9 +47,11 @@ class Background:
                 return True
             if len(self._jobs) >= self._most:
                 return False
+            due = time.monotonic() + delay_s
             if key is not None:
                 self._keys.add(key)
-            heapq.heappush(self._jobs, (time.monotonic() + delay_s, next(self._number), key, job))
+                due = max(due, self._began.get(key, 0.0) + self._apart_s)
+            heapq.heappush(self._jobs, (due, next(self._number), key, job))
             if not self._alive:
                 # A daemon, or the interpreter would not end before the last retry.
                 threading.Thread(target=self._run, name=self._name, daemon=True).start()
@@ -87,8 +94,7 @@ class Background:
                 wait_s = self._jobs[0][0] - time.monotonic()
                 if wait_s <= 0:
                     _, _, key, job = heapq.heappop(self._jobs)
-                    self._keys.discard(key)
-                    self._working = True
+                    self._begin(key)
                     return job
                 self._changed.wait(min(wait_s, LATEST_S))
             self._alive = False
@@ -96,3 +102,12 @@ class Background:
                 idle.put(None)
             self._idle.clear()
             return None
+
+    def _begin(self, key: Hashable | None) -> None:
+        self._working = True
+        if key is None:
+            return
+        self._keys.discard(key)
+        if len(self._began) >= KEYS_KEPT:
+            self._began.clear()  # Then some jobs begin a little sooner.
+        self._began[key] = time.monotonic()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langchain_finops.cli import guards, prices
 from langchain_finops.cli.arguments import (
     check_named,
     counted,
@@ -216,6 +217,10 @@ def recover_command(ledger: LedgerOption = None) -> None:
             count = recover(target)
         found = f"Recovered {counted(count, 'record')}" if count else "Nothing to recover"
         typer.echo(f"{found}, in {place_of(target)}")
+
+
+guards.mount(app)
+prices.mount(app)
 
 
 # --- reading arguments -------------------------------------------------------------------------------------------
