@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from langchain_finops.budgets.loops import LoopGuard
+    from langchain_finops.budgets.policy import Budget
     from langchain_finops.errors import FinOpsError
     from langchain_finops.langchain.attach import attach, detach
     from langchain_finops.langchain.handler import FinOpsHandler
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
     from langchain_finops.records import Outcome
 
 __all__ = [
+    "Budget",
     "Cost",
     "FinOpsError",
     "FinOpsHandler",
     "Ledger",
+    "LoopGuard",
     "Outcome",
     "PriceBook",
     "attach",
@@ -26,10 +30,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Budget": "budgets.policy",
     "Cost": "pricing.cost",
     "FinOpsError": "errors",
     "FinOpsHandler": "langchain.handler",
     "Ledger": "ledger.base",
+    "LoopGuard": "budgets.loops",
     "Outcome": "records",
     "PriceBook": "pricing",
     "attach": "langchain.attach",
