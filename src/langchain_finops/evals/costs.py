@@ -1,22 +1,19 @@
 """Adds up what an attempt cost, from the records that its handler wrote."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypedDict
 
 from langchain_finops.evals.faults import causes, is_outage_error
 from langchain_finops.ledger.totals import APART
-from langchain_finops.money import EXACT, sum_usd
+from langchain_finops.money import sum_usd
 from langchain_finops.pricing import PriceBook
-from langchain_finops.pricing.cost import PriceKey, Reading
+from langchain_finops.pricing.again import price_call_again, price_tool_again
 from langchain_finops.records import CallError, CallRecord, ChargeRecord, Record, RunRecord
-from langchain_finops.usage import METERS_AND_REASONING, Usage
+from langchain_finops.usage import METERS_AND_REASONING
 
 __all__ = ["Sums", "Tally", "price_again", "tally"]
-
-NOT_CHARGED = Usage(requests=0)
-"""What the ledger notes of a call that the provider refused, or that never reached it."""
 
 
 class Sums(TypedDict):
@@ -177,49 +174,4 @@ def _usage(calls: Iterable[CallRecord]) -> dict[str, int]:
 
 def price_again(record: CallRecord | ChargeRecord, book: PriceBook) -> CallRecord | ChargeRecord:
     """The same call or charge at another book's prices. What was known to be free of charge stays so."""
-    if isinstance(record, ChargeRecord):
-        found = book.tool_price(record.name, at=record.at) if record.kind == "tool" and record.name else None
-        if found is None:
-            return record
-        usd = EXACT.multiply(found[0], record.quantity)
-        return replace(record, cost_usd=usd, cost_status="exact" if usd else "free", card_id=found[1])
-    if record.error is not None and record.usage == NOT_CHARGED:
-        return record
-    cost = book.price(_reading(record), seconds=(record.ended_at - record.started_at).total_seconds())
-    replayed = record.billing_mode == "replay"
-    return replace(
-        record,
-        cost_usd=cost.usd,
-        contracted_usd=cost.contracted_usd,
-        billed_usd=Decimal(0) if replayed and cost.usd is not None else cost.billed_usd,
-        meter_usd={meter: share.amount_usd for meter, share in cost.by_meter.items()} or None,
-        billing_mode="replay" if replayed else cost.billing_mode,
-        cost_status=cost.status,
-        reasons=cost.reasons,
-        card_id=cost.card_id,
-        price_book_hash=book.hash,
-    )
-
-
-def _reading(record: CallRecord) -> Reading:
-    """What the price book is asked for a call, as its record tells."""
-    raw = record.raw_usage or {}
-    speed, geography = raw.get("speed"), raw.get("inference_geo")
-    key = PriceKey(
-        provider=record.provider,
-        model=record.model,
-        at=record.started_at,
-        requested_model=record.requested_model,
-        tier=record.service_tier if record.service_tier in ("flex", "priority") else None,
-        speed=speed if isinstance(speed, str) else None,
-        geography=geography if isinstance(geography, str) else None,
-        base_url_host=record.base_url_host,
-        tags=record.attribution.tags,
-    )
-    return Reading(
-        usage=record.usage,
-        key=key,
-        reported_usd=record.cost_usd if record.cost_status == "reported" else None,
-        cache_hit=record.billing_mode == "cache",
-        estimated=record.estimated,
-    )
+    return price_call_again(record, book) if isinstance(record, CallRecord) else price_tool_again(record, book)

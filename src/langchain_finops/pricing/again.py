@@ -7,6 +7,7 @@ from decimal import Decimal
 from langchain_finops.money import EXACT, from_pico, to_pico
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.pricing.cost import Reading
+from langchain_finops.pricing.facts import NO_SEARCHES
 from langchain_finops.records import CallRecord, ChargeRecord
 from langchain_finops.usage import Usage
 
@@ -21,7 +22,7 @@ BROKEN = frozenset(
     }
 )
 """Reasons of a call whose answer was missing or cut off: its stored counts are more than the answer told."""
-ASSUMED = ("clamped:", "bad_count:", "cache_ttl_assumed", "cached_audio_assumed")
+ASSUMED = ("clamped:", "bad_count:", "cache_ttl_assumed", "cached_audio_assumed", NO_SEARCHES)
 """How other reasons begin that are about the counts and not about the price."""
 
 
@@ -79,6 +80,7 @@ def _read_again(record: CallRecord, book: PriceBook) -> Reading:
         _said(record, raw.get("provider_usage")),
         {"ls_provider": record.provider, "ls_model_name": record.requested_model or record.model},
         at=record.started_at,
+        context=_context(record),
         base_url_host=record.base_url_host,
         tags=record.attribution.tags,
     )
@@ -87,9 +89,7 @@ def _read_again(record: CallRecord, book: PriceBook) -> Reading:
     if usage is None or not BROKEN.isdisjoint(record.reasons) or (record.estimated and not _same(usage, record.usage)):
         reasons = tuple(reason for reason in record.reasons if reason in BROKEN or reason.startswith(ASSUMED))
         return replace(reading, usage=record.usage, estimated=record.estimated, reasons=reasons)
-    # Searches may be told beside the counts, where nothing but their number was kept.
-    searches = max(usage.web_searches, record.usage.web_searches)
-    return replace(reading, usage=replace(usage, web_searches=searches, requests=record.usage.requests))
+    return replace(reading, usage=replace(usage, requests=record.usage.requests))
 
 
 def _same(usage: Usage, stored: Usage) -> bool:
@@ -104,9 +104,16 @@ def _said(record: CallRecord, provider_usage: object) -> dict[str, object]:
     said: dict[str, object] = {"model_name": record.model, "service_tier": record.service_tier}
     if isinstance(provider_usage, Mapping):
         said["usage" if "cache_read_input_tokens" in provider_usage else "token_usage"] = provider_usage
-    if record.provider == "aws" and record.service_tier is not None:
-        said["serviceTier"] = {"type": record.service_tier}
+    if record.provider == "perplexity":  # There the size of the search context is to a price what a tier is.
+        said["search_context_size"] = record.service_tier
     return said
+
+
+def _context(record: CallRecord) -> dict[str, object] | None:
+    """Searches are often told beside the counts, and nothing but their number was kept."""
+    if record.usage.web_searches or (record.provider == "perplexity" and NO_SEARCHES not in record.reasons):
+        return {"server_tools": {"web_search": record.usage.web_searches}}
+    return None
 
 
 def _seconds(record: CallRecord) -> float:
