@@ -90,6 +90,8 @@ class BurnRateAlert:
             yield f"of: {self.of} is one run's own; warn_at and on_exceed say what becomes of it. Give it a window"
         if self.of.per is None and (self.forecast or self.burn_rates):
             yield f"of: {self.of} has no window, so no pace is too fast for it; give it one, such as per='day'"
+        if self.of.steps is not None:
+            yield "of: steps are counted on the ledger when a run ends, too late for an alert; watch llm_calls"
         if self.burn_rates and self.of.per is not None and not burn_rates(length_s(self.of.per)):
             yield f"burn_rates: {self.of.per} is too short for them; use share and within"
         if not (self.share is not None or self.actual or self.forecast or self.burn_rates):
@@ -186,10 +188,10 @@ class Watched(NamedTuple):
     at: datetime
 
 
-def _watch(alert: BurnRateAlert, limit: Limit, key: str, at: datetime) -> Watched:
+def _watch(alert: BurnRateAlert, limit: Limit, key: str, at: datetime, now: datetime) -> Watched:
     # The buckets of a rolling window go on where the budget's own window ends.
     base = " ".join(part for part in key.split(" ") if not part.startswith("@"))
-    buckets = dict.fromkeys(rolling.key(base, at) for rolling in alert.rollings())
+    buckets = dict.fromkeys(rolling.key(base, now) for rolling in alert.rollings())
     return Watched(alert, limit, limit.unit, (key, *buckets), base, at)
 
 
@@ -321,12 +323,17 @@ class AlertBook:
         self.notifier = Notifier(failed)
 
     def watched(self, who: Attribution, at: datetime, *, run_id: str) -> tuple[Watched, ...]:
-        """What has to be counted when a call settles. A key that budgets have, too, gets the amount once, not twice."""
+        """What has to be counted when a call settles that began at that time.
+
+        It counts in the window in which it began, as budgets do, and in the buckets of now. A key that budgets have,
+        too, gets the amount once, not twice.
+        """
         alerts = self._alerts()
         if not alerts:
             return ()
+        now = self._now()
         return tuple(
-            _watch(alert, limit, key, at)
+            _watch(alert, limit, key, at, now)
             for alert in alerts
             if applies(alert.of, who)
             for limit in alert.of.limits()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from langchain_finops.budgets.holding import Hold, Share, amounts_of
 from langchain_finops.budgets.shadow import Shadow
@@ -14,6 +14,8 @@ from langchain_finops.records import CallRecord, ChargeRecord
 __all__ = ["Books", "Misfit"]
 
 log = logging.getLogger("langchain_finops")
+
+NOTHING: Final[Mapping[str, int]] = {}
 
 
 class Misfit(NamedTuple):
@@ -114,21 +116,28 @@ class Books:
                 log.warning("a hold could not be given back, and expires by itself: %s", error)
 
     def settle(
-        self, record: CallRecord | ChargeRecord, amounts: Mapping[str, int], hold: Hold | None
+        self,
+        record: CallRecord | ChargeRecord,
+        amounts: Mapping[str, int],
+        hold: Hold | None,
+        beside: Mapping[str, int] = NOTHING,
     ) -> dict[str, int]:
         """Write a record down, and what it takes from shared balances in place of its hold; what is spent on each.
 
-        Durable or spilled when it returns. Raises LedgerError where neither was possible.
+        `beside`: what alerts count; a balance in both counts once. Durable or spilled when it returns. Raises
+        LedgerError where neither was possible.
         """
         if hold is not None and hold.in_shadow:
             self._shadow.release(hold.shared)
         hold_id = None if hold is None else hold.start.hold_id
         try:
-            balances = self.ledger.settle(Settlement(record=record, hold_id=hold_id, amounts=amounts))
+            all_amounts = {**beside, **amounts} if beside else amounts
+            settled = self.ledger.settle(Settlement(record=record, hold_id=hold_id, amounts=all_amounts))
         except Exception:
             self._shadow.add(amounts)
             raise
-        if balances:
+        if settled:
+            balances = [balance for balance in settled if balance.balance in amounts] if beside else settled
             for balance in balances:
                 self._shadow.saw(balance.balance, balance.spent + balance.held)
             return {balance.balance: balance.spent for balance in balances}

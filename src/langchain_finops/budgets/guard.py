@@ -6,9 +6,11 @@ Outermost budget first, all or none. A run's own balances are held under its loc
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from langchain_finops.budgets import wording
+from langchain_finops.budgets.alerts import AlertBook, Watched
 from langchain_finops.budgets.books import Books
 from langchain_finops.budgets.carrying import Counted, carry_over, waiver
 from langchain_finops.budgets.checks import ON_EXCEED, Decide
@@ -56,12 +58,16 @@ class Guard:
         strict: bool = False,
         require: Sequence[str] = (),
         protect: Sequence[str] = (),
+        failed: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Raises BadArguments for a budget that is to reach further than the ledger does."""
+        """`failed`: told of faults that are met where nobody waits. Raises BadArguments for a budget that is to reach
+        further than the ledger does."""
         check_reach(policies.budgets, ledger)
         self.books, self.notices = Books(ledger), Notices()
         self._given, self._standing = policies, standing
         self._strict, self._require, self._protect = strict, tuple(require), frozenset(protect)
+        self._failed = failed or _log_fault
+        self._alert_book: AlertBook | None = None
         self._outside: Policies | None = None
         self._take_up(NO_POLICIES)
 
@@ -86,6 +92,10 @@ class Guard:
         self._loop_guards, self._models = policies.loop_guards, policies.models
         self.protected = self._protect.union(policies.protect)
         self.is_idle = not (counted or self._strict or self._loop_guards or self._models)
+        self._alerts, self._targets = policies.alerts, policies.notify
+        if self._alerts and self._alert_book is None:
+            book = AlertBook(self.books.ledger, lambda: self._alerts, lambda: self._targets, failed=self._failed)
+            self._alert_book = book
         self._outside = outside
 
     def is_protected(self, who: Attribution) -> bool:
@@ -286,11 +296,14 @@ class Guard:
         above = self._above_bound(hold, taken)
         if above is not None and isinstance(record, CallRecord):
             record = replace(record, reasons=(*record.reasons, OVERSPEND))
+        watched = self._watched(record, state.run_id, hold.start.at)
+        beside = _counted(watched, taken, NOTHING)
         try:
-            if hold.shared:
-                spent |= self.books.settle(record, taken_from(hold.shared, taken), hold)
+            if hold.shared or beside:
+                spent |= self.books.settle(record, taken_from(hold.shared, taken), hold, beside)
             else:
                 self.books.ledger.write(record)
+            self._look(watched)
         finally:
             if above is not None:
                 amount = taken.of(above.limit.unit) or 0
@@ -326,10 +339,32 @@ class Guard:
                 (own if each.is_own else amounts)[key] = amount
         if state is not None:
             state.seed(own)
-        if amounts:
-            self.books.settle(record, amounts, None)
+        watched = self._watched(record, record.run_id if state is None else state.run_id, at)
+        beside = _counted(watched, taken, before)
+        if amounts or beside:
+            self.books.settle(record, amounts, None, beside)
         else:
             self.books.ledger.write(record)
+        self._look(watched)
+
+    # --- alerts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def watches(self) -> bool:
+        """Whether alerts count what nothing is held for."""
+        return bool(self._alerts)
+
+    def _watched(self, record: Written, run_id: str | None, at: datetime) -> Sequence[Watched]:
+        book = self._alert_book
+        return () if book is None else book.watched(record.attribution, at, run_id=run_id or "")
+
+    def _look(self, watched: Sequence[Watched]) -> None:
+        if watched and self._alert_book is not None:
+            self._alert_book.look(watched)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everybody is told of what set an alert off; False if `timeout` seconds passed first."""
+        return self._alert_book is None or self._alert_book.flush(timeout)
 
     def close_run(self, state: RunState, record: RunRecord) -> None:
         """Write down how a run ended, and settle the steps that it took from shared balances."""
@@ -343,6 +378,16 @@ class Guard:
         """Give a run that is resumed what its earlier invocations spent, took and were allowed."""
         if self.limits or self._walls or self._loop_guards or self._models:
             carry_over(state, [each for each in (*self.limits, *self._walls) if each.is_own], self.books.ledger)
+
+
+def _counted(watched: Sequence[Watched], taken: Estimate, before: Estimate) -> dict[str, int]:
+    """What alerts count: on each balance once, whoever else counts on it."""
+    amounts = ((each, (taken.of(each.limit.unit) or 0) - (before.of(each.limit.unit) or 0)) for each in watched)
+    return {key: amount for each, amount in amounts if amount for key in each.keys}
+
+
+def _log_fault(error: Exception) -> None:
+    log.error("an alert could not be looked at or told: %s", type(error).__name__)
 
 
 def check_reach(budgets: Sequence[Budget], ledger: Ledger) -> None:
