@@ -1,6 +1,8 @@
 """Ledgers on disk and in PostgreSQL, closed when their test ends."""
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,12 @@ def postgres() -> Iterator[Server]:
 def postgres_url(postgres: Server) -> str:
     """An empty place in it."""
     return postgres.new_url()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that somebody who is not root may enter."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o777)
+    yield made
+    shutil.rmtree(made)

@@ -1,19 +1,12 @@
 """Where the ledger cannot be written, the run goes on, records go to the spill file, and recover brings them in."""
 
-import ctypes
 import fcntl
 import logging
-import os
-import resource
-import shutil
-import sqlite3
-import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ledger_faults import largest_file, locked, nobody, spill_of
 
 from langchain_finops.errors import BadData, LedgerError
 from langchain_finops.ledger import open_ledger, recover
@@ -21,56 +14,6 @@ from langchain_finops.ledger.codec import to_text
 from langchain_finops.ledger.spill import Spill
 from langchain_finops.testing.records import MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
 from langchain_finops.usage import Usage
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another process that is in the midst of a write."""
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """A disk on which no file can grow beyond a size: what SQLite meets when it is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that somebody who is not root may enter."""
-    made = Path(tempfile.mkdtemp())
-    made.chmod(0o777)
-    yield made
-    shutil.rmtree(made)
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """This thread as a user whom file permissions hold: they do not hold root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    setfsuid = ctypes.CDLL(None).setfsuid
-    setfsuid(65534)
-    try:
-        yield
-    finally:
-        setfsuid(0)
-
-
-def spill_of(path: Path) -> Path:
-    return path.with_name("ledger.db.spill.jsonl")
 
 
 def test_a_locked_ledger_spills_and_recovers(path: Path, opened, caplog: pytest.LogCaptureFixture):

@@ -136,6 +136,18 @@ class Store:
             except DBAPIError as error:
                 self._open_read_only(error)
         self.appender = Appender(self._engine.dialect)
+        self._file = self._file_there()
+
+    def _file_there(self) -> tuple[int, int]:
+        try:
+            there = self.path.stat()
+        except OSError as error:
+            raise LedgerError(f"the ledger {self.path} is gone: {error.strerror}") from error
+        return there.st_dev, there.st_ino
+
+    def is_stale(self) -> bool:
+        """Without the look, SQLite would go on for ever with a file that was deleted, and all of it would be lost."""
+        return self._file_there() != self._file
 
     def _open(self) -> Connection:
         connection = self._engine.connect()

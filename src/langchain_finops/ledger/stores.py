@@ -60,6 +60,9 @@ class SqlStore(Protocol):
     most_at_once: int
     """How many rows a transaction that holds all writers up may touch."""
 
+    def is_stale(self) -> bool:
+        """Whether the place now holds another ledger than the one that is open. Raises LedgerError if it holds none."""
+
     def transaction(self, work: Callable[[Cursor], T], *, deadline: float, locks: Iterable[str | bytes] = ()) -> T:
         """Run `work` in a transaction that no other writer of what `locks` names can come between.
 

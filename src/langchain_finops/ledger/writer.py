@@ -48,7 +48,7 @@ class Writer:
         self.owed: list[tuple[str, Sequence[int] | None]] = []
         """Holds to be given back once the ledger can be written, on these balances, or None for all."""
         self.abandoned: list[object] = []
-        """What a parent process had open: closing it, even by garbage collection, is forbidden in a child."""
+        """What must not be closed, not even by garbage collection: in a child, what its parent process had open."""
 
     def after_fork(self) -> None:
         """Go on in the child with nothing of the parent's."""
@@ -58,9 +58,12 @@ class Writer:
         self.lock, self.starting = threading.RLock(), threading.RLock()
 
     def opened(self) -> SqlStore:
-        """The store; in a child, one of its own. The caller holds the lock."""
+        """The store; in a child, one of its own, and a new one where the file was replaced. The caller has the lock."""
         if self.closed:
             raise LedgerError(f"the ledger {self.place.name} is closed")
+        if self.store is not None and self.store.is_stale():
+            self.abandoned.append(self.store)  # Closing it would delete the log of the file that took its place.
+            self.store = None
         if self.store is None:
             self.store = self.place.open()
         return self.store
@@ -184,6 +187,8 @@ class Writer:
 
     def put_aside(self, rows: Sequence[Row], reason: object) -> None:
         """Spill rows, and say so once."""
+        for row in rows:
+            row.touched = ()  # Nobody knows how balances stand: the transaction that was to tell came to nothing.
         self.spill.append([entry_of(row) for row in rows])
         if not self.spilled:
             log.warning("%s; records go to %s: run `finops recover` later", reason, self.spill.path)
