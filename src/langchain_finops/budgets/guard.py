@@ -6,7 +6,7 @@ Outermost budget first, all or none. A run's own balances are held under its loc
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from langchain_finops.budgets import wording
@@ -113,6 +113,18 @@ class Guard:
             return self._refuse(state, start, wording.killed(start, state.run_id, kill), "raise")
         refusal = state.refusal_for(who.node_path, who.step)
         return refusal if refusal is None or refusal.kind == "kill" or not self.is_protected(who) else None
+
+    def cut_off(self, state: RunState, call_id: str, who: Attribution) -> Refusal | None:
+        """Why a stream in flight is to end now: a kill that says so."""
+        standing = self._standing
+        if standing is None:
+            return None
+        standing.refresh()
+        kill = standing.kill_for(who, now=True) if standing.kills_now else None
+        if kill is None:
+            return None
+        start = Start(call_id, "a stream", who, datetime.now(UTC), {})
+        return self._refuse(state, start, wording.killed(start, state.run_id, kill), "raise")
 
     def check_strict(self, state: RunState, start: Start) -> Refusal | None:
         """Whether a strict handler lets this begin: with all that has to be known of it, and within some limit."""

@@ -39,12 +39,15 @@ def exceeded(start: Start, run_id: str, share: Share, balance: Balance) -> Refus
     unit = limit.unit
     scope = scope_of(share)
     cap = limit.amount if share.cap is None else share.cap
+    # What the start adds: the hold of a run's steps has those before it in it.
+    amount = start.fixed.get(unit, share.amount)
+    spent = balance.spent + share.amount - amount
     held = f", {say(unit, balance.held)} held by calls in flight" if balance.held else ""
-    unsettled = f"; {say(unit, balance.unsettled)} held by calls that never settled" if balance.unsettled else ""
+    unsettled = f" ({say(unit, balance.unsettled)} more by calls that never settled)" if balance.unsettled else ""
     estimate = start.estimated(limit)
     reason = (
-        f"budget {share.label!r} of {scope} has {say(unit, balance.spent)} spent{held} of {say(unit, cap)}, and "
-        f"{start.what} is estimated at {say(unit, share.amount)}{_sources(estimate)}{unsettled}. "
+        f"budget {share.label!r} of {scope} has {say(unit, spent)} spent{held} of {say(unit, cap)}{unsettled}, and "
+        f"{start.what} {'takes' if unit in start.fixed else 'is estimated at'} {say(unit, amount)}{_sources(estimate)}. "
         f"{_remedy(limit, estimate)}"
     )
     return Refusal(
@@ -54,9 +57,9 @@ def exceeded(start: Start, run_id: str, share: Share, balance: Balance) -> Refus
         scope=scope,
         unit=unit,
         limit=in_units(unit, cap),
-        spent=in_units(unit, balance.spent),
+        spent=in_units(unit, spent),
         held=in_units(unit, balance.held),
-        estimate=in_units(unit, share.amount),
+        estimate=in_units(unit, amount),
         node_path=start.who.node_path,
         run_id=run_id,
     )

@@ -1,7 +1,7 @@
 """What a call that is about to be sent would cost: asked only by budgets that need to know, each in its own way."""
 
 from collections.abc import Callable
-from decimal import Decimal
+from dataclasses import replace
 from typing import Final
 
 from langchain_finops.budgets.estimate import DEFAULT_SECONDS, Expectation, Past, Request, bound, expect
@@ -10,10 +10,14 @@ from langchain_finops.budgets.policy import Budget
 from langchain_finops.meter.calls import OpenCall
 from langchain_finops.money import to_pico
 from langchain_finops.pricing.book import PriceBook
+from langchain_finops.pricing.cost import PriceKey, Reading
+from langchain_finops.usage import Usage
 
-__all__ = ["CallEstimates"]
+__all__ = ["AskedPrices", "CallEstimates"]
 
 MICROSECONDS: Final = 1_000_000
+ONE_TOKEN: Final = {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1}
+KEYS_KEPT: Final = 4_096
 BYTES_PER_TOKEN: Final = 4
 """Where nobody measures a prompt's bytes: tokens are estimated from them, rounded up."""
 
@@ -26,7 +30,7 @@ class CallEstimates:
     def __init__(
         self,
         call: OpenCall,
-        prices: PriceBook,
+        prices: "AskedPrices",
         past: Past,
         request: Callable[[], Request],
         prompt_bytes: Callable[[], int] | None,
@@ -79,20 +83,34 @@ class CallEstimates:
 
     def _price(self, expected: Expectation, seconds: float) -> tuple[int, str | None]:
         """Picodollars at the price in force, and why there is none where there is none."""
-        call = self._call
-        usage = {
-            "input_tokens": expected.input_tokens,
-            "output_tokens": expected.output_tokens,
-            "total_tokens": expected.input_tokens + expected.output_tokens,
-        }
-        reading = self._prices.read(
-            usage,
-            {},
-            call.metadata,
-            at=call.started_at,
-            base_url_host=call.endpoint.base_url_host,
-            tags=call.attribution.tags,
-        )
-        cost = self._prices.price(reading, seconds=seconds)
-        amount: Decimal | None = cost.contracted_usd
+        usage = Usage(input_tokens=expected.input_tokens, output_tokens=expected.output_tokens)
+        cost = self._prices.book.price(Reading(usage=usage, key=self._prices.key_of(self._call)), seconds=seconds)
+        amount = cost.contracted_usd
         return (0, ", ".join(cost.reasons) or "unpriced") if amount is None else (to_pico(amount), None)
+
+
+class AskedPrices:
+    """The price book, and by which key it knows what was asked for: reading that anew takes longer than pricing."""
+
+    __slots__ = ("_keys", "book")
+
+    def __init__(self, book: PriceBook) -> None:
+        self.book = book
+        self._keys: dict[tuple[object, ...], PriceKey] = {}
+
+    def key_of(self, call: OpenCall) -> PriceKey:
+        """What the price of a call depends on, as far as its request tells."""
+        metadata, host, tags = call.metadata, call.endpoint.base_url_host, call.attribution.tags
+        names = (
+            metadata.get("ls_provider"),
+            metadata.get("ls_model_name"),
+            host,
+            *(sorted(tags.items()) if tags else ()),
+        )
+        key = self._keys.get(names)
+        if key is None:
+            reading = self.book.read(ONE_TOKEN, {}, metadata, at=call.started_at, base_url_host=host, tags=tags)
+            if len(self._keys) >= KEYS_KEPT:
+                self._keys.clear()
+            key = self._keys[names] = reading.key
+        return replace(key, at=call.started_at)

@@ -24,7 +24,7 @@ from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.switch import change_event
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.meter.asking import CallEstimates
+from langchain_finops.meter.asking import AskedPrices, CallEstimates
 from langchain_finops.meter.calls import Answer, Endpoint, Faults, OpenCall
 from langchain_finops.meter.drafts import NO_USAGE, free, record_of
 from langchain_finops.meter.drafts import replayed as replay_of
@@ -48,6 +48,7 @@ class Meter:
         self.prices = prices
         self.faults = faults
         self.guard = Guard(ledger=ledger) if guard is None else guard
+        self._asked = AskedPrices(prices)
         self._past = Past()
 
     # --- before ------------------------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ class Meter:
             return None
         call.state = state
         model = call.requested_model
-        estimates = CallEstimates(call, self.prices, self._past, lambda: self._size_of(call), prompt_bytes)
+        estimates = CallEstimates(call, self._asked, self._past, lambda: self._size_of(call), prompt_bytes)
         start = Start(call.call_id, f"a call of {model or 'a model'}", who, call.started_at, ONE_CALL, estimates)
         refusal = (
             guard.stopped(state, start)
@@ -145,6 +146,16 @@ class Meter:
             guard.ended(state, tool_id)
         return hold
 
+    def cut_off(self, call: OpenCall, state: RunState) -> Refusal | None:
+        """Why a stream in flight is to end now: a kill that says so, and nothing else."""
+        return self.guard.cut_off(state, call.call_id, call.attribution)
+
+    def release_tool(self, state: RunState, tool_id: str, hold: Hold | None) -> None:
+        """Give back what a tool holds that paused: it is to run again, and is charged then."""
+        if hold is not None:
+            self.guard.books.release(hold)
+        self.guard.ended(state, tool_id)
+
     # --- after -------------------------------------------------------------------------------------------------------
 
     def close(self, call: OpenCall, answer: Answer) -> CallRecord:
@@ -165,7 +176,7 @@ class Meter:
     def _settle(self, hold: Hold | None, record: CallRecord | ChargeRecord, taken: Estimate) -> None:
         """Write a record down, in place of what was held for it; a ledger's fault is noted and the run goes on."""
         if hold is None:
-            self.write(record)
+            self._count(record, taken, None) if self.guard.watches else self.write(record)
             return
         try:
             self.guard.settle(hold, record, taken)
