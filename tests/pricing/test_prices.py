@@ -310,9 +310,9 @@ UNSURE = [
     (
         "azure",
         "gpt-5-mini",
-        {"said": {"service_tier": "priority"}},
+        {"said": {"service_tier": "flex"}},
         [(1000, "0.25"), (100, "2")],
-        "no_rate:service_tier=priority",
+        "no_rate:service_tier=flex",
     ),
     (
         "anthropic",
@@ -371,36 +371,6 @@ UNSURE = [
         {"said": {"service_tier": "performance"}},
         [(1000, "0.59"), (100, "0.79")],
         "no_rate:service_tier=performance",
-    ),
-    # Fine-tuned models, of which no copy of OpenAI's page could be read.
-    (
-        "openai",
-        "ft:gpt-4.1-2025-04-14:org::id",
-        {"inputs": {"cache_read": 400}},
-        [(600, "3"), (400, "0.75"), (100, "12")],
-        "rate_not_confirmed",
-    ),
-    (
-        "openai",
-        "ft:gpt-4.1-mini-2025-04-14:org::id",
-        {"inputs": {"cache_read": 400}},
-        [(600, "0.80"), (400, "0.20"), (100, "3.20")],
-        "rate_not_confirmed",
-    ),
-    ("openai", "ft:gpt-4.1-nano-2025-04-14:org::id", {}, [(1000, "0.20"), (100, "0.80")], "rate_not_confirmed"),
-    (
-        "openai",
-        "ft:gpt-4o-mini-2024-07-18:org::id",
-        {"inputs": {"cache_read": 400}},
-        [(600, "0.30"), (400, "0.15"), (100, "1.20")],
-        "rate_not_confirmed",
-    ),
-    (
-        "openai",
-        "ft:gpt-4o-2024-08-06:org::id",
-        {"inputs": {"cache_read": 400}},
-        [(600, "3.75"), (400, "1.875"), (100, "15")],
-        "rate_not_confirmed",
     ),
     (
         "openai",

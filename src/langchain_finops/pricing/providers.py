@@ -111,6 +111,7 @@ GROQ_TIERS: Mapping[str, str | None] = {**STANDARD_TIERS, "flex": None, "auto": 
 PERPLEXITY_SIZES: Mapping[str, str | None] = {"low": None}
 # The regions that Amazon's price pages show first, and whose prices the catalogue has.
 AWS_PLACES = (None, "global", "us", "us-east-1", "us-east-2", "us-west-2")
+GOOGLE_PLACES = (None, "global", "us-central1")
 
 COMMON = Rule(tiers=STANDARD_TIERS)
 RULES: Mapping[str, Rule] = {
@@ -118,7 +119,7 @@ RULES: Mapping[str, Rule] = {
     "azure": Rule(tiers=STANDARD_TIERS, extras="openai"),
     "anthropic": Rule(tiers=STANDARD_TIERS, splits_cache_writes=True, extras="anthropic"),
     "aws": Rule(tiers=STANDARD_TIERS, extras="bedrock", usual_places=AWS_PLACES),
-    "google": Rule(tiers=STANDARD_TIERS, extras="google"),
+    "google": Rule(tiers=STANDARD_TIERS, extras="google", usual_places=GOOGLE_PLACES),
     "groq": Rule(tiers=GROQ_TIERS),
     "openrouter": Rule(tiers=STANDARD_TIERS, extras="openrouter"),
     "perplexity": Rule(tiers=PERPLEXITY_SIZES, extras="perplexity"),
