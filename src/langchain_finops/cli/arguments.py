@@ -14,7 +14,16 @@ from langchain_finops.errors import BadArguments, LedgerError
 if TYPE_CHECKING:
     from langchain_finops.ledger.base import Ledger
 
-__all__ = ["check_named", "counted", "existing_ledger", "moment_of", "period_of", "place_of", "warn_of_spilled"]
+__all__ = [
+    "check_named",
+    "counted",
+    "existing_ledger",
+    "moment_of",
+    "names_of",
+    "period_of",
+    "place_of",
+    "warn_of_spilled",
+]
 
 
 @contextmanager
@@ -60,6 +69,14 @@ def warn_of_spilled(ledger: "Ledger") -> None:
 def counted(count: int, noun: str) -> str:
     """A number of things, as a sentence has it."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def names_of(by: str) -> tuple[str, ...]:
+    """What `--by` names; none for `total`."""
+    names = tuple(name.strip() for name in by.split(",") if name.strip())
+    if not names:
+        raise BadArguments("--by names nothing: write dimensions with commas, such as agent,node.")
+    return () if names == ("total",) else names
 
 
 def period_of(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:

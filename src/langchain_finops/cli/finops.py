@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli import guards, prices
+from langchain_finops.cli import energy, guards, prices
 from langchain_finops.cli.arguments import (
     check_named,
     counted,
     existing_ledger,
     moment_of,
+    names_of,
     period_of,
     place_of,
     warn_of_spilled,
@@ -94,7 +95,7 @@ def report_command(
     for_people = output_format in {OutputFormat.TABLE, OutputFormat.MARKDOWN}
     with existing_ledger(ledger) as source:
         with busy("Adding up the ledger"):
-            result = report(source, _names(by), since=start, until=end, filters=filters, total=for_people)
+            result = report(source, names_of(by), since=start, until=end, filters=filters, total=for_people)
         warn_of_spilled(source)
         span = "".join(f", {word} {value}" for word, value in (("since", since), ("until", until)) if value)
         chosen = "".join(f", {name} {value}" for name, value in filters.items())
@@ -221,16 +222,7 @@ def recover_command(ledger: LedgerOption = None) -> None:
 
 guards.mount(app)
 prices.mount(app)
-
-
-# --- reading arguments -------------------------------------------------------------------------------------------
-
-
-def _names(by: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in by.split(",") if name.strip())
-    if not names:
-        raise BadArguments("--by names nothing: write dimensions with commas, such as agent,node.")
-    return () if names == ("total",) else names
+energy.mount(app)
 
 
 if __name__ == "__main__":
