@@ -1,0 +1,229 @@
+"""What admission does while the ledger cannot hold: no open door, no long wait, and nothing lost."""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds import WHO, World, spent, tokens
+
+from langchain_finops.budgets.policy import Budget
+from langchain_finops.budgets.refusal import Refusal
+from langchain_finops.errors import LedgerError
+from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement
+from langchain_finops.ledger.memory import MemoryLedger
+from langchain_finops.meter import Answer, OpenCall
+
+
+class Failing(MemoryLedger):
+    """Fails when it is told to: it holds nothing, and spills what it is to settle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+        self.asked = 0
+        self.spilled: list[Settlement] = []
+
+    def hold(self, hold_id: str, lines: Sequence[Line], *, at: datetime, ttl_s: float = 3600) -> HoldAnswer:
+        self.asked += 1
+        if self.fails:
+            raise LedgerError("the ledger is busy")
+        return super().hold(hold_id, lines, at=at, ttl_s=ttl_s)
+
+    def settle(self, *settlements: Settlement) -> tuple[Balance, ...]:
+        if self.fails:
+            self.spilled += settlements
+            return ()
+        return super().settle(*settlements)
+
+    def release(self, hold_id: str) -> None:
+        if self.fails:
+            raise LedgerError("the ledger is busy")
+        super().release(hold_id)
+
+    def recover(self) -> None:
+        super().settle(*self.spilled)
+
+
+class Clock:
+    """A monotonic clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def failing_world(clock: Clock, *budgets: Budget) -> tuple[World, Failing]:
+    ledger = Failing()
+    world = World(budgets, ledger)
+    world.guard.books._shadow._clock = clock
+    return world, ledger
+
+
+def test_calls_go_on_against_the_balances_known_last(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Two of five cents are spent when the ledger dies: three more calls, then no more. It is said once."""
+    world, ledger = failing_world(clock, Budget(usd="0.055", scope="agent_id", warn_at=()))
+    world.made()
+    world.made()
+    ledger.fails = True
+
+    assert world.until_refused() == 3
+    refusal = world.refused()
+    assert (refusal.kind, str(refusal.spent)) == ("budget", "0.05")
+    assert len(ledger.spilled) == 3
+    assert len([entry for entry in caplog.records if "fail_closed" in entry.getMessage()]) == 1
+
+
+def test_a_dead_ledger_that_was_never_seen_alive_is_no_open_door(clock: Clock) -> None:
+    """What is not known counts as nothing spent, but what this process spends counts."""
+    world, ledger = failing_world(clock, Budget(usd="0.035", scope="agent_id"))
+    ledger.fails = True
+
+    assert world.until_refused() == 3
+
+
+def test_a_dead_ledger_is_not_asked_again_by_every_call(clock: Clock) -> None:
+    """Each would wait for it. It is asked after a second, then after two more, and half a minute at most."""
+    world, ledger = failing_world(clock, Budget(usd=10, scope="agent_id"))
+    ledger.fails = True
+    asked = []
+    for second in range(100):
+        clock.now = float(second)
+        before = ledger.asked
+        world.made()
+        if ledger.asked > before:
+            asked.append(second)
+
+    assert asked == [0, 1, 3, 7, 15, 31, 61, 91]
+
+
+def test_a_call_held_before_and_settled_after_the_ledger_died_counts(clock: Clock) -> None:
+    """The truth replaces the estimate in the shadow, too: two cents in place of one leave room for one call."""
+    world, ledger = failing_world(clock, Budget(usd="0.035", scope="agent_id", warn_at=()))
+    call = world.admitted()
+    ledger.fails = True
+    world.meter.close(call, Answer(usage=tokens(0, 2000)))
+
+    assert world.until_refused() == 1
+
+
+def test_what_the_ledger_does_not_know_counts_when_it_is_back(clock: Clock) -> None:
+    """Three calls are in the spill file; the ledger knows of none, and one more fits."""
+    budget = Budget(usd="0.045", scope="agent_id")
+    world, ledger = failing_world(clock, budget)
+    ledger.fails = True
+    for _ in range(3):
+        world.made()
+    ledger.fails = False
+    clock.now = 10.0
+
+    assert world.until_refused() == 1
+    assert spent(world, budget).spent == 10**10
+
+
+def test_what_was_spilled_is_counted_once_it_is_recovered(clock: Clock) -> None:
+    """Each settlement carries its amounts and its hold; a hold that was taken before is gone then."""
+    budget = Budget(usd=1, scope="agent_id")
+    world, ledger = failing_world(clock, budget)
+    call = world.admitted()
+    ledger.fails = True
+    world.meter.close(call, Answer(usage=tokens(0, 2000)))
+    world.made()
+    ledger.recover()
+    ledger.recover()
+
+    assert (spent(world, budget).spent, spent(world, budget).held) == (3 * 10**10, 0)
+    assert len(list(ledger.calls())) == 2
+
+
+@pytest.mark.parametrize("on_exceed", ["raise", "warn", "interrupt"])
+def test_a_fail_closed_budget_refuses(clock: Clock, on_exceed: Any) -> None:
+    """Whatever it does at its limit: nobody knows where that is. The run's own balance gives back what it held."""
+    own = Budget(usd=1)
+    world, ledger = failing_world(clock, own, Budget(usd=1, scope="agent_id", fail_closed=True, on_exceed=on_exceed))
+    ledger.fails = True
+    refusal = world.refused()
+
+    assert (refusal.kind, refusal.on_exceed) == ("ledger", "raise")
+    assert "fail_closed=False" in refusal.reason
+    assert (spent(world, own).spent, spent(world, own).held) == (0, 0)
+
+
+def test_a_fail_closed_budget_lets_calls_pass_again_when_the_ledger_is_back(clock: Clock) -> None:
+    """Runs that were refused stay refused; new ones begin."""
+    world, ledger = failing_world(clock, Budget(usd=1, scope="agent_id", fail_closed=True))
+    ledger.fails = True
+    world.refused()
+    ledger.fails = False
+    clock.now = 1.0
+
+    assert isinstance(world.open(state=world.run("other")), OpenCall)
+    assert isinstance(world.open(), Refusal)
+
+
+def test_a_hold_that_cannot_be_given_back_expires(clock: Clock) -> None:
+    """Nobody is told but the log."""
+    world, ledger = failing_world(clock, Budget(usd=1, scope="agent_id"))
+    call = world.admitted()
+    ledger.fails = True
+    world.meter.release(call)
+
+    assert world.faults.count == 0
+
+
+def test_a_release_in_the_shadow_gives_back(clock: Clock) -> None:
+    """What was never sent counts nowhere."""
+    world, ledger = failing_world(clock, Budget(usd="0.035", scope="agent_id"))
+    ledger.fails = True
+    world.meter.release(world.admitted())
+
+    assert world.until_refused() == 3
+
+
+def test_budgets_go_on_while_the_file_is_locked(tmp_path: Path) -> None:
+    """A SQLite file that somebody holds: no call waits long, none passes the limit, and recovery counts all, once."""
+    path = tmp_path / "ledger.db"
+    ledger = open_ledger(f"sqlite:///{path}", hold_timeout=0.2)
+    budget = Budget(usd="0.045", scope="agent_id")
+    world = World((budget,), ledger)
+    try:
+        world.made()
+        locker = sqlite3.connect(path)
+        locker.execute("BEGIN EXCLUSIVE")
+        assert world.until_refused() == 3
+        locker.rollback()
+        locker.close()
+        ledger.recover()  # type: ignore[attr-defined]
+
+        assert spent(world, budget).spent == 4 * 10**10
+        assert World((budget,), ledger).until_refused() == 0
+    finally:
+        ledger.close()
+    assert world.faults.count == 0
+
+
+async def test_nothing_blocks_the_event_loop(tmp_path: Path) -> None:
+    """Under an event loop the ledger's own thread holds and settles."""
+    from blockbuster import BlockBuster
+
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'l.db'}")
+    world = World((Budget(usd="0.035", scope="agent_id"), Budget(steps=9, scope="all")), ledger)
+    detector = BlockBuster()
+    detector.activate()
+    try:
+        assert world.meter.open_step(world.state, WHO) is None
+        assert world.until_refused() == 3
+    finally:
+        detector.deactivate()
+        ledger.close()
+    assert world.faults.count == 0
