@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -97,15 +98,14 @@ def call_energy(call: CallRecord, *, zone: str | None = None) -> CallEnergy | No
 # Any: EcoLogits is an extra, so that its types are not there for whoever checks this package.
 def _ecologits(zone: str | None) -> Any:
     try:
-        from ecologits.electricity_mix_repository import electricity_mixes
-        from ecologits.tracers.utils import llm_impacts
+        utils = import_module("ecologits.tracers.utils")
     except ImportError as error:
         raise MissingExtra("Energy", "carbon") from error
     # It warns of each model once a process, on stderr where nobody has set up logging: the report tells it instead.
     logging.getLogger("ecologits").addHandler(logging.NullHandler())
-    if zone is not None and electricity_mixes.find_electricity_mix(zone=zone) is None:
+    if zone is not None and utils.electricity_mixes.find_electricity_mix(zone=zone) is None:
         raise BadArguments(f"no electricity of zone {zone!r} is known: write a country's three letters, such as FRA")
-    return llm_impacts
+    return utils.llm_impacts
 
 
 def _names(call: CallRecord) -> Iterator[tuple[str, str]]:
@@ -207,7 +207,7 @@ class EnergyReport:
         )
         unknown = sum(each.unknown for each in self.sums.values())
         if unknown:
-            yield f"{_calls(unknown)} of models that EcoLogits does not know: left out, so that the rest is a lower bound."
+            yield f"{_calls(unknown)} of models that EcoLogits does not know: left out, the rest is a lower bound."
         not_sent = sum(each.not_sent for each in self.sums.values())
         if not_sent:
             yield f"{_calls(not_sent)} not sent to a model (cache hits, replays, refusals) took nothing."
