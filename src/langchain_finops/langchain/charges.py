@@ -34,7 +34,7 @@ def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[st
         invocation_id=span.run.invocation_id,
         attribution=attribution,
     )
-    charge = recorder.meter.charge(charge)
+    charge = recorder.meter.charge(charge, state=span.run.state)
     if not span.run.add_charge(who, charge):
         recorder.sums.add_charge(who, charge, span.run.folded)
     return charge

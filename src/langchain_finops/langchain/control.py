@@ -23,7 +23,7 @@ from langchain_finops.langchain.refusals import DrainReason
 from langchain_finops.langchain.stops import Question, questions, told_of
 from langchain_finops.money import usd
 
-__all__ = ["ASK", "Answered", "Questions", "answers", "drain", "pause", "resumable", "task_config"]
+__all__ = ["ASK", "Answered", "Questions", "answers", "drain", "pause", "resumable", "superstep", "task_config"]
 
 ASK = "ask"
 """Action of the event that a question leaves in the audit trail, by which another process knows that it waits."""
@@ -54,7 +54,7 @@ class Answered:
 class Questions:
     """What a run has asked, and which questions have been answered. Part of what a resumed run takes over."""
 
-    __slots__ = ("answered", "asked", "waiting")
+    __slots__ = ("answered", "approvals", "asked", "waiting")
 
     def __init__(self, waiting: frozenset[str] = frozenset(), answered: Mapping[str, int] | None = None) -> None:
         self.waiting = waiting
@@ -63,6 +63,8 @@ class Questions:
         """How many answers a place has had: its next question gets another id, so an answer counts once."""
         self.asked: set[str] = set()
         """Ids of the questions of this invocation."""
+        self.approvals = 0
+        """How often somebody said yes in this invocation."""
 
     def place(self, namespace: str, budget: str | None) -> str:
         """Where and on what a question is asked."""
@@ -140,6 +142,13 @@ def task_config(namespace: str) -> Configurable | None:
         if isinstance(found, dict) and found.get(NAMESPACE) == namespace and SCRATCHPAD in found:
             return found
     return None
+
+
+def superstep(metadata: Mapping[str, Any]) -> int | None:
+    """The superstep that a node runs in; None for a `@task`, of which one superstep has many, one after the other."""
+    path, step = metadata.get("langgraph_path"), metadata.get("langgraph_step")
+    is_task = isinstance(path, tuple | list) and len(path) > 3 and path[-1] is True
+    return None if is_task or not isinstance(step, int) else step
 
 
 def resumable(configurable: Configurable) -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "endpoint_of",
     "event_bytes",
     "received_bytes",
+    "request_bytes",
     "request_of",
     "usage_so_far",
 ]
@@ -118,6 +119,23 @@ def _message_tokens(messages: Iterable[BaseMessage]) -> int:
 def request_of(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> Request:
     """How large a request is: its prompt, the tools it offers, and the bounds it states."""
     return Request(_prompt_tokens(prompt, params), _max_tokens(params, metadata), _answers_wanted(params))
+
+
+def request_bytes(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
+    """UTF-8 bytes of a request's messages and tools: more than its tokens, whatever the tokenizer."""
+    tools = params.get("tools") or params.get("functions")
+    size = _json_bytes(tools) if tools else 0
+    if isinstance(prompt, str):
+        return size + utf8(prompt)
+    return size + sum(_message_bytes(message) for message in prompt)
+
+
+def _message_bytes(message: BaseMessage) -> int:
+    content, calls = message.content, getattr(message, "tool_calls", None)
+    blocks: Iterable[object] = () if isinstance(content, str) else content
+    media = sum(MEDIA_TOKENS for block in blocks if isinstance(block, Mapping) and block.get("type") in MEDIA)
+    size = utf8(content) if isinstance(content, str) else _json_bytes(content)
+    return MESSAGE_TOKENS + utf8(message.type) + size + media + (_json_bytes(calls) if calls else 0)
 
 
 def _prompt_tokens(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:

@@ -9,9 +9,10 @@ from uuid import UUID
 from langchain_core import exceptions as core
 from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 
+from langchain_finops.langchain.refusals import CallRefused
 from langchain_finops.records import CallError, RunStatus
 
-__all__ = ["call_error", "is_pause", "not_charged", "reason_of", "refused_call", "run_status"]
+__all__ = ["call_error", "is_pause", "is_refusal", "not_charged", "reason_of", "refused_call", "run_status"]
 
 CORE_STATUS: tuple[tuple[str, int], ...] = (
     ("ModelAuthenticationError", 401),
@@ -125,6 +126,8 @@ def reason_of(error: BaseException) -> str:
         return "cancelled"
     if isinstance(error, GeneratorExit):
         return "stream_left"
+    if isinstance(error, CallRefused):
+        return error.stop_reason.partition(":")[0]
     chain = _chain(error)
     if any(isinstance(each, TimeoutError) or "Timeout" in type(each).__name__ for each in chain):
         return "timed_out"
@@ -138,6 +141,16 @@ def is_pause(error: BaseException) -> bool:
     return isinstance(error, GraphInterrupt)
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether it is a guard's refusal, or was raised because of one."""
+    each: BaseException | None = error
+    for _ in range(8):
+        if each is None or isinstance(each, CallRefused):
+            return each is not None
+        each = each.__cause__ or each.__context__
+    return False
+
+
 def run_status(error: BaseException) -> tuple[RunStatus, str]:
     """How a run stands that ended in an exception, and why."""
     name = type(error).__name__
@@ -145,6 +158,8 @@ def run_status(error: BaseException) -> tuple[RunStatus, str]:
         return "stopped", "recursion_limit"
     if isinstance(error, GraphDrained):
         return "stopped", "drained"
+    if isinstance(error, CallRefused):
+        return "stopped", error.stop_reason
     if isinstance(error, GraphInterrupt):
         return "interrupted", "interrupt"
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt | SystemExit):

@@ -1,21 +1,17 @@
 """`callbacks=[FinOpsHandler()]`: every call metered once, whatever the entry point, and never at the run's risk."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, cast
-from uuid import UUID
-
-from langchain_core.messages import BaseMessage
-from langchain_core.outputs import LLMResult
-from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
+from typing import Any
 
 from langchain_finops.errors import BadArguments
-from langchain_finops.langchain import extract
 from langchain_finops.langchain.charges import record_charge
+from langchain_finops.langchain.guards import REQUIRED, Policy, guard_of, policies_of
+from langchain_finops.langchain.hooks import Hooks
 from langchain_finops.langchain.recorder import Recorder
 from langchain_finops.langchain.runs import Run
 from langchain_finops.ledger import open_ledger
@@ -33,19 +29,6 @@ __all__ = ["FinOpsHandler", "Success"]
 Success = Callable[[Any], "bool | Outcome | None"]
 """Judges a root run by its final state; None where it cannot tell, which logs nothing."""
 NO_METADATA: dict[str, Any] = {}
-NAMELESS: dict[str, Any] = {}
-
-P = ParamSpec("P")
-
-
-def _safe(hook: Callable[P, None]) -> Callable[P, None]:
-    """Make a hook of all that it does, reading what LangChain hands it included."""
-
-    @functools.wraps(hook)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        cast("FinOpsHandler", args[0]).tell(hook, *args, **kwargs)
-
-    return guarded
 
 
 def _number(name: str, value: Decimal | int | str | float) -> Decimal:
@@ -59,16 +42,13 @@ def _amount(name: str, value: Decimal | int | str | float | None) -> Decimal | N
     return None if value is None else _number(name, value)
 
 
-class FinOpsHandler(GraphCallbackHandler):
-    """Records what every model call, tool and run costs, for whom, and where in the graph.
+class FinOpsHandler(Hooks):
+    """Records what every model call, tool and run costs, for whom, and where in the graph; refuses what breaks a limit.
 
     Pass one to `config["callbacks"]`, or `attach()` it to everything in the process. One handler may serve many runs,
-    threads and event loops at once. All arguments but `ledger`, `prices` and `success` are defaults of the
-    attribution; a run's metadata overrides them.
+    threads and event loops at once. Names of whom and what a run is for are defaults of the attribution; a run's
+    metadata overrides them. Raises BadArguments with all that is wrong with the guards.
     """
-
-    raise_error = False  # Nothing of ours is to stop a run.
-    run_inline = True  # Without it async runs meter on another thread, seconds late under load.
 
     def __init__(
         self,
@@ -77,6 +57,10 @@ class FinOpsHandler(GraphCallbackHandler):
         user_id: str | None = None,
         task_id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        budgets: Iterable[Policy] = (),
+        strict: bool = False,
+        require: Sequence[str] = REQUIRED,
+        protect: Sequence[str] = (),
         ledger: str | Path | Ledger | None = None,
         prices: PriceBook | None = None,
         success: Success | None = None,
@@ -87,7 +71,11 @@ class FinOpsHandler(GraphCallbackHandler):
         release: str | None = None,
         role: Role = "agent",
     ) -> None:
+        """`budgets`: limits, loop guards, burn alerts and model policies alike. `strict`: refuse calls without a limit,
+        or without all of `require`. `protect`: nodes that no limit stops. `success`: judges a run by its final state.
+        """
         super().__init__()
+        policies = policies_of(budgets, protect=protect, require=require)
         self._defaults = Attribution(
             agent_id=agent_id,
             user_id=user_id,
@@ -102,7 +90,9 @@ class FinOpsHandler(GraphCallbackHandler):
         )
         self._faults = Faults()
         book = PriceBook.default() if prices is None else prices
-        meter = Meter(ledger=open_ledger(ledger), prices=book, faults=self._faults)
+        kept = open_ledger(ledger)
+        guard = guard_of(policies, kept, strict=strict, require=require, failed=self._faults.note)
+        meter = Meter(ledger=kept, prices=book, faults=self._faults, guard=guard)
         self._recorder = Recorder(meter, self._defaults, judges=success is not None)
         self._success = success
 
@@ -112,32 +102,6 @@ class FinOpsHandler(GraphCallbackHandler):
     def ledger(self) -> Ledger:
         """The ledger in use."""
         return self._recorder.meter.ledger
-
-    @property
-    def faults(self) -> int:
-        """How many faults of this package were met and not raised; 0 is good."""
-        return self._faults.count
-
-    def note_fault(self, error: BaseException) -> None:
-        """Count a fault of ours; the first one is logged."""
-        self._faults.note(error)
-
-    def tell(self, event: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Have an event booked, after what this thread is booking just now.
-
-        No fault of ours gets out: LangChain would log its text, which may be a prompt's.
-        """
-        thread = here.thread
-        if thread.depth:
-            thread.waiting.append(partial(self.tell, event, *args, **kwargs))
-            return
-        thread.depth = 1
-        try:
-            event(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  A fault of ours never kills the user's run.
-            self.note_fault(error)
-        finally:
-            thread.leave()
 
     def summary(self, by: str | Sequence[str] = "node") -> Summary:
         """Totals of what this handler saw, open runs included, by one dimension; `by=()` for one row of all.
@@ -217,167 +181,16 @@ class FinOpsHandler(GraphCallbackHandler):
             return record_charge(self._recorder, charge, metadata or NO_METADATA)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until all that was recorded is durable; False if `timeout` seconds passed first."""
+        """Wait until all that was recorded is durable and alerts are sent; False if `timeout` seconds passed first."""
+        end = None if timeout is None else time.monotonic() + timeout
         self._recorder.feedback.flush()
-        return self.ledger.flush(timeout)
-
-    # --- models ----------------------------------------------------------------------------------------------------
-
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any],
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Open a call of a chat model."""
-        event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
-        self.tell(self._recorder.open_call, event, serialized, messages[0], kwargs)
-
-    @_safe
-    def on_llm_start(
-        self,
-        serialized: dict[str, Any],
-        prompts: list[str],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Open a call of a completion model."""
-        event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
-        self._recorder.open_call(event, serialized, prompts[0], kwargs)
-
-    @_safe
-    def on_llm_new_token(
-        self, token: str | list[str | dict[str, Any]], *, chunk: Any = None, run_id: UUID, **_: Any
-    ) -> None:
-        """Count what is streamed."""
-        self._recorder.stream(run_id, chunk, token_bytes=extract.chunk_bytes(token, chunk))
-
-    @_safe
-    def on_stream_event(self, event: Any, *, run_id: UUID, **_: Any) -> None:
-        """Count what a content-block stream brings."""
-        self._recorder.stream(run_id, event, event_bytes=extract.event_bytes(event))
-
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        """Settle a call by its answer."""
-        self.tell(self._recorder.end_call, run_id, response)
-
-    @_safe
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Settle a call that failed."""
-        self._recorder.fail_call(run_id, error, kwargs.get("response"))
-
-    # --- chains, nodes, graphs, retrievers ---------------------------------------------------------------------------
-
-    def on_chain_start(
-        self,
-        serialized: dict[str, Any],
-        inputs: dict[str, Any],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Begin a run, a node, or a part of one."""
-        event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
-        name = kwargs.get("name") or (serialized or NAMELESS).get("name")
-        self.tell(self._recorder.start_chain, event, name, inputs)
-
-    def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **_: Any) -> None:
-        """End a run, a node, or a part of one."""
-        thread = here.thread
-        if thread.depth:
-            thread.waiting.append(partial(self.on_chain_end, outputs, run_id=run_id))
-            return
-        try:
-            thread.depth = 1
-            try:
-                run = self._recorder.end_chain(run_id, None)
-            finally:
-                thread.leave()
-            if run is not None:
-                self._after_run(run, outputs)  # Outside: `success` is the user's code, and may make calls.
-        except Exception as error:  # noqa: BLE001  As in `tell`.
-            self.note_fault(error)
-
-    @_safe
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """End a run, a node, or a part of one that failed, paused or was cancelled."""
-        self._recorder.end_chain(run_id, error)
-
-    @_safe
-    def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """A graph paused."""
-        if event.run_id is not None:
-            self._recorder.pause(event.run_id)
-
-    @_safe
-    def on_retriever_start(
-        self,
-        serialized: dict[str, Any],
-        query: str,  # noqa: ARG002  Text is none of our business.
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """A retriever may make calls of its own."""
-        name = kwargs.get("name") or (serialized or NAMELESS).get("name")
-        self._recorder.start_retriever((run_id, parent_run_id, metadata or NO_METADATA, tags), name)
-
-    @_safe
-    def on_retriever_end(self, documents: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002  As above.
-        """End a retriever."""
-        self._recorder.end_chain(run_id, None)
-
-    @_safe
-    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """End a retriever that failed."""
-        self._recorder.end_chain(run_id, error)
-
-    # --- tools -----------------------------------------------------------------------------------------------------
-
-    @_safe
-    def on_tool_start(
-        self,
-        serialized: dict[str, Any],
-        input_str: str,  # noqa: ARG002  As above.
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Open a tool's charge."""
-        name = kwargs.get("name") or (serialized or NAMELESS).get("name")
-        self._recorder.start_tool((run_id, parent_run_id, metadata or NO_METADATA, tags), name)
-
-    @_safe
-    def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002  As above.
-        """Write a tool's charge down."""
-        self._recorder.end_tool(run_id, None)
-
-    @_safe
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """Write a failed tool's charge down."""
-        self._recorder.end_tool(run_id, error)
+        kept = self.ledger.flush(timeout)
+        left = None if end is None else max(0.0, end - time.monotonic())
+        return self._recorder.meter.guard.flush(left) and kept
 
     # --- outcomes --------------------------------------------------------------------------------------------------
 
-    def _after_run(self, run: Run, outputs: Any) -> None:
+    def after_run(self, run: Run, outputs: Any) -> None:
         """Judge a root run that completed by its final state."""
         attribution = self._recorder.tracker.of_run(run)
         task_id = attribution.task_id or run.run_id

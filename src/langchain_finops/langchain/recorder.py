@@ -6,17 +6,22 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
+from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.langchain import extract, failures
+from langchain_finops.langchain.digests import Digests
+from langchain_finops.langchain.gate import Gate
 from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
 from langchain_finops.langchain.leaving import when_left
+from langchain_finops.langchain.opened import OpenCalls
+from langchain_finops.langchain.refusals import refused
 from langchain_finops.langchain.resuming import resumes, unfinished
-from langchain_finops.langchain.runs import Batch, Node, OpenTool, Run, RunCall, Span
+from langchain_finops.langchain.runs import Node, Run, RunCall, Span
 from langchain_finops.langchain.settling import (
     NotStarted,
     broken,
@@ -27,9 +32,9 @@ from langchain_finops.langchain.settling import (
     numbered,
     run_record,
     streamed,
-    tool_charge,
 )
 from langchain_finops.langchain.sums import Sums, who_of
+from langchain_finops.langchain.tools import Tools
 from langchain_finops.langchain.tracker import Tracker, is_node_start, namespace_of, retry_attempt
 from langchain_finops.meter import Answer, Meter
 from langchain_finops.records import Attribution, CallRecord, RunStatus
@@ -58,10 +63,11 @@ class Recorder:
         self.tracker = Tracker(defaults)
         self.sums = Sums()
         self.feedback = Feedback()
-        self._calls: dict[int, RunCall] = {}
-        self._tools: dict[int, OpenTool] = {}
-        self._batches: dict[int, Batch] = {}
-        self._late: OrderedDict[int, int] = OrderedDict()
+        self.gate = Gate(meter)
+        self._digests = Digests()
+        self._open = OpenCalls()
+        self.tools = Tools(self, self._digests)
+        self._late: OrderedDict[int, tuple[int, str]] = OrderedDict()
         self._warned = False
 
     # --- calls -----------------------------------------------------------------------------------------------------
@@ -70,21 +76,19 @@ class Recorder:
         self,
         event: Event,
         serialized: Mapping[str, Any] | None,
-        prompt: Sequence[BaseMessage] | str,
+        prompts: Sequence[Sequence[BaseMessage] | str],
         details: Mapping[str, Any],
-    ) -> None:
-        """Open a call, as a run of its own where it belongs to none."""
+    ) -> BaseException | None:
+        """Open a call, as a run of its own where it belongs to none; what is raised if it must not be made."""
         run_id, parent_run_id, metadata, tags = event
-        twin = self._calls.get(run_id.int)
-        while twin is not None:
-            if twin.prompt is prompt:
-                return  # The handler is on the model and on the config: one call, told twice.
-            twin = twin.twin
+        prompt = prompts[0]
+        if self._open.has(run_id, prompt):
+            return None
         tracker = self.tracker
         span = tracker.place(parent_run_id, metadata)
         bare = span is None
         if span is None:
-            span = self._open_root(event, model_name(serialized, metadata))
+            span = self.open_root(event, model_name(serialized, metadata))
         node, attribution, who = tracker.attribute(span, metadata, tags)
         run = span.run
         params = details.get("invocation_params") or {}
@@ -96,38 +100,84 @@ class Recorder:
         )
         call.run, call.key, call.node, call.who = run, run_id, node, who
         call.prompt, call.twin, call.event_bytes = prompt, None, 0
-        call.batch = self._batch(params) if isinstance(prompt, str) and details.get("batch_size", 1) > 1 else None
-        # A completion model's start is told in a task of its own, which ends before the call does.
-        call.unwatch = self._watch(call) if bare and not isinstance(prompt, str) else None
-        if bare:
-            self._watch_root(run)
+        call.sent_with = params if details.get("batch_size", 1) > 1 else None
+        call.batch, call.unwatch = None, None
         call.endpoint = extract.endpoint_of(serialized)
+        signal = self._admit_call(call, params)
+        if signal is not None:
+            self._turn_away(call, bare=bare)
+            return signal
+        if call.sent_with is not None and isinstance(prompt, str):
+            call.batch = self._open.batch(params)
+        if bare:
+            # A completion model's start is told in a task of its own, which ends before the call does.
+            call.unwatch = None if isinstance(prompt, str) else self._watch(call)
+            self.watch_root(run)
         run.open_calls.add(call)
         if node is not None:
             node.open += 1
-        last = self._calls.setdefault(run_id.int, call)
-        if last is not call:
-            while last.twin is not None:
-                last = last.twin
-            last.twin = call
+        self._open.add(call)
         if run.trace is not None:
             run.trace.started(run_id)
+        return None
 
-    def stream(self, run_id: UUID, chunk: object, *, token_bytes: int = 0, event_bytes: int = 0) -> None:
-        """Count what is streamed: an aborted stream's answer comes without it."""
-        call = self._calls.get(run_id.int)
-        if call is None or (chunk is not None and chunk is call.last_chunk):
+    def _admit_call(self, call: RunCall, params: Mapping[str, Any]) -> BaseException | None:
+        run, prompt = call.run, cast("Sequence[BaseMessage] | str", call.prompt)
+        namespace = namespace_of(call.metadata)
+        if call.sent_with is not None and run.refusal is not None and self._open.is_refused(params):
+            return refused(run.refusal, self.gate.unvalidated(run))
+
+        def start() -> Refusal | None:
+            return self.meter.open(
+                call,
+                run.state,
+                digest=partial(self._digests.of_prompt, prompt),
+                place=run.places.of(namespace),
+                prompt_bytes=partial(extract.request_bytes, prompt, params),
+            )
+
+        return self.gate.admit(run, namespace, start)
+
+    def _turn_away(self, call: RunCall, *, bare: bool) -> None:
+        """Forget a call that was refused, and those of the same request, which nobody will send either."""
+        if bare:
+            self.end_run(call.run, *self.gate.status(call.run, None))
+        if call.sent_with is None:
             return
+        for other in self._open.refuse_all(call.sent_with):
+            self.meter.release(other)
+            self._let_go(other)
+            if other.run.root == other.key:
+                self.end_run(other.run, *self.gate.status(call.run, None))
+
+    def stream(self, run_id: UUID, chunk: object, token_bytes: Callable[[], int]) -> BaseException | None:
+        """Count what is streamed: an aborted stream's answer comes without it. What is raised if it is cut off."""
+        call = self._open.get(run_id)
+        if call is None or (chunk is not None and chunk is call.last_chunk):
+            return None
+        size = token_bytes()
+        call.received_bytes += size
+        return self._streamed(call, chunk, size)
+
+    def stream_event(self, run_id: UUID, event: Mapping[str, Any]) -> BaseException | None:
+        """The same for a content-block event."""
+        call = self._open.get(run_id)
+        if call is None or event is call.last_chunk:
+            return None
+        size = extract.event_bytes(event)
+        call.event_bytes += size
+        return self._streamed(call, event, size)
+
+    def _streamed(self, call: RunCall, chunk: object, size: int) -> BaseException | None:
         call.last_chunk = chunk
-        if call.first_token_at is None and (token_bytes or event_bytes):
+        if call.first_token_at is None and size:
             call.first_token_at = datetime.now(UTC)
-        call.received_bytes += token_bytes
-        call.event_bytes += event_bytes
         call.usage_so_far = extract.usage_so_far(call.usage_so_far, chunk)
+        return self.gate.cut_off(call)
 
     def end_call(self, run_id: UUID, response: LLMResult) -> None:
         """Settle a call by its answer; one that was settled without is superseded."""
-        call = self._take(run_id)
+        call = self._open.take(run_id)
         if call is None and run_id.int not in self._late:
             return  # The same end told twice.
         answer = self._answer(response)
@@ -152,37 +202,11 @@ class Recorder:
 
     def fail_call(self, run_id: UUID, error: BaseException, response: LLMResult | None) -> None:
         """Settle a call that failed: for nothing if it was refused or never sent, else at its estimate."""
-        call = self._take(run_id)
+        call = self._open.take(run_id)
         if call is not None:
             self._settle(call, broken(error, response, streamed=streamed(call)), *failures.run_status(error))
         elif run_id.int in self._late and failures.not_charged(error) is not None:
             self._supersede(run_id, broken(error, response, streamed=False))
-
-    def _batch(self, params: Mapping[str, Any]) -> Batch:
-        batch = self._batches.get(id(params))
-        if batch is None:
-            batch = self._batches[id(params)] = Batch(params)
-        batch.open += 1
-        return batch
-
-    def _take(self, run_id: UUID) -> RunCall | None:
-        """The open call of this id, the oldest of several, which from now on is nobody else's to settle."""
-        call = self._calls.pop(run_id.int, None)
-        if call is not None and call.twin is not None:
-            self._calls[run_id.int] = call.twin
-        return call
-
-    def _take_this(self, call: RunCall) -> bool:
-        """The same for one of them; False if somebody has settled it."""
-        before = self._calls.get(call.key.int)
-        if before is call:
-            return self._take(call.key) is call
-        while before is not None and before.twin is not call:
-            before = before.twin
-        if before is None:
-            return False
-        before.twin = call.twin
-        return True
 
     def _settle(
         self, call: RunCall, answer: Answer, status: RunStatus, reason: str | None = None, *, told: bool = True
@@ -216,28 +240,30 @@ class Recorder:
         if call.unwatch is not None:
             call.unwatch()
         if call.batch is not None:
-            call.batch.open -= 1
-            if not call.batch.open:
-                self._batches.pop(id(call.batch.params), None)
+            self._open.leave_batch(call.batch)
 
     def _supersede(self, run_id: UUID, answer: Answer) -> None:
         """Replace an estimate by the answer that came after all."""
-        number = self._late.pop(run_id.int, None)
-        versions = None if number is None else self.meter.supersede(numbered(run_id, number), answer)
+        late = self._late.pop(run_id.int, None)
+        if late is None:
+            return
+        number, invocation_id = late
+        run = self.tracker.run_named(invocation_id)
+        versions = self.meter.supersede(numbered(run_id, number), answer, None if run is None else run.state)
         if versions is None:
             return
         old, new = versions
-        run, who = self.tracker.run_of(old), who_of(old.attribution)
+        who = who_of(old.attribution)
         if run is None or not run.supersede(who, old, new):
             self.sums.amend(who, old, new)
 
     def _abandon(self, call: RunCall, error: BaseException | None) -> None:
         """Settle a call whose end nobody will report, and keep a place for an answer that comes all the same."""
-        if not self._take_this(call):
+        if not self._open.take_this(call):
             return
         self._settle(call, missing(error), "cancelled", "CancelledError", told=False)
-        # Only numbers: of a run that has ended nothing else is kept.
-        self._late[call.key.int] = int(call.call_id.partition(":")[2] or 1)
+        # Only a number and a name: of a run that has ended nothing else is kept.
+        self._late[call.key.int] = int(call.call_id.partition(":")[2] or 1), call.invocation_id
         while len(self._late) > LATE_KEPT:
             self._late.popitem(last=False)
 
@@ -259,7 +285,7 @@ class Recorder:
         task.add_done_callback(ended)
         return unwatch
 
-    def _watch_root(self, run: Run) -> None:
+    def watch_root(self, run: Run) -> None:
         """End a run whose only call, tool or retriever was cancelled."""
         cancelled = partial(self.end_run, run, "cancelled", "CancelledError", told=False)
         when_left(lambda: not run.closed, lambda: self._unasked(cancelled))
@@ -274,21 +300,20 @@ class Recorder:
 
     # --- chains, nodes and runs ------------------------------------------------------------------------------------
 
-    def start_chain(self, event: Event, name: str | None, inputs: object) -> None:
-        """Remember where a runnable's children belong; begin a run or a node if it is one."""
+    def start_chain(self, event: Event, name: str | None, inputs: object) -> BaseException | None:
+        """Remember where a runnable's children belong; begin a run or a node if it is one, if that may begin."""
         run_id, parent_run_id, metadata, tags = event
         tracker = self.tracker
         if tracker.span(run_id) is not None:
-            return  # Told twice.
+            return None  # Told twice.
         span = tracker.place(parent_run_id, metadata)
         if span is None:
-            span = self._open_root(event, name or "chain", inputs)
+            span = self.open_root(event, name or "chain", inputs)
             if self._judges:
                 span.run.own_task = span.run.run_id
         namespace = namespace_of(metadata)
         if namespace is not None and is_node_start(span, name, namespace, metadata):
-            self._start_node(run_id, span, namespace)
-            return
+            return self._start_node(event, span, namespace)
         attempt = retry_attempt(tags)
         if span.node is None and namespace is None and name is not None:
             if resumes(inputs):
@@ -297,13 +322,14 @@ class Recorder:
         elif attempt is not None:
             span = Span(span.run, span.node, span.owner, attempt, span.graph)
         tracker.open_span(run_id, span)
+        return None
 
     def start_retriever(self, event: Event, name: str | None) -> None:
         """Remember where a retriever's calls belong."""
         self.start_chain(event, name, "")
         span = self.tracker.span(event[0])
         if span is not None and span.run.root == event[0]:
-            self._watch_root(span.run)
+            self.watch_root(span.run)
 
     def end_chain(self, run_id: UUID, error: BaseException | None) -> Run | None:
         """Forget a runnable. A node's end settles its calls, the root's end all; returns a run that ended well."""
@@ -312,19 +338,14 @@ class Recorder:
             return None
         run, node = span.run, span.node
         if node is not None and span.owner == run_id.int:
-            if node.open:
-                self._settle_open(run, node, error)
-            self.tracker.close_node(node, failed=error is not None)
-            if error is not None and "|" not in node.namespace and failures.is_pause(error):
-                run.paused.add(node.graph)
+            self._end_node(node, error)
         if run.root != run_id:
             return None
         if error is not None:
-            self.end_run(run, *failures.run_status(error), error=error)
-            return None
-        status: tuple[RunStatus, str | None] = ("interrupted", "interrupt") if run.paused else ("completed", None)
-        self.end_run(run, *status)
-        return None if run.paused else run
+            self.gate.name_unvalidated(run, error)
+        status, reason = self.gate.status(run, error)
+        self.end_run(run, status, reason, error=error)
+        return run if status == "completed" else None
 
     def pause(self, run_id: UUID) -> None:
         """A graph stopped at a breakpoint, which no node reports."""
@@ -347,7 +368,7 @@ class Recorder:
             return
         attribution = self.tracker.of_run(run)
         try:
-            self.meter.write(run_record(run, attribution, status, reason))
+            self.meter.close_run(run.state, run_record(run, attribution, status, reason))
         finally:
             with self.sums.lock:  # Without it a summary could count the run twice, or not at all.
                 self.sums.fold((run.close_sums(), run.before))
@@ -357,32 +378,53 @@ class Recorder:
             run.trace.settled(run.root, marks_of_run(run, attribution, status), ended=told, root=True)
             self.feedback.remember(attribution.task_id or run.run_id, run.trace)
 
-    def _open_root(self, event: Event, name: str, inputs: object = ...) -> Span:
+    def open_root(self, event: Event, name: str, inputs: object = ...) -> Span:
+        """Begin a run, or go on with one that its thread has left unfinished."""
         run_id, _, metadata, _ = event
         span = self.tracker.open_run(run_id, name, metadata)
-        run = span.run
+        run, paused = span.run, None
         if run.thread_id is not None and resumes(inputs):
             paused = unfinished(self.tracker, self.meter.ledger, run, run.thread_id)
             if paused is not None:
                 run.resume(paused)
+        run.state = self.meter.open_run(run.run_id, run.invocation_id, resumed=paused is not None)
         tracer = find_tracer()
         if tracer is not None:
             run.trace = Trace(tracer)
             run.trace.started(run_id)
         return span
 
-    def _start_node(self, run_id: UUID, span: Span, namespace: str) -> None:
-        run = span.run
-        node = self.tracker.open_node(run_id, span, namespace)
+    def _start_node(self, event: Event, span: Span, namespace: str) -> BaseException | None:
+        run_id, _, metadata, tags = event
+        run, tracker = span.run, self.tracker
+        node = tracker.open_node(run_id, span, namespace)
         if run.graph_name is None:
             run.graph_name = node.graph
-        if run.steps > STEPS_UNWATCHED and not self._warned:
+        if node.step is not None:
+            _, who, _ = tracker.attribute(span, metadata, tags)
+            signal = self.gate.admit_node(node, who)
+            if signal is not None:
+                tracker.refuse_node(run_id, node)
+                return signal
+        self.gate.enter(node, metadata, outer=span.node)
+        if run.steps > STEPS_UNWATCHED and not self._warned and self.gate.is_idle:
             self._warned = True
             log.warning(
-                "run %s passed %d steps without a limit; `recursion_limit` in its config would stop an endless loop",
+                "run %s passed %d steps without a limit: budgets=[Budget(steps=...)] on the handler, or `recursion_limit` "
+                "in the run's config, would stop an endless loop",
                 run.run_id,
                 STEPS_UNWATCHED,
             )
+        return None
+
+    def _end_node(self, node: Node, error: BaseException | None) -> None:
+        run = node.run
+        if node.open:
+            self._settle_open(run, node, error)
+        self.tracker.close_node(node, failed=error is not None)
+        self.gate.leave(node, ended_well=error is None)
+        if error is not None and "|" not in node.namespace and failures.is_pause(error):
+            run.paused.add(node.graph)
 
     def _settle_open(self, run: Run, node: Node | None, error: BaseException | None) -> None:
         """Settle what was started in a node, or anywhere in a run, and has not ended."""
@@ -393,46 +435,4 @@ class Recorder:
             self._abandon(call, NotStarted(error) if call.key == refused else error)
         for tool in list(run.open_tools):
             if node is None or tool.node is node:
-                self.end_tool(tool.key, error or asyncio.CancelledError())
-
-    # --- tools -----------------------------------------------------------------------------------------------------
-
-    def start_tool(self, event: Event, name: str | None) -> None:
-        """Open a tool's charge, as a run of its own where it belongs to none."""
-        run_id, parent_run_id, metadata, tags = event
-        tracker = self.tracker
-        if tracker.span(run_id) is not None:
-            return
-        span = tracker.place(parent_run_id, metadata)
-        bare = span is None
-        if span is None:
-            span = self._open_root(event, name or "tool")
-        else:
-            tracker.open_span(run_id, span)
-        run = span.run
-        tool = OpenTool(run, run_id, run.invocation_id if bare else tracker.name_of(run_id), name)
-        tool.node, tool.attribution, tool.who = tracker.attribute(span, metadata, tags)
-        run.open_tools.add(tool)
-        if tool.node is not None:
-            tool.node.open += 1
-        self._tools[run_id.int] = tool
-        if bare:
-            self._watch_root(run)
-
-    def end_tool(self, run_id: UUID, error: BaseException | None) -> None:
-        """Write a tool's charge down. A tool that paused will run again, and is charged then."""
-        tool = self._tools.pop(run_id.int, None)
-        if tool is None:
-            return
-        run = tool.run
-        self.tracker.close_span(run_id)
-        run.open_tools.discard(tool)
-        if tool.node is not None:
-            tool.node.open -= 1
-        if error is None or not failures.is_pause(error):
-            charge = self.meter.charge(tool_charge(tool, error))
-            if not run.add_charge(tool.who, charge):
-                self.sums.add_charge(tool.who, charge, run.folded)
-        if run.root == run_id:
-            status: tuple[RunStatus, str | None] = ("completed", None)
-            self.end_run(run, *(status if error is None else failures.run_status(error)))
+                self.tools.end(tool.key, error or asyncio.CancelledError())

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from langchain_finops.budgets.holding import Hold
 from langchain_finops.budgets.loops import Places
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.run_state import RunState
@@ -96,6 +97,8 @@ class OpenTool:
         self.node: Node | None
         self.attribution: Attribution
         self.who: Who
+        self.hold: Hold | None = None
+        """What was set aside for it."""
 
 
 class Node:

@@ -114,6 +114,18 @@ class Tracker:
             run.nodes.add(namespace)
         return node
 
+    def refuse_node(self, run_id: UUID, node: Node) -> None:
+        """Take back that an execution of a node began; of a first attempt nothing is left."""
+        run = node.run
+        self.close_span(run_id)
+        with run.lock:
+            node.running -= 1
+            node.attempt -= 1
+            if not node.attempt:
+                run.steps -= node.step is not None
+                run.nodes.discard(node.namespace)
+                self._nodes.pop(node.namespace, None)
+
     def close_node(self, node: Node, *, failed: bool) -> None:
         """Forget a node's execution, but not at once: RetryPolicy may begin its next attempt."""
         run = node.run
@@ -169,6 +181,10 @@ class Tracker:
     def open_runs(self) -> list[Run]:
         """Runs that have not ended."""
         return list(self._runs.values())
+
+    def run_named(self, invocation_id: str) -> Run | None:
+        """The open run of this invocation; None if it has ended."""
+        return self._runs.get(invocation_id)
 
     def run_of(self, call: CallRecord) -> Run | None:
         """The open run that a call was made in; None if it has ended."""
