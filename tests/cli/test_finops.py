@@ -363,7 +363,8 @@ def commands(of=app, name="finops"):
     yield name
     yield from (f"{name} {each.name}" for each in of.registered_commands)
     for group in of.registered_groups:
-        yield from commands(group.typer_instance, f"{name} {group.name}")
+        named = group.name if isinstance(group.name, str) else group.typer_instance.info.name
+        yield from commands(group.typer_instance, f"{name} {named}")
 
 
 @pytest.mark.parametrize("command", list(commands()))
