@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from langchain_finops.budgets.outside import BUDGET, kept_budgets
-from langchain_finops.budgets.policy_file import NO_POLICIES, Policies, PolicyFile
+from langchain_finops.budgets.policy_file import NO_POLICIES, Change, Policies, PolicyFile
 from langchain_finops.budgets.switch import KILL, Kill, KillScope, read_kills
 from langchain_finops.errors import Fault
 from langchain_finops.ledger.base import Ledger
@@ -48,7 +49,6 @@ class Standing:
         Raises BadData for a policy file with faults: whoever starts with limits that do not hold has to know.
         """
         self._ledger, self._failed, self._monotonic, self._now = ledger, failed, monotonic, now
-        self._file = PolicyFile(policy)
         self._version: int | None = None
         self._kills: dict[tuple[KillScope, str | None], Kill] = {}
         self._on_ledger = NO_POLICIES
@@ -56,7 +56,7 @@ class Standing:
         """Budgets, guards, alerts and targets of the ledger and the policy file together."""
         self._said: set[str] = set()
         self.after_fork()
-        self._change = on_own_thread(self._file.look, OPEN_TIMEOUT_S)
+        self._file, self._change = on_own_thread(partial(_opened, policy), OPEN_TIMEOUT_S)
         self._settle()
         self.refresh()
         renew_in_child(self)
@@ -79,8 +79,12 @@ class Standing:
             if self._looking or at - self._looked_at < POLL_S:
                 return
             self._looking = True
-            self._looked_at = at  # Also if it fails: a ledger that is gone must not cost every call a second.
-            on_own_thread(self._look, PATIENCE_S)
+            try:
+                on_own_thread(self._look, PATIENCE_S)
+            finally:
+                # Not before: others would go on without what is being read. Also where it failed: a ledger that is gone
+                # must not cost every call a second.
+                self._looked_at = at
         except TimeoutError:
             self._say("the ledger did not answer in time: kills and budgets that were set since are not known yet")
         finally:
@@ -150,3 +154,8 @@ class Standing:
         if sentence not in self._said and len(self._said) < 1_000:
             self._said.add(sentence)
             log.warning("%s", sentence)
+
+
+def _opened(path: Path | None) -> tuple[PolicyFile, Change | None]:
+    file = PolicyFile(path)
+    return file, file.look()
