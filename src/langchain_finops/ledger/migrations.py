@@ -26,7 +26,6 @@ def _add_holds(connection: Connection) -> None:
         "spent_low BIGINT NOT NULL, PRIMARY KEY (balance), UNIQUE (key))",
         "CREATE TABLE holds (balance BIGINT NOT NULL, hold_id TEXT NOT NULL, amount_high BIGINT NOT NULL, "
         "amount_low BIGINT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (balance, hold_id)) WITHOUT ROWID",
-        "CREATE INDEX holds_hold_id ON holds (hold_id)",
         "CREATE TABLE controls (kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, "
         "PRIMARY KEY (kind, key)) WITHOUT ROWID",
         "CREATE TABLE claims (key TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (key)) WITHOUT ROWID",
