@@ -29,6 +29,15 @@ def test_of_several_answers_the_first_speaks_for_all() -> None:
     assert extract.answer_of(chat(*[AIMessage("x", usage_metadata=USAGE)] * 3)).usage == USAGE
 
 
+def test_searches_are_counted_in_the_content() -> None:
+    """OpenAI's Responses tell them nowhere else; what was searched for is not kept."""
+    search: Any = {"type": "web_search_call", "action": {"type": "search", "query": "secret"}}
+    answer = extract.answer_of(chat(AIMessage([search, search, {"type": "text", "text": "x"}], usage_metadata=USAGE)))
+
+    assert answer.searches == 2
+    assert "secret" not in repr(answer)
+
+
 def test_counts_beside_the_message_are_found() -> None:
     """Some integrations report them in `llm_output` alone, for chat and completion models."""
     output = {"token_usage": {"prompt_tokens": 7, "completion_tokens": 3}, "model_name": "m"}

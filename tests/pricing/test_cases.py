@@ -1,6 +1,6 @@
 """What calls cost, by hand from the providers' pages: one table a family of providers in `cases/`.
 
-An expectation is written as on paper: `600 x 0.40` are tokens times dollars a million, `2 x $0.01` things times dollars.
+An expectation is written as on paper: `600 x 0.40` are tokens at dollars a million, `2 x $0.01` things at dollars each.
 """
 
 from collections.abc import Mapping

@@ -11,6 +11,7 @@ from langchain_core.outputs import Generation, LLMResult
 
 from langchain_finops.budgets.estimate import tokens_of_bytes
 from langchain_finops.meter import NOTHING, UNKNOWN_ENDPOINT, Answer, Endpoint, Request
+from langchain_finops.pricing.facts import searches_in
 
 __all__ = [
     "answer_of",
@@ -45,7 +46,7 @@ def answer_of(response: LLMResult | None) -> Answer:
         metadata = message.response_metadata
         if usage is None:
             usage = output.get("token_usage")
-        return Answer(usage=_mapping(usage), response=metadata or output)
+        return Answer(usage=_mapping(usage), response=metadata or output, searches=searches_in(message))
     info = (first.generation_info if first is not None else None) or NOTHING
     usage = output.get("token_usage") or _ollama_usage(info)
     return Answer(usage=_mapping(usage), response={**output, **info})

@@ -129,6 +129,8 @@ class Answer:
     """The integration's own counts; None where it reports none."""
     response: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     """The integration's `response_metadata`."""
+    searches: int = 0
+    """Web searches that the content shows, which some integrations count nowhere else."""
     received_bytes: int = 0
     """Text of the answer, in UTF-8 bytes; looked at only where no usage is reported."""
     error: CallError | None = None

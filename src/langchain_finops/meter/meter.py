@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from langchain_finops.budgets.carrying import APPROVE, DENY, approve
+from langchain_finops.budgets.carrying import APPROVE, DENY, approve, told
 from langchain_finops.budgets.estimate import Past, Request, charged_usage, expect, tokens_of_bytes
 from langchain_finops.budgets.guard import Guard
 from langchain_finops.budgets.holding import NOTHING as NOTHING_TAKEN
@@ -57,7 +57,11 @@ class Meter:
         """What a run's guards remember; of one that is resumed, what the ledger knows of its earlier invocations."""
         state = RunState(run_id, invocation_id)
         if resumed:
-            self.guard.carry_over(state)
+            try:
+                self.guard.carry_over(state)
+            except Exception as error:  # noqa: BLE001  A ledger that cannot be read must not kill the user's run.
+                self.faults.note(error)
+                self.guard.begin_blind(state)
         return state
 
     def open(
@@ -297,15 +301,14 @@ class Meter:
     def deny(self, state: RunState, refusal: Refusal, *, by: str | None = None) -> None:
         """Refuse everything further of a run for good, and write down who said so."""
         state.end(refusal)
-        self._tell(DENY, state, refusal, by)
+        self._tell(DENY, state, refusal, by, {}, told(refusal))
 
     def _tell(
         self, action: str, state: RunState, refusal: Refusal, by: str | None, *changed: Mapping[str, object]
     ) -> None:
         """Leave an entry in the audit trail; `changed` is what was before and what is after."""
-        before, after = changed or (None, None)
-        at, by = datetime.now(UTC), by or "unknown"
-        reason = refusal.reason
+        before, after = (each or None for each in changed)
+        at, by, reason = datetime.now(UTC), by or "unknown", refusal.reason
         self.write(change_event(action, state.run_id, by=by, at=at, reason=reason, before=before, after=after))
 
     def tool_price(self, name: str | None, at: datetime) -> tuple[Decimal, str] | None:
@@ -356,6 +359,7 @@ class Meter:
                 at=at,
                 base_url_host=call.endpoint.base_url_host,
                 tags=call.attribution.tags,
+                searches=answer.searches,
             )
         except Exception as error:  # noqa: BLE001  An answer that cannot be read was still paid for.
             self.faults.note(error)

@@ -25,6 +25,8 @@ __all__ = [
 
 MOST_TOKENS = 10**9
 """More tokens than one call can have. Beyond it a cost in picodollars may not fit into a ledger's 64 bits."""
+MOST_USD = 10**6
+"""More dollars than one call can cost, for the same reason."""
 CONTEXT_KEYS = frozenset(
     {"processing", "service_tier", "speed", "region", "server_tools", "cache_ttl", "search_context_size", "seconds"},
 )
@@ -218,8 +220,8 @@ def _read_xai(said: Mapping[str, object], facts: Facts) -> None:
     """What xAI says it billed, in ticks; sources of the live search of old have no meter."""
     raw = _raw(said)
     ticks = raw.get("cost_in_usd_ticks")
-    if isinstance(ticks, int) and not isinstance(ticks, bool) and 0 <= ticks < 10**18:
-        facts.reported_usd = EXACT.divide(Decimal(ticks), XAI_TICKS_PER_USD)
+    if isinstance(ticks, int) and not isinstance(ticks, bool):
+        _report(EXACT.divide(Decimal(ticks), XAI_TICKS_PER_USD), facts)
     elif ticks is not None:
         facts.remarks.append("bad_reported_cost")
     if raw.get("num_sources_used"):
@@ -264,7 +266,7 @@ def _report(cost: object, facts: Facts) -> None:
         amount = usd(cost) if isinstance(cost, int | float | str | Decimal) else Decimal(-1)
     except ValueError:
         amount = Decimal(-1)
-    if amount < 0:
+    if not 0 <= amount <= MOST_USD:
         facts.remarks.append("bad_reported_cost")
     else:
         facts.reported_usd = amount
