@@ -1,23 +1,27 @@
 """What a run takes with it into the process that resumes it: what it spent, how long it took, what it was allowed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from langchain_finops.budgets.holding import taken_by, taken_by_charge
 from langchain_finops.budgets.keys import applies, balance_keys, is_local
 from langchain_finops.budgets.policy import Limit
-from langchain_finops.budgets.refusal import Refusal
+from langchain_finops.budgets.refusal import Refusal, RefusalKind
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.units import Unit, smallest
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.records import NO_ATTRIBUTION, Attribution
+from langchain_finops.records import NO_ATTRIBUTION, Attribution, Event
 
-__all__ = ["APPROVE", "DENY", "Counted", "approve", "carry_over", "raised", "waiver"]
+__all__ = ["APPROVE", "DENY", "OVERSPEND", "REFUSE", "Counted", "approve", "carry_over", "raised", "told", "waiver"]
 
 APPROVE: Final = "approve"
 DENY: Final = "deny"
+OVERSPEND: Final = "overspend"
+"""A call took more than the bound that a strict budget held for it."""
+REFUSE: Final = "refuse"
+TOLD: Final = ("kind", "budget", "scope", "unit", "limit", "spent", "held", "estimate")
 MICROSECONDS: Final = 1_000_000
 
 
@@ -54,13 +58,10 @@ def waiver(kind: str, label: str) -> str:
 
 
 def carry_over(state: RunState, limits: Sequence[Counted], ledger: Ledger) -> None:
-    """Count what the records of a run's earlier invocations tell, and what people have allowed it."""
+    """Count what the records of a run's earlier invocations tell, what people allowed it, and what ended it."""
     run_id = state.run_id
-    for event in ledger.events(subject=run_id, action=APPROVE):
-        after = event.after or {}
-        if isinstance(name := after.get("name"), str):
-            extra = after.get("extra")
-            state.waive(name) if extra is None else state.approve(name, int(extra))
+    for event in ledger.events(subject=run_id):
+        _go_through(state, event)
     runs = list(ledger.runs(history=True, run_id=run_id))
     state.took_before(sum(int((run.ended_at - run.started_at).total_seconds() * MICROSECONDS) for run in runs))
     own = [each for each in limits if not each.is_wall]
@@ -77,6 +78,48 @@ def carry_over(state: RunState, limits: Sequence[Counted], ledger: Ledger) -> No
             amount = taken.of(each.limit.unit)
             if amount and applies(each.limit.budget, who):
                 state.seed(dict.fromkeys(balance_keys(each.limit, who, at, run_id=run_id), amount))
+
+
+def _go_through(state: RunState, event: Event) -> None:
+    """What an entry of the audit trail did to the run."""
+    after = event.after or {}
+    if event.action == APPROVE:
+        name, extra = str(after.get("name")), after.get("extra")
+        if extra is None:
+            state.waive(name)
+        else:
+            state.approve(name, int(extra))
+    elif event.action in {DENY, OVERSPEND} or (event.action == REFUSE and _stays(after)):
+        # What a budget refused may fit by now, such as on a new day; what is no matter of amounts stays refused.
+        state.end(_refusal(state, event.reason or event.action, after))
+
+
+def _stays(after: Mapping[str, Any]) -> bool:
+    return after.get("kind") == "loop" and after.get("on_exceed") == "raise"
+
+
+def _refusal(state: RunState, reason: str, after: Mapping[str, Any]) -> Refusal:
+    def amount(name: str) -> Decimal | None:
+        return None if after.get(name) is None else Decimal(str(after[name]))
+
+    kind: RefusalKind = "loop" if after.get("kind") == "loop" else "budget"
+    return Refusal(
+        kind=kind,
+        reason=reason,
+        budget=after.get("budget"),
+        scope=after.get("scope"),
+        unit=after.get("unit"),
+        limit=amount("limit"),
+        spent=amount("spent"),
+        held=amount("held"),
+        estimate=amount("estimate"),
+        run_id=state.run_id,
+    )
+
+
+def told(refusal: Refusal) -> dict[str, str]:
+    """A refusal as the audit trail keeps it."""
+    return {name: str(value) for name in TOLD if (value := getattr(refusal, name)) is not None}
 
 
 def _steps(state: RunState, each: Counted, facts: Sequence[tuple[Attribution, datetime]], steps: int) -> dict[str, int]:

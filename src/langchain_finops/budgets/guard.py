@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from langchain_finops.budgets import wording
 from langchain_finops.budgets.alerts import AlertBook, Watched
 from langchain_finops.budgets.books import Books
-from langchain_finops.budgets.carrying import Counted, carry_over, waiver
+from langchain_finops.budgets.carrying import OVERSPEND, Counted, carry_over, told, waiver
 from langchain_finops.budgets.checks import ON_EXCEED, Decide
 from langchain_finops.budgets.holding import NOTHING, Estimate, Hold, Share, Start, taken_from
 from langchain_finops.budgets.keys import applies, balance_keys, breadth
@@ -23,6 +23,7 @@ from langchain_finops.budgets.policy_file import NO_POLICIES, Policies
 from langchain_finops.budgets.refusal import OnExceed, Refusal
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.scopes import elements, matches
+from langchain_finops.budgets.switch import change_event
 from langchain_finops.budgets.units import Unit
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
@@ -39,7 +40,6 @@ log = logging.getLogger("langchain_finops")
 MEASURED: Final[frozenset[Unit]] = frozenset({"usd", "tokens"})
 """Units in which a strict budget holds bounds."""
 STEPPED: Final = Estimate(steps=1)
-OVERSPEND: Final = "overspend"
 REACHES: Final = ("process", "host", "fleet")
 SHARED: Final = {"host": "a SQLite file or PostgreSQL", "fleet": "PostgreSQL, which many machines share"}
 
@@ -320,12 +320,19 @@ class Guard:
             if above is not None:
                 amount = taken.of(above.limit.unit) or 0
                 refusal = wording.overspent(state.run_id, above, hold.start.who, amount, spent.get(above.key, amount))
-                log.warning("%s", refusal.reason)
-                state.end(refusal)
+                self._ended_by(state, refusal)
             for share in hold.shares:
                 if share.key in spent:
                     self.notices.settled(share, spent[share.key], taken.of(share.limit.unit))
         return record
+
+    def _ended_by(self, state: RunState, refusal: Refusal) -> None:
+        """End the run, in this process and wherever it is resumed."""
+        log.warning("%s", refusal.reason)
+        state.end(refusal)
+        at, reason = datetime.now(UTC), refusal.reason
+        event = change_event(OVERSPEND, state.run_id, by="guard", at=at, reason=reason, after=told(refusal))
+        self.books.ledger.write(event)
 
     def _above_bound(self, hold: Hold, taken: Estimate) -> Share | None:
         for share in hold.shares:
@@ -390,6 +397,13 @@ class Guard:
         """Give a run that is resumed what its earlier invocations spent, took and were allowed."""
         if self.limits or self._walls or self._loop_guards or self._models:
             carry_over(state, [each for each in (*self.limits, *self._walls) if each.is_own], self.books.ledger)
+
+    def begin_blind(self, state: RunState) -> None:
+        """Begin a run that is resumed without what it spent before: with a budget that is fail_closed, not at all."""
+        for each in (*self.limits, *self._walls):
+            if each.is_own and each.limit.budget.fail_closed:
+                state.end(wording.unknown_past(state.run_id, each.label))
+                return
 
 
 def _counted(watched: Sequence[Watched], taken: Estimate, before: Estimate) -> dict[str, int]:

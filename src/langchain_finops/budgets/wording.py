@@ -22,6 +22,7 @@ __all__ = [
     "out_of_time",
     "overspent",
     "unbounded",
+    "unknown_past",
     "unlimited",
     "unpriced",
 ]
@@ -44,10 +45,10 @@ def exceeded(start: Start, run_id: str, share: Share, balance: Balance) -> Refus
     spent = balance.spent + share.amount - amount
     held = f", {say(unit, balance.held)} held by calls in flight" if balance.held else ""
     unsettled = f" ({say(unit, balance.unsettled)} more by calls that never settled)" if balance.unsettled else ""
-    estimate = start.estimated(limit)
+    estimate, verb = start.estimated(limit), "takes" if unit in start.fixed else "is estimated at"
     reason = (
         f"budget {share.label!r} of {scope} has {say(unit, spent)} spent{held} of {say(unit, cap)}{unsettled}, and "
-        f"{start.what} {'takes' if unit in start.fixed else 'is estimated at'} {say(unit, amount)}{_sources(estimate)}. "
+        f"{start.what} {verb} {say(unit, amount)}{_sources(estimate)}. "
         f"{_remedy(limit, estimate)}"
     )
     return Refusal(
@@ -148,6 +149,20 @@ def ledger_failed(start: Start, run_id: str, share: Share) -> Refusal:
         limit=in_units(unit, share.limit.amount if share.cap is None else share.cap),
         estimate=in_units(unit, share.amount),
         node_path=start.who.node_path,
+        run_id=run_id,
+    )
+
+
+def unknown_past(run_id: str, label: str) -> Refusal:
+    """A run is resumed, and the ledger cannot say what it spent before."""
+    return Refusal(
+        kind="ledger",
+        reason=(
+            f"budget {label!r} is fail_closed, and the ledger cannot say what this run spent before it was resumed: "
+            "repair the ledger, or let it go on as if that were nothing with fail_closed=False"
+        ),
+        budget=label,
+        scope="run",
         run_id=run_id,
     )
 
