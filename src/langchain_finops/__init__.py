@@ -4,11 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from langchain_finops.budgets.alerts import BurnRateAlert
     from langchain_finops.budgets.loops import LoopGuard
     from langchain_finops.budgets.policy import Budget
     from langchain_finops.errors import FinOpsError
     from langchain_finops.langchain.attach import attach, detach
     from langchain_finops.langchain.handler import FinOpsHandler
+    from langchain_finops.langchain.refusals import BudgetExceeded, CallRefused
+    from langchain_finops.langchain.stops import stopped
     from langchain_finops.ledger import open_ledger
     from langchain_finops.ledger.base import Ledger
     from langchain_finops.pricing import PriceBook
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget",
+    "BudgetExceeded",
+    "BurnRateAlert",
+    "CallRefused",
     "Cost",
     "FinOpsError",
     "FinOpsHandler",
@@ -27,10 +33,14 @@ __all__ = [
     "attach",
     "detach",
     "open_ledger",
+    "stopped",
 ]
 
 _HOMES = {
     "Budget": "budgets.policy",
+    "BudgetExceeded": "langchain.refusals",
+    "BurnRateAlert": "budgets.alerts",
+    "CallRefused": "langchain.refusals",
     "Cost": "pricing.cost",
     "FinOpsError": "errors",
     "FinOpsHandler": "langchain.handler",
@@ -41,6 +51,7 @@ _HOMES = {
     "attach": "langchain.attach",
     "detach": "langchain.attach",
     "open_ledger": "ledger",
+    "stopped": "langchain.stops",
 }
 
 

@@ -10,8 +10,14 @@
   x EvalError                 an evaluation cannot run or cannot go on
     + RecordingMissing        a replay asked for a call that was never recorded
     + TargetChanged           the target differs from the one that earlier attempts ran on
+  x CallRefused               a guard refused a call, tool or step before it was made
+    + BudgetExceeded          it would have broken a budget
+    + LoopDetected            it would have been one round too many of the same
+    + Killed                  somebody pulled the kill switch
+    + UnpricedCall            a budget is in dollars, and nobody knows the price
+    + RunDrained              the run ends with its superstep, and can be resumed
 
-The refusals of guards need LangGraph's base classes and live in ``langchain_finops.langchain.refusals``.
+The refusals need LangGraph's base classes and live in ``langchain_finops.langchain.refusals``.
 """
 
 from collections.abc import Sequence

@@ -410,8 +410,8 @@ class Recorder:
         if run.steps > STEPS_UNWATCHED and not self._warned and self.gate.is_idle:
             self._warned = True
             log.warning(
-                "run %s passed %d steps without a limit: budgets=[Budget(steps=...)] on the handler, or `recursion_limit` "
-                "in the run's config, would stop an endless loop",
+                "run %s passed %d steps without a limit: budgets=[Budget(steps=...)] on the handler, or "
+                "`recursion_limit` in the run's config, would stop an endless loop",
                 run.run_id,
                 STEPS_UNWATCHED,
             )
