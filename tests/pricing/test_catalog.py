@@ -180,7 +180,7 @@ def test_every_price_of_the_shipped_catalogue_is_known_or_left_out_on_purpose() 
 
     left_out = {
         "input_image_mtok", "output_image_mtok", "cache_image_read_mtok", "input_video_mtok", "output_video_mtok",
-        "output_reasoning_mtok", "output_citation_mtok", "audio_hours", "input_audio_hours", "input_mchars",
+        "output_citation_mtok", "audio_hours", "input_audio_hours", "input_mchars",
         "input_document_kpages", "input_annotated_document_kpages", "storage_searches_kcount",
         "input_text_messages_kcount",
     }  # fmt: skip
@@ -202,3 +202,17 @@ def test_openais_one_rate_for_writing_to_a_cache_is_for_thirty_minutes() -> None
 
     assert rates["cache_write_30m_tokens"] == rates["cache_write_5m_tokens"]
     assert "cache_write_12h_tokens" not in rates
+
+
+def test_citations_cost_what_input_does() -> None:
+    """So that what deep research read for its answer can be counted as input."""
+    from genai_prices.data import providers
+
+    found = 0
+    for info in (info for provider in providers for info in provider.models):
+        for entry in info.prices if isinstance(info.prices, list) else [ConditionalPrice(prices=info.prices)]:
+            price = vars(entry.prices).get("output_citation_mtok")
+            if price is not None:
+                found += 1
+                assert price == entry.prices.input_mtok
+    assert found

@@ -235,3 +235,33 @@ def test_a_breakdown_is_a_mapping_like_any() -> None:
     assert "output_tokens" in repr(breakdown)
     with pytest.raises(KeyError):
         breakdown["requests"]
+
+
+def test_reasoning_may_have_a_rate_of_its_own() -> None:
+    """40 of 100 output tokens at 3 and 60 at 8: the subset is taken out, and both are shown."""
+    card = compile_card("card", {"output_tokens": rate("8"), "reasoning_tokens": rate("3")})
+    usage = Usage(output_tokens=100, reasoning_tokens=40)
+    breakdown = Breakdown(usage, card.units(usage), card.scale)
+
+    assert amount_pico(usage, card.units(usage)) == 600_000_000  # 60 x 8 + 40 x 3, a million of a dollar each.
+    assert {meter: (int(part.quantity), part.amount_usd) for meter, part in breakdown.items()} == {
+        "output_tokens": (60, Decimal("0.00048")),
+        "reasoning_tokens": (40, Decimal("0.00012")),
+    }
+
+
+def test_reasoning_without_a_rate_is_output() -> None:
+    """As with every other model."""
+    card = compile_card("card", {"output_tokens": rate("8")})
+    usage = Usage(output_tokens=100, reasoning_tokens=40)
+
+    assert amount_pico(usage, card.units(usage)) == 800_000_000
+    assert set(Breakdown(usage, card.units(usage), card.scale)) == {"output_tokens"}
+
+
+def test_only_long_prompts_may_be_in_doubt() -> None:
+    """The reason is on the step, so that short prompts stay exact."""
+    card = compile_card("card", {"input_tokens": rate("1", (10, "2"))}, long_reasons=["why"])
+
+    assert card.step(Usage(input_tokens=10)).reasons == ()
+    assert card.step(Usage(input_tokens=11)).reasons == ("why",)

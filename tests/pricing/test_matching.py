@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 import pytest
 
 from langchain_finops.pricing import PriceKey
-from langchain_finops.pricing.matching import Match, Validity, fits
+from langchain_finops.pricing.matching import Match, Validity, day_in_name, fits
 
 YEAR = Validity(starts=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2027, 1, 1, tzinfo=UTC))
 WEEKEND = Validity(weekdays=frozenset({5, 6}))
@@ -98,3 +98,25 @@ def test_a_glob_does_not_fit_what_is_missing() -> None:
     assert not fits("*", None)
     assert fits(None, None)
     assert not Match(base_url_host="*").covers(key())
+
+
+@pytest.mark.parametrize(
+    ("model", "day"),
+    [
+        ("gpt-5-2025-08-07", "2025-08-07"),
+        ("claude-sonnet-4-5-20250929", "2025-09-29"),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "2025-09-29"),
+        ("claude-sonnet-4@20250514", "2025-05-14"),
+        ("ft:gpt-4.1-2025-04-14:acme::x", "2025-04-14"),
+        ("gpt-5", None),
+        ("mistral-small-2603", None),
+        ("model-20250230", None),
+        ("model-120250929", None),
+        ("llama-3.1-405b", None),
+    ],
+)
+def test_a_snapshots_name_says_its_day(model: str, day: str | None) -> None:
+    """Before it there was no such model."""
+    found = day_in_name(model)
+
+    assert (None if found is None else found.date().isoformat()) == day

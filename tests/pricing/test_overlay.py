@@ -51,6 +51,8 @@ def test_every_shipped_correction_says_who_says_so() -> None:
         ({"when": {"moon": "full"}}, "when.moon"),
         ({"free": None, "factor": {"input_tokens": 2}}, "when"),
         ({"colour": "red"}, "colour"),
+        ({"steps_doubt": "perhaps"}, "steps_doubt"),
+        ({"free": None, "rates": {"input_tokens": 1}, "steps": [{"above": 0, "rates": {}}]}, "steps[0].above"),
     ],
 )
 def test_a_bad_correction_is_refused(change: dict[str, object], fault: str) -> None:
@@ -107,3 +109,15 @@ def test_factors_are_by_meter() -> None:
     )
 
     assert entry.factor == {"input_tokens": Decimal("1.1")}
+
+
+def test_long_prompts_may_have_rates_and_doubts_of_their_own() -> None:
+    """As cards have."""
+    plain = {name: value for name, value in ENTRY.items() if name != "free"}
+    steps = [{"above": 200000, "rates": {"input_tokens": 6}}]
+    entry = {**plain, "rates": {"input_tokens": 3}, "steps": steps, "steps_doubt": "rate_inferred"}
+    (correction,) = parse_corrections([entry], where="data.yaml")
+
+    assert correction.rates is not None
+    assert correction.rates["input_tokens"].steps == ((200000, Decimal("0.000006")),)
+    assert correction.steps_doubt == "rate_inferred"

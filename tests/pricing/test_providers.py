@@ -154,3 +154,14 @@ def test_an_alias_may_be_for_an_arn() -> None:
     arn = "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc"
 
     assert who("aws", None, arn, aliases={arn: "us.anthropic.claude-opus-4-5"}).model == "us.anthropic.claude-opus-4-5"
+
+
+def test_an_application_profile_is_what_the_request_says() -> None:
+    """Its ARN names no model; `base_model_id` may, and so may an alias."""
+    arn = "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc"
+
+    assert who("amazon_bedrock", None, "us.amazon.nova-pro-v1:0", arn).model == "us.amazon.nova-pro-v1:0"
+    assert who("amazon_bedrock", None, arn, arn).model == arn
+    assert (
+        who("amazon_bedrock", None, "x", arn, aliases={arn: "amazon.nova-lite-v1:0"}).model == "amazon.nova-lite-v1:0"
+    )
