@@ -66,7 +66,7 @@ def clock() -> Clock:
 def failing_world(clock: Clock, *budgets: Budget) -> tuple[World, Failing]:
     ledger = Failing()
     world = World(budgets, ledger)
-    world.guard.books._shadow._clock = clock
+    world.guard.accounts.books._shadow._clock = clock
     return world, ledger
 
 

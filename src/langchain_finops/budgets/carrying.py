@@ -10,7 +10,7 @@ from langchain_finops.budgets.keys import applies, balance_keys, is_local
 from langchain_finops.budgets.policy import Limit
 from langchain_finops.budgets.refusal import Refusal, RefusalKind
 from langchain_finops.budgets.run_state import RunState
-from langchain_finops.budgets.units import Unit, smallest
+from langchain_finops.budgets.units import Unit, in_units, smallest
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import NO_ATTRIBUTION, Attribution, Event
 
@@ -136,13 +136,18 @@ def _steps(state: RunState, each: Counted, facts: Sequence[tuple[Attribution, da
 
 
 def approve(state: RunState, refusal: Refusal, extra: Decimal | None) -> tuple[dict[str, str], dict[str, object]]:
-    """Let a run go on: its limit is raised by `extra`, in the refusal's unit, or by as much again. Before and after."""
+    """Let a run go on: its limit is raised by `extra`, in the refusal's unit, or by as much as the budget says once more.
+
+    Before and after.
+    """
     unit, limit = cast("Unit | None", refusal.unit), refusal.limit
     if refusal.kind != "budget" or unit is None or limit is None or refusal.spent is None:
         name = waiver(refusal.kind, refusal.budget or "")
         state.waive(name)
         return {}, {"name": name}
-    name, more = raised(refusal.budget or "", unit), limit if extra is None else extra
-    amount = smallest(unit, more)
+    name = raised(refusal.budget or "", unit)
+    # Not by what stands now: each answer without an amount would double it.
+    amount = smallest(unit, limit) - state.raised_by(name) if extra is None else smallest(unit, extra)
     state.approve(name, amount)
-    return {"limit": str(limit)}, {"name": name, "limit": str(limit + more), "extra": amount}
+    after = {"name": name, "limit": str(limit + in_units(unit, amount)), "extra": amount}
+    return {"limit": str(limit)}, after

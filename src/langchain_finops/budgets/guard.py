@@ -10,25 +10,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from langchain_finops.budgets import wording
-from langchain_finops.budgets.alerts import AlertBook, Watched
-from langchain_finops.budgets.books import Books
-from langchain_finops.budgets.carrying import OVERSPEND, Counted, carry_over, told, waiver
+from langchain_finops.budgets.accounts import MEASURED, Accounts
+from langchain_finops.budgets.carrying import waiver
 from langchain_finops.budgets.checks import ON_EXCEED, Decide
-from langchain_finops.budgets.holding import NOTHING, Estimate, Hold, Share, Start, taken_from
-from langchain_finops.budgets.keys import applies, balance_keys, breadth
+from langchain_finops.budgets.holding import Estimate, Hold, Share, Start, taken_from
+from langchain_finops.budgets.keys import applies, balance_keys
 from langchain_finops.budgets.loops import Kind, Place
-from langchain_finops.budgets.notices import Notices
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.policy_file import NO_POLICIES, Policies
 from langchain_finops.budgets.refusal import OnExceed, Refusal
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.scopes import elements, matches
-from langchain_finops.budgets.switch import change_event
-from langchain_finops.budgets.units import Unit
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.ledger.holds import Settlement
-from langchain_finops.records import Attribution, CallRecord, ChargeRecord, RunRecord
+from langchain_finops.records import Attribution
 
 if TYPE_CHECKING:
     from langchain_finops.budgets.standing import Standing
@@ -37,13 +32,9 @@ __all__ = ["Guard"]
 
 log = logging.getLogger("langchain_finops")
 
-MEASURED: Final[frozenset[Unit]] = frozenset({"usd", "tokens"})
-"""Units in which a strict budget holds bounds."""
 STEPPED: Final = Estimate(steps=1)
 REACHES: Final = ("process", "host", "fleet")
 SHARED: Final = {"host": "a SQLite file or PostgreSQL", "fleet": "PostgreSQL, which many machines share"}
-
-Written = CallRecord | ChargeRecord
 
 
 class Guard:
@@ -63,11 +54,9 @@ class Guard:
         """`failed`: told of faults that are met where nobody waits. Raises BadArguments for a budget that is to reach
         further than the ledger does."""
         check_reach(policies.budgets, ledger)
-        self.books, self.notices = Books(ledger), Notices()
+        self.accounts = Accounts(ledger, failed)
         self._given, self._standing = policies, standing
         self._strict, self._require, self._protect = strict, tuple(require), frozenset(protect)
-        self._failed = failed or _log_fault
-        self._alert_book: AlertBook | None = None
         self._outside: Policies | None = None
         self._take_up(NO_POLICIES)
 
@@ -86,16 +75,10 @@ class Guard:
 
     def _take_up(self, outside: Policies) -> None:
         policies = self._given.together_with(outside)
-        counted = [Counted.of(limit) for budget in sorted(policies.budgets, key=breadth) for limit in budget.limits()]
-        self.limits = tuple(each for each in counted if not each.is_wall)
-        self._walls = tuple(each for each in counted if each.is_wall)
+        self.accounts.take_up(policies)
         self._loop_guards, self._models = policies.loop_guards, policies.models
         self.protected = self._protect.union(policies.protect)
-        self.is_idle = not (counted or self._strict or self._loop_guards or self._models)
-        self._alerts, self._targets = policies.alerts, policies.notify
-        if self._alerts and self._alert_book is None:
-            book = AlertBook(self.books.ledger, lambda: self._alerts, lambda: self._targets, failed=self._failed)
-            self._alert_book = book
+        self.is_idle = not (policies.budgets or self._strict or self._loop_guards or self._models)
         self._outside = outside
 
     def is_protected(self, who: Attribution) -> bool:
@@ -131,7 +114,9 @@ class Guard:
         if not self._strict or self.is_protected(start.who):
             return None
         missing = [name for name in self._require if getattr(start.who, name) is None]
-        if not missing and any(applies(each.limit.budget, start.who) for each in (*self.limits, *self._walls)):
+        if not missing and any(
+            applies(each.limit.budget, start.who) for each in (*self.accounts.limits, *self.accounts.walls)
+        ):
             return None
         return self._refuse(state, start, wording.unlimited(start, state.run_id, missing), "raise")
 
@@ -165,7 +150,7 @@ class Guard:
     def _take(self, hold: Hold) -> Refusal | None:
         """Hold all shares, or none, but those that are only warned of."""
         start, state = hold.start, hold.state
-        while (misfit := self.books.reserve(hold)) is not None:
+        while (misfit := self.accounts.books.reserve(hold)) is not None:
             share, balance = misfit
             if balance is None:
                 refusal = wording.ledger_failed(start, state.run_id, share)
@@ -181,7 +166,7 @@ class Guard:
         """What a start takes, outermost first; and those of it that the run keeps."""
         shares: list[Share] = []
         own: list[Share] = []
-        for limit, label, name, is_own, _ in self.limits:
+        for limit, label, name, is_own, _ in self.accounts.limits:
             if not applies(limit.budget, start.who):
                 continue
             amount = start.amount(limit)
@@ -196,11 +181,11 @@ class Guard:
         return shares, own
 
     def _out_of_time(self, state: RunState, start: Start) -> Refusal | None:
-        for limit, label, name, _, _ in self._walls:
+        for limit, label, name, _, _ in self.accounts.walls:
             if not applies(limit.budget, start.who):
                 continue
             cap, took = limit.amount + state.raised_by(name), state.microseconds
-            self.notices.spent(limit, label, f"run={state.run_id}", took, cap)
+            self.accounts.notices.spent(limit, label, f"run={state.run_id}", took, cap)
             if took >= cap:
                 refusal = wording.out_of_time(start, state.run_id, label, cap, took)
                 if (refused := self._refuse(state, start, refusal, limit.budget.on_exceed)) is not None:
@@ -217,7 +202,7 @@ class Guard:
             refusal = None
             if unit == "usd" and estimate.unpriced is not None:
                 if budget.unpriced == "estimate":
-                    if self.notices.first_time(f"unpriced {start.what}"):
+                    if self.accounts.notices.first_time(f"unpriced {start.what}"):
                         log.warning("%s has no known price (%s): it counts as $0", start.what, estimate.unpriced)
                 elif not state.is_waived(waiver("unpriced", share.label)):
                     refusal = wording.unpriced(start, state.run_id, share, estimate.unpriced)
@@ -292,128 +277,8 @@ class Guard:
             return refusal
         spent = state.settle(own, taken_from(own, STEPPED)) if own else {}
         for share in own:
-            self.notices.settled(share, spent[share.key], 1)
+            self.accounts.notices.settled(share, spent[share.key], 1)
         return None
-
-    # --- settling ----------------------------------------------------------------------------------------------------
-
-    def settle(self, hold: Hold, record: Written, taken: Estimate) -> Written:
-        """Write a record down and replace its hold by the truth; the record as it was written.
-
-        A call that took more than the bound that a strict budget held for it ends the run. Raises LedgerError where
-        the record could not be kept; the run's own balances are settled all the same.
-        """
-        state = hold.state
-        spent = state.settle(hold.own, taken_from(hold.own, taken)) if hold.own else {}
-        above = self._above_bound(hold, taken)
-        if above is not None and isinstance(record, CallRecord):
-            record = replace(record, reasons=(*record.reasons, OVERSPEND))
-        watched = self._watched(record, state.run_id, hold.start.at)
-        beside = _counted(watched, taken, NOTHING)
-        try:
-            if hold.shared or beside:
-                spent |= self.books.settle(record, taken_from(hold.shared, taken), hold, beside)
-            else:
-                self.books.ledger.write(record)
-            self._look(watched)
-        finally:
-            if above is not None:
-                amount = taken.of(above.limit.unit) or 0
-                refusal = wording.overspent(state.run_id, above, hold.start.who, amount, spent.get(above.key, amount))
-                self._ended_by(state, refusal)
-            for share in hold.shares:
-                if share.key in spent:
-                    self.notices.settled(share, spent[share.key], taken.of(share.limit.unit))
-        return record
-
-    def _ended_by(self, state: RunState, refusal: Refusal) -> None:
-        """End the run, in this process and wherever it is resumed."""
-        log.warning("%s", refusal.reason)
-        state.end(refusal)
-        at, reason = datetime.now(UTC), refusal.reason
-        event = change_event(OVERSPEND, state.run_id, by="guard", at=at, reason=reason, after=told(refusal))
-        self.books.ledger.write(event)
-
-    def _above_bound(self, hold: Hold, taken: Estimate) -> Share | None:
-        for share in hold.shares:
-            limit = share.limit
-            if limit.budget.admission == "strict" and limit.unit in MEASURED and share.cap is not None:
-                amount = taken.of(limit.unit)
-                if amount is not None and amount > share.amount:
-                    return share
-        return None
-
-    def count(self, record: Written, taken: Estimate, state: RunState | None, *, before: Estimate = NOTHING) -> None:
-        """Write down what was never held, such as a charge, or a record in place of one that counted for `before`."""
-        at = record.started_at if isinstance(record, CallRecord) else record.at
-        amounts: dict[str, int] = {}
-        own: dict[str, int] = {}
-        for each in self.limits:
-            unit, who = each.limit.unit, record.attribution
-            amount = (taken.of(unit) or 0) - (before.of(unit) or 0)
-            if not amount or not applies(each.limit.budget, who) or (each.is_own and state is None):
-                continue
-            run_id = state.run_id if state is not None else record.run_id or ""
-            for key in balance_keys(each.limit, who, at, run_id=run_id):
-                (own if each.is_own else amounts)[key] = amount
-        if state is not None:
-            state.seed(own)
-        watched = self._watched(record, record.run_id if state is None else state.run_id, at)
-        beside = _counted(watched, taken, before)
-        if amounts or beside:
-            self.books.settle(record, amounts, None, beside)
-        else:
-            self.books.ledger.write(record)
-        self._look(watched)
-
-    # --- alerts ------------------------------------------------------------------------------------------------------
-
-    @property
-    def watches(self) -> bool:
-        """Whether alerts count what nothing is held for."""
-        return bool(self._alerts)
-
-    def _watched(self, record: Written, run_id: str | None, at: datetime) -> Sequence[Watched]:
-        book = self._alert_book
-        return () if book is None else book.watched(record.attribution, at, run_id=run_id or "")
-
-    def _look(self, watched: Sequence[Watched]) -> None:
-        if watched and self._alert_book is not None:
-            self._alert_book.look(watched)
-
-    def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everybody is told of what set an alert off; False if `timeout` seconds passed first."""
-        return self._alert_book is None or self._alert_book.flush(timeout)
-
-    def close_run(self, state: RunState, record: RunRecord) -> None:
-        """Write down how a run ended, and settle the steps that it took from shared balances."""
-        if state.steps:
-            steps = Settlement(record=record, hold_id=f"steps:{state.invocation_id}", amounts=dict(state.steps))
-            self.books.ledger.settle(steps)
-        else:
-            self.books.ledger.write(record)
-
-    def carry_over(self, state: RunState) -> None:
-        """Give a run that is resumed what its earlier invocations spent, took and were allowed."""
-        if self.limits or self._walls or self._loop_guards or self._models:
-            carry_over(state, [each for each in (*self.limits, *self._walls) if each.is_own], self.books.ledger)
-
-    def begin_blind(self, state: RunState) -> None:
-        """Begin a run that is resumed without what it spent before: with a budget that is fail_closed, not at all."""
-        for each in (*self.limits, *self._walls):
-            if each.is_own and each.limit.budget.fail_closed:
-                state.end(wording.unknown_past(state.run_id, each.label))
-                return
-
-
-def _counted(watched: Sequence[Watched], taken: Estimate, before: Estimate) -> dict[str, int]:
-    """What alerts count: on each balance once, whoever else counts on it."""
-    amounts = ((each, (taken.of(each.limit.unit) or 0) - (before.of(each.limit.unit) or 0)) for each in watched)
-    return {key: amount for each, amount in amounts if amount for key in each.keys}
-
-
-def _log_fault(error: Exception) -> None:
-    log.error("an alert could not be looked at or told: %s", type(error).__name__)
 
 
 def check_reach(budgets: Sequence[Budget], ledger: Ledger) -> None:

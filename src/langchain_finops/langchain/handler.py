@@ -186,7 +186,7 @@ class FinOpsHandler(Hooks):
         self._recorder.feedback.flush()
         kept = self.ledger.flush(timeout)
         left = None if end is None else max(0.0, end - time.monotonic())
-        return self._recorder.meter.guard.flush(left) and kept
+        return self._recorder.meter.guard.accounts.flush(left) and kept
 
     # --- outcomes --------------------------------------------------------------------------------------------------
 

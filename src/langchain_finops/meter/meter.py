@@ -58,10 +58,10 @@ class Meter:
         state = RunState(run_id, invocation_id)
         if resumed:
             try:
-                self.guard.carry_over(state)
+                self.guard.accounts.carry_over(state)
             except Exception as error:  # noqa: BLE001  A ledger that cannot be read must not kill the user's run.
                 self.faults.note(error)
-                self.guard.begin_blind(state)
+                self.guard.accounts.begin_blind(state)
         return state
 
     def open(
@@ -106,7 +106,7 @@ class Meter:
         """Give back what an open call holds: it was never sent, and is not to be written down."""
         hold, call.hold = call.hold, None
         if hold is not None:
-            self.guard.books.release(hold)
+            self.guard.accounts.books.release(hold)
         if call.state is not None:
             self.guard.ended(call.state, call.call_id)
 
@@ -157,7 +157,7 @@ class Meter:
     def release_tool(self, state: RunState, tool_id: str, hold: Hold | None) -> None:
         """Give back what a tool holds that paused: it is to run again, and is charged then."""
         if hold is not None:
-            self.guard.books.release(hold)
+            self.guard.accounts.books.release(hold)
         self.guard.ended(state, tool_id)
 
     # --- after -------------------------------------------------------------------------------------------------------
@@ -180,10 +180,10 @@ class Meter:
     def _settle(self, hold: Hold | None, record: CallRecord | ChargeRecord, taken: Estimate) -> None:
         """Write a record down, in place of what was held for it; a ledger's fault is noted and the run goes on."""
         if hold is None:
-            self._count(record, taken, None) if self.guard.watches else self.write(record)
+            self._count(record, taken, None) if self.guard.accounts.watches else self.write(record)
             return
         try:
-            self.guard.settle(hold, record, taken)
+            self.guard.accounts.settle(hold, record, taken)
         except Exception as error:  # noqa: BLE001  A ledger that breaks its contract must not kill the user's run.
             self.faults.note(error)
 
@@ -259,14 +259,14 @@ class Meter:
     ) -> None:
         """Write down what nothing is held for, and count it on every budget that applies."""
         try:
-            self.guard.count(record, taken, state, before=before)
+            self.guard.accounts.count(record, taken, state, before=before)
         except Exception as error:  # noqa: BLE001  As in `_settle`.
             self.faults.note(error)
 
     def close_run(self, state: RunState, record: RunRecord) -> None:
         """Write down how a run ended, and settle its steps."""
         try:
-            self.guard.close_run(state, record)
+            self.guard.accounts.close_run(state, record)
         except Exception as error:  # noqa: BLE001  As in `_settle`.
             self.faults.note(error)
 

@@ -1,0 +1,176 @@
+"""What limits there are, and what runs, calls and charges come to on them once they have ended."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from langchain_finops.budgets import wording
+from langchain_finops.budgets.alerts import AlertBook, BurnRateAlert, Watched
+from langchain_finops.budgets.books import Books
+from langchain_finops.budgets.carrying import OVERSPEND, Counted, carry_over, told
+from langchain_finops.budgets.holding import NOTHING, Estimate, Hold, Share, taken_from
+from langchain_finops.budgets.keys import applies, balance_keys, breadth
+from langchain_finops.budgets.notices import Notices
+from langchain_finops.budgets.notify import Target
+from langchain_finops.budgets.policy_file import Policies
+from langchain_finops.budgets.refusal import Refusal
+from langchain_finops.budgets.run_state import RunState
+from langchain_finops.budgets.switch import change_event
+from langchain_finops.budgets.units import Unit
+from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.holds import Settlement
+from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
+
+__all__ = ["MEASURED", "Accounts"]
+
+log = logging.getLogger("langchain_finops")
+
+MEASURED: Final[frozenset[Unit]] = frozenset({"usd", "tokens"})
+"""Units in which a strict budget holds bounds."""
+
+Written = CallRecord | ChargeRecord
+
+
+class Accounts:
+    """Settles what was held, counts what was not, and lets alerts look at it. Safe between threads."""
+
+    def __init__(self, ledger: Ledger, failed: Callable[[Exception], None] | None = None) -> None:
+        """`failed`: told of faults that are met where nobody waits."""
+        self.ledger = ledger
+        self.books, self.notices = Books(ledger), Notices()
+        self.limits: tuple[Counted, ...] = ()
+        self.walls: tuple[Counted, ...] = ()
+        """Limits on the time of a run, which passes without anybody taking it."""
+        self._failed = failed or _log_fault
+        self._alerts: tuple[BurnRateAlert, ...] = ()
+        self._targets: tuple[Target, ...] = ()
+        self._alert_book: AlertBook | None = None
+
+    def take_up(self, policies: Policies) -> None:
+        """From now on these limits and alerts count; outermost first."""
+        counted = [Counted.of(limit) for budget in sorted(policies.budgets, key=breadth) for limit in budget.limits()]
+        self.limits = tuple(each for each in counted if not each.is_wall)
+        self.walls = tuple(each for each in counted if each.is_wall)
+        self._alerts, self._targets = policies.alerts, policies.notify
+        if self._alerts and self._alert_book is None:
+            book = AlertBook(self.ledger, lambda: self._alerts, lambda: self._targets, failed=self._failed)
+            self._alert_book = book
+
+    def settle(self, hold: Hold, record: Written, taken: Estimate) -> Written:
+        """Write a record down and replace its hold by the truth; the record as it was written.
+
+        A call that took more than the bound that a strict budget held for it ends the run. Raises LedgerError where
+        the record could not be kept; the run's own balances are settled all the same.
+        """
+        state = hold.state
+        spent = state.settle(hold.own, taken_from(hold.own, taken)) if hold.own else {}
+        above = self._above_bound(hold, taken)
+        if above is not None and isinstance(record, CallRecord):
+            record = replace(record, reasons=(*record.reasons, OVERSPEND))
+        watched = self._watched(record, state.run_id, hold.start.at)
+        beside = _counted(watched, taken, NOTHING)
+        try:
+            if hold.shared or beside:
+                spent |= self.books.settle(record, taken_from(hold.shared, taken), hold, beside)
+            else:
+                self.ledger.write(record)
+            self._look(watched)
+        finally:
+            if above is not None:
+                amount = taken.of(above.limit.unit) or 0
+                refusal = wording.overspent(state.run_id, above, hold.start.who, amount, spent.get(above.key, amount))
+                self._ended_by(state, refusal)
+            for share in hold.shares:
+                if share.key in spent:
+                    self.notices.settled(share, spent[share.key], taken.of(share.limit.unit))
+        return record
+
+    def _ended_by(self, state: RunState, refusal: Refusal) -> None:
+        """End the run, in this process and wherever it is resumed."""
+        log.warning("%s", refusal.reason)
+        state.end(refusal)
+        at, reason = datetime.now(UTC), refusal.reason
+        event = change_event(OVERSPEND, state.run_id, by="guard", at=at, reason=reason, after=told(refusal))
+        self.ledger.write(event)
+
+    def _above_bound(self, hold: Hold, taken: Estimate) -> Share | None:
+        for share in hold.shares:
+            limit = share.limit
+            if limit.budget.admission == "strict" and limit.unit in MEASURED and share.cap is not None:
+                amount = taken.of(limit.unit)
+                if amount is not None and amount > share.amount:
+                    return share
+        return None
+
+    def count(self, record: Written, taken: Estimate, state: RunState | None, *, before: Estimate = NOTHING) -> None:
+        """Write down what was never held, such as a charge, or a record in place of one that counted for `before`."""
+        at = record.started_at if isinstance(record, CallRecord) else record.at
+        amounts: dict[str, int] = {}
+        own: dict[str, int] = {}
+        for each in self.limits:
+            unit, who = each.limit.unit, record.attribution
+            amount = (taken.of(unit) or 0) - (before.of(unit) or 0)
+            if not amount or not applies(each.limit.budget, who) or (each.is_own and state is None):
+                continue
+            run_id = state.run_id if state is not None else record.run_id or ""
+            for key in balance_keys(each.limit, who, at, run_id=run_id):
+                (own if each.is_own else amounts)[key] = amount
+        if state is not None:
+            state.seed(own)
+        watched = self._watched(record, record.run_id if state is None else state.run_id, at)
+        beside = _counted(watched, taken, before)
+        if amounts or beside:
+            self.books.settle(record, amounts, None, beside)
+        else:
+            self.ledger.write(record)
+        self._look(watched)
+
+    # --- alerts ------------------------------------------------------------------------------------------------------
+
+    @property
+    def watches(self) -> bool:
+        """Whether alerts count what nothing is held for."""
+        return bool(self._alerts)
+
+    def _watched(self, record: Written, run_id: str | None, at: datetime) -> Sequence[Watched]:
+        book = self._alert_book
+        return () if book is None else book.watched(record.attribution, at, run_id=run_id or "")
+
+    def _look(self, watched: Sequence[Watched]) -> None:
+        if watched and self._alert_book is not None:
+            self._alert_book.look(watched)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everybody is told of what set an alert off; False if `timeout` seconds passed first."""
+        return self._alert_book is None or self._alert_book.flush(timeout)
+
+    def close_run(self, state: RunState, record: RunRecord) -> None:
+        """Write down how a run ended, and settle the steps that it took from shared balances."""
+        if state.steps:
+            steps = Settlement(record=record, hold_id=f"steps:{state.invocation_id}", amounts=dict(state.steps))
+            self.ledger.settle(steps)
+        else:
+            self.ledger.write(record)
+
+    def carry_over(self, state: RunState) -> None:
+        """Give a run that is resumed what its earlier invocations spent, took and were allowed."""
+        carry_over(state, [each for each in (*self.limits, *self.walls) if each.is_own], self.ledger)
+
+    def begin_blind(self, state: RunState) -> None:
+        """Begin a run that is resumed without what it spent before: with a budget that is fail_closed, not at all."""
+        for each in (*self.limits, *self.walls):
+            if each.is_own and each.limit.budget.fail_closed:
+                state.end(wording.unknown_past(state.run_id, each.label))
+                return
+
+
+def _counted(watched: Sequence[Watched], taken: Estimate, before: Estimate) -> dict[str, int]:
+    """What alerts count: on each balance once, whoever else counts on it."""
+    amounts = ((each, (taken.of(each.limit.unit) or 0) - (before.of(each.limit.unit) or 0)) for each in watched)
+    return {key: amount for each, amount in amounts if amount for key in each.keys}
+
+
+def _log_fault(error: Exception) -> None:
+    log.error("an alert could not be looked at or told: %s", type(error).__name__)
