@@ -234,8 +234,8 @@ def budget_set_command(
 
     \b
     finops budget set '$20/day per agent_id'
-    finops budget set '$5/day per user_id where agent_id=support' --on-exceed interrupt
-    finops budget set '100000 tokens/hour per all' --name burst --warn-at 0.9
+    finops budget set '$5/day per user_id where agent_id=support' --warn-at 0.9
+    finops budget set '100000 tokens/hour per all' --name burst --on-exceed drain
     """
     from langchain_finops.budgets.outside import identity, set_budget
 
@@ -354,32 +354,24 @@ def budget_remove_command(
 @policy.command("check", short_help="Tell every fault of a policy file.")
 def policy_check_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False)],
-    output_format: FormatOption = OutputFormat.TABLE,
 ) -> ExitCode:
-    """Tell every fault of a policy file, with its place and what would be right. Exits 1 if there is one.
+    """Tell every fault of a policy file, each with its place and its remedy. Exits 1 if there is one.
 
     \b
     finops policy check finops.yaml
     """
     from langchain_finops.budgets.policy_file import read_policies
-    from langchain_finops.reports.guards import fault_table
-    from langchain_finops.reports.render import render
 
     if not file.is_file():
         raise BadArguments(f"{file} is no file: name the policy file, such as finops.yaml.")
-    faults: Sequence[Any] = ()
     try:
         said = read_policies(file).summary()
     except BadData as error:
-        faults, said = error.faults, {}
-    if output_format is not OutputFormat.TABLE:
-        render(fault_table(faults), output_format, sys.stdout)
-    elif faults:  # Not in columns, which a narrow terminal would cut.
-        typer.echo("\n".join(map(str, faults)))
-    else:
-        holds = ", ".join(f"{len(texts)} {name.replace('_', ' ')}" for name, texts in said.items())
-        typer.echo(f"{file} has no fault. It says: {holds or 'nothing'}.")
-    return ExitCode.NO if faults else ExitCode.GOOD
+        typer.echo("\n".join(map(str, error.faults)), err=True)
+        return ExitCode.NO
+    holds = ", ".join(f"{len(texts)} {name.replace('_', ' ')}" for name, texts in said.items())
+    typer.echo(f"{file} has no fault. It says: {holds or 'nothing'}.")
+    return ExitCode.GOOD
 
 
 # --- audit trail -----------------------------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ from langchain_finops.budgets.policy import Budget, Limit
 from langchain_finops.budgets.switch import Kill
 from langchain_finops.budgets.units import in_units
 from langchain_finops.budgets.windows import window
-from langchain_finops.errors import BadArguments, Fault
+from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.holds import Balance
 from langchain_finops.records import Event
 from langchain_finops.reports.render import Column, Row, Table
 
-__all__ = ["budget_table", "event_table", "fault_table", "kill_table"]
+__all__ = ["budget_table", "event_table", "kill_table"]
 
 BUDGET_FIELDS: Final = (
     "budget",
@@ -264,16 +264,6 @@ def event_table(events: Iterable[Event], *, caption: str | None = None) -> Table
     for row in rows:
         row.update({name: None if row[name] is None else dict(row[name]) for name in ("before", "after")})
     return Table(rows=rows, fields=EVENT_FIELDS, columns=_EVENT_COLUMNS, caption=caption)
-
-
-def fault_table(faults: Iterable[Fault], *, caption: str | None = None) -> Table:
-    """What is wrong with a file, and where."""
-    rows = [{"where": fault.where, "what": fault.what} for fault in faults]
-    columns = (
-        Column(title="where", text=lambda row: row["where"], name=True),
-        Column(title="what", text=lambda row: row["what"], name=True),
-    )
-    return Table(rows=rows, fields=("where", "what"), columns=columns, caption=caption)
 
 
 def _change(row: Row) -> str:
