@@ -468,7 +468,34 @@ class ControlsLater(MemoryLedger):
         asyncio.get_running_loop().call_soon(super().set_control, *change)
 
 
+class KeepsBalancesOfPersons(MemoryBook):
+    def forget(self, user_id: str) -> int:
+        accounts = dict(self._accounts)
+        count = super().forget(user_id)
+        self._accounts = accounts
+        return count
+
+
+class KeepsWhatWasSet(MemoryBook):
+    def forget(self, user_id: str) -> int:
+        controls = {kind: dict(bodies) for kind, bodies in self._controls.items()}
+        count = super().forget(user_id)
+        self._controls = controls
+        return count
+
+
+class KeepsEvents(MemoryLedger):
+    def forget(self, user_id: str) -> int:
+        events = {id_: dict(versions) for id_, versions in self._kinds.get("event", {}).items()}
+        count = super().forget(user_id)
+        self._kinds["event"] = events
+        return count
+
+
 FAULTS: dict[str, type[MemoryLedger]] = {
+    "test_forget_unlinks_balances": booked(KeepsBalancesOfPersons),
+    "test_forget_takes_away_what_was_set_for_a_person": booked(KeepsWhatWasSet),
+    "test_forget_reaches_the_audit_trail": KeepsEvents,
     "test_a_hold_fits_up_to_the_limit_and_not_beyond": booked(RefusesAtTheLimit),
     "test_a_hold_takes_all_its_lines_or_none": booked(HoldsWhatFits),
     "test_the_first_line_that_does_not_fit_is_named": booked(NamesTheLast),

@@ -12,12 +12,18 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from langchain_finops.budgets.keys import balance_keys, parse_key
+from langchain_finops.budgets.policy import Budget
 from langchain_finops.errors import LedgerError, LedgerTooNew
 from langchain_finops.ledger import migrations, open_ledger
-from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_full_call, a_run, an_outcome
+from langchain_finops.ledger.holds import Settlement
+from langchain_finops.records import Attribution
+from langchain_finops.testing.ledger_holds import hold, standing
+from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
 
 FORKS = """
     import os, sys
@@ -153,14 +159,42 @@ def test_no_text_of_a_prompt_has_a_place(path: Path, opened):
 
 
 def test_forget_leaves_no_bytes_of_the_name(path: Path, opened):
-    """Neither in the file, nor in the log beside it, nor in what was spilled."""
+    """Neither in the file, nor in the log beside it, nor in what was spilled; in no form that a key may have it in."""
+    ada = "ada.lovelace@example.com"
+    key = f"usd/day user_id={ada} @2026-03-02T00:00:00Z"
     ledger = opened(path)
-    ledger.write(*(a_call(f"{n}", user_id="ada.lovelace@example.com", run_id=f"{n}") for n in range(50)))
+    ledger.write(*(a_call(f"{n}", user_id=ada, run_id=f"{n}") for n in range(50)))
+    for number in range(50):
+        hold(ledger, f"{number}", (f"{key} match:node={number}", 1))
+    ledger.settle(Settlement(record=a_call("1", user_id=ada), hold_id="1", amounts={key: 1}))
+    ledger.claim(f"alert {key}", at=MONDAY)
+    body = {"scope": "user_id", "value": ada}
+    ledger.set_control("kill", f"user_id={ada}", body, an_event(subject=f"user_id={ada}", reason=ada, after=body))
 
-    ledger.forget("ada.lovelace@example.com")
+    ledger.forget(ada)
 
     left = [file for file in path.parent.iterdir() if b"lovelace" in file.read_bytes()]
     assert left == []
+
+
+@pytest.mark.parametrize("user_id", ["ada l", "a=b", "ä", "a%20b", "caf\udce9", "x*y", "x" * 300, "é" * 300, "a.b"])
+@pytest.mark.parametrize("who", [{"scope": "user_id"}, {"match": {"user_id": "{}"}}])
+def test_forget_knows_the_person_in_keys_of_budgets(ledger, user_id: str, who: dict[str, Any]):
+    """As they quote and shorten ids."""
+    match = {name: value.format(user_id) for name, value in who.get("match", {}).items()}
+    (limit,) = Budget(usd=1, per="day", **{**who, **({"match": match} if match else {"scope": "user_id"})}).limits()
+    (key,) = balance_keys(limit, Attribution(user_id=user_id), MONDAY, run_id="r")
+    hold(ledger, "1", (key, 1))
+    ledger.settle(Settlement(record=a_call(), amounts={key: 5}))
+
+    ledger.forget("other")
+    assert [balance.balance for balance in ledger.balances()] == [key]
+    ledger.forget(user_id)
+
+    (balance,) = ledger.balances()
+    assert (balance.spent, balance.held) == (5, 0)
+    known = parse_key(balance.balance)
+    assert (known.value or dict(known.match)["user_id"]).startswith("forgotten-")
 
 
 def test_forget_says_so_where_bytes_of_the_name_remain(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
@@ -223,6 +257,34 @@ def test_an_older_file_is_migrated_step_by_step(path: Path, opened, monkeypatch:
 
     assert ran == ["three", "four"]
     assert len(list(opened(path).calls())) == 1
+
+
+def test_a_file_of_version_1_becomes_what_a_new_one_is(path: Path, opened):
+    """Its records stay as they are, and it holds; table by table it is like one that is made now."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript(Path(__file__).with_name("version-1.sql").read_text())
+    connection.close()
+
+    ledger = opened(path)
+
+    assert list(ledger.calls(history=True)) == [a_call("1", user_id="u"), a_call("1", usd="0.30", revision=1)]
+    assert [*ledger.charges(), *ledger.runs(), *ledger.outcomes(), *ledger.events()] == [
+        a_charge(), a_run(), an_outcome(), an_event(),
+    ]  # fmt: skip
+    assert hold(ledger, "1", ("a", 6)) is None
+    assert standing(ledger, "a") == (0, 6, 0)
+    ledger.set_control("kill", "all", {}, an_event("e2"))
+    assert ledger.controls_version() == 1
+    new = path.with_name("new.db")
+    opened(new)
+    assert tables_of(path) == tables_of(new)
+
+
+def tables_of(path: Path) -> dict[str, str]:
+    with sqlite3.connect(path) as connection:
+        found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    connection.close()
+    return {name: re.sub(r"[\s\"]", "", sql) for name, sql in found}
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, opened, monkeypatch: pytest.MonkeyPatch):

@@ -15,6 +15,7 @@ from sqlalchemy.sql import ClauseElement
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.codec import dumps
 from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, answer_to
+from langchain_finops.ledger.naming import is_for, marker, names, renamed
 from langchain_finops.ledger.rows import Row
 from langchain_finops.ledger.schema import PART
 from langchain_finops.ledger.stores import Cursor
@@ -84,6 +85,8 @@ class Book:
         self._set_aside = _add(schema.holds, sql, *h.keys())
         self._raise = sql(update(schema.holds).where(*held).values(_values("amount_high", "amount_low", "expires_at")))
         self._take_away = sql(delete(schema.holds).where(*held))
+        self._rename = sql(update(schema.balances).where(b.balance == bindparam("the_balance")).values(_values("key")))
+        self._empty = sql(delete(schema.holds).where(h.balance == bindparam("balance")))
         self._release = sql(delete(schema.holds).where(h.hold_id == bindparam("hold_id")))
 
     def hold(self, cursor: Cursor, hold_id: str, lines: Sequence[Line], *, at: int, expires_at: int) -> Held:
@@ -167,6 +170,13 @@ class Book:
         for number in numbers or ():
             cursor.execute(self._take_away, (number, hold_id))
 
+    def forget(self, cursor: Cursor, user_id: str) -> None:
+        """Have balances no longer name a person: what was spent stays, what is in flight is held no more."""
+        for number, key, *_ in cursor.execute(self._all).fetchall():
+            if (new := renamed(key, user_id, marker())) != key:
+                cursor.execute(self._rename, (new, number))
+                cursor.execute(self._empty, (number,))
+
     def balances(self, cursor: Cursor, keys: Sequence[str], at: int) -> list[Balance]:
         """The balances of these keys, in order; without keys all in which something stands."""
         if not keys:
@@ -206,6 +216,8 @@ class Controls:
         self._delete = sql(delete(schema.controls).where(c.kind == bindparam("kind"), c.key == bindparam("key")))
         self._insert = _add(schema.controls, sql, "kind", "key", "body")
         self._of_kind = sql(select(c.key, c.body).where(c.kind == bindparam("kind")).order_by(c.key))
+        self._all = sql(select(c.kind, c.key, c.body))
+        self._all_claims = sql(select(claims.key))
         self._find_claim = sql(select(claims.at).where(claims.key == bindparam("key")))
         self._claim = _add(schema.claims, sql, "key", "at")
         self._unclaim = sql(delete(schema.claims).where(claims.key == bindparam("key")))
@@ -235,3 +247,17 @@ class Controls:
     def unclaim(self, cursor: Cursor, key: str) -> None:
         """Let somebody else have it."""
         cursor.execute(self._unclaim, (key,))
+
+    def forget(self, cursor: Cursor, user_id: str) -> int:
+        """Take away what was set for a person, and what was claimed; how many controls that were."""
+        for (key,) in cursor.execute(self._all_claims).fetchall():
+            if names(key, user_id):
+                self.unclaim(cursor, key)
+        gone = [
+            (kind, key)
+            for kind, key, body in cursor.execute(self._all).fetchall()
+            if is_for(key, json.loads(body), user_id)
+        ]
+        for kind, key in gone:
+            self.set(cursor, kind, key, None)
+        return len(gone)

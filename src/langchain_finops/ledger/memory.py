@@ -19,6 +19,7 @@ from langchain_finops.ledger.holds import (
     checked_lines,
 )
 from langchain_finops.ledger.memory_book import MemoryBook
+from langchain_finops.ledger.naming import unlinked_event
 from langchain_finops.ledger.rows import is_kept_by_sums
 from langchain_finops.ledger.totals import Group
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
@@ -195,6 +196,11 @@ class MemoryLedger:
                             count += 1
             for records in self._folded.values():
                 records |= {id_: _unlinked(record, user_id) or record for id_, record in records.items()}
+            for versions in self._kinds.get("event", {}).values():
+                for revision, (number, event) in versions.items():
+                    parts = {name: getattr(event, name) for name in ("subject", "reason", "before", "after")}
+                    versions[revision] = (number, replace(event, **unlinked_event(parts, user_id)))
+            self._book.forget(user_id)
         return count
 
     def prune(self, before: datetime) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from langchain_finops.ledger.codec import dumps
 from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, answer_to
+from langchain_finops.ledger.naming import is_for, marker, names, renamed
 
 __all__ = ["MemoryBook"]
 
@@ -130,3 +131,21 @@ class MemoryBook:
     def controls(self, kind: str) -> dict[str, dict[str, object]]:
         """All of a kind by key."""
         return {key: json.loads(body) for key, body in sorted(self._controls.get(kind, {}).items())}
+
+    def forget(self, user_id: str) -> int:
+        """Have nothing here name a person, as `booking` does; how many controls were taken away."""
+        for key in [key for key in self._accounts if names(key, user_id)]:
+            account = self._accounts.pop(key)
+            for hold_id in account.holds:
+                self._keys[hold_id].discard(key)
+            self._accounts[renamed(key, user_id, marker())] = _Account(spent=account.spent)
+        self._claims = {key for key in self._claims if not names(key, user_id)}
+        gone = [
+            (kind, key)
+            for kind, bodies in self._controls.items()
+            for key, body in bodies.items()
+            if is_for(key, json.loads(body), user_id)
+        ]
+        for kind, key in gone:
+            self.set_control(kind, key, None)
+        return len(gone)

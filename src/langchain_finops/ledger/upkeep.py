@@ -1,6 +1,8 @@
 """What a person asks of a ledger now and then: recover what was spilled, forget a person."""
 
 import contextlib
+import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -11,11 +13,14 @@ from sqlalchemy import bindparam, func, null, select, update
 
 from langchain_finops.errors import BadData, Fault, LedgerError
 from langchain_finops.ledger import schema
+from langchain_finops.ledger.codec import dumps
+from langchain_finops.ledger.naming import unlinked_event
 from langchain_finops.ledger.spill import Entry, Line, Spill, read
 from langchain_finops.ledger.stores import Busy, Cursor, RecordRefused, SqlStore
 
 __all__ = ["forget", "recover"]
 
+log = logging.getLogger("langchain_finops")
 PATIENCE_S: Final = 30.0
 CHUNK: Final = 500
 
@@ -73,9 +78,11 @@ def _is_of_the_record(error: Exception) -> bool:
 
 
 def forget(store: SqlStore, user_id: str) -> int:
-    """Take a person's id off all parties; how many calls, charges and runs there are of those.
+    """Take a person's id off all that names it; how many calls, charges and runs did.
 
-    Raises Busy where the id could not be taken out of the log beside the file as well: forgetting again does it then.
+    Balances keep what was spent, under a key that does not say whose. What was set for the person alone (a kill, a
+    budget) goes: nothing could tell any more whom it is for. Raises Busy where the id could not be taken out of the log
+    beside the file as well: forgetting again does it then.
     """
     parties = schema.parties.c
     of_user = select(parties.party).where(parties.user_id == bindparam("user_id"))
@@ -91,6 +98,10 @@ def forget(store: SqlStore, user_id: str) -> int:
         store.overwrite(cursor)
         count = sum(int(cursor.execute(sql, (user_id,)).fetchone()[0]) for sql in counts)
         cursor.execute(unlink, (user_id,))
+        store.appender.book.forget(cursor, user_id)
+        _forget_in_events(store, cursor, user_id)
+        if gone := store.appender.controls.forget(cursor, user_id):
+            log.warning("%d kills or budgets were set for the person who is forgotten: they no longer hold", gone)
         return count
 
     deadline = time.monotonic() + PATIENCE_S
@@ -101,3 +112,13 @@ def forget(store: SqlStore, user_id: str) -> int:
     except Busy as error:
         raise Busy(f"{count} records no longer name the person, but their old bytes remain: {error}") from error
     return count
+
+
+def _forget_in_events(store: SqlStore, cursor: Cursor, user_id: str) -> None:
+    events = schema.events
+    every = store.sql(select(events.c.n, events.c.body))
+    rewrite = store.sql(update(events).where(events.c.n == bindparam("number")).values(body=bindparam("text")))
+    for number, body in cursor.execute(every).fetchall():
+        parts = json.loads(body)
+        if new := unlinked_event(parts, user_id):
+            cursor.execute(rewrite, (dumps(parts | new), number))

@@ -405,5 +405,69 @@ class ControlsContract:
         asyncio.run(use())
 
 
-class HoldsContract(HoldingContract, SettlingContract, ControlsContract):
+class ForgettingContract:
+    """A person's id is in keys and events, too."""
+
+    def test_forget_unlinks_balances(self, ledger: Ledger) -> None:
+        """What was spent stays spent, and is nobody's; whoever has another id keeps a balance."""
+        key, other = "usd/day user_id=a%20b @2026-03-02T00:00:00Z", "usd/day user_id=a%20bc @2026-03-02T00:00:00Z"
+        matched = "usd all match:user_id=a%20b name=x"
+        for number, (name, amount) in enumerate([(key, 5), (other, 6), (matched, 7)]):
+            ledger.settle(Settlement(record=a_call(f"{number}"), amounts={name: amount}))
+            hold(ledger, f"held{number}", (name, 1))
+
+        ledger.forget("a b")
+
+        after = {balance.balance: (balance.spent, balance.held) for balance in ledger.balances()}
+        assert after.pop(other) == (6, 1)
+        assert sorted(after.values()) == [(5, 0), (7, 0)]
+        assert [name.split("=")[0] for name in sorted(after)] == ["usd all match:user_id", "usd/day user_id"]
+        assert not any("a%20b" in name for name in after)
+        assert standing(ledger, key) == (0, 0, 0)
+
+    def test_forget_takes_away_what_was_set_for_a_person(self, ledger: Ledger) -> None:
+        """A kill that nobody could tell whom it is for; others stay, and handlers see that something was changed."""
+        controls: list[tuple[str, str, dict[str, object]]] = [
+            ("kill", "user_id=ada", {"scope": "user_id", "value": "ada"}),
+            ("kill", "user_id=ada l", {"scope": "user_id", "value": "ada l"}),
+            ("kill", "agent_id=ada", {"scope": "agent_id", "value": "ada"}),
+            ("budget", "$1 per run where user_id=ada, node=x", {"text": "$1 per run"}),
+            ("budget", "vip", {"text": "$1 per run where user_id=ada"}),
+            ("budget", "all", {"match": {"user_id": "adam"}}),
+        ]
+        for number, (kind, key, body) in enumerate(controls):
+            ledger.set_control(kind, key, body, an_event(f"{number}"))
+        ledger.claim("alert 80% usd user_id=ada", at=now())
+        ledger.claim("alert 80% usd user_id=adam", at=now())
+        version = ledger.controls_version()
+
+        ledger.forget("ada")
+
+        assert list(ledger.controls("kill")) == ["agent_id=ada", "user_id=ada l"]
+        assert list(ledger.controls("budget")) == ["all"]
+        assert ledger.controls_version() > version
+        assert ledger.claim("alert 80% usd user_id=ada", at=now()) is True
+        assert ledger.claim("alert 80% usd user_id=adam", at=now()) is False
+
+    def test_forget_reaches_the_audit_trail(self, ledger: Ledger) -> None:
+        """What was done stays, and to whom is gone: subject, reason, before and after."""
+        kill = {"scope": "user_id", "value": "ada", "until": None}
+        ledger.write(
+            an_event("1", subject="user_id=ada", reason="ada (not adam) loops", before=kill, after={"all": [kill]}),
+            an_event("2", subject="user_id=adam", before={"user_id": "ada"}, after={"user_id": "adam"}),
+            an_event("3", subject="ada", actor="ada", after={"scope": "agent_id", "value": "ada"}),
+        )
+
+        ledger.forget("ada")
+
+        gone = {"scope": "user_id", "value": "forgotten", "until": None}
+        assert list(ledger.events()) == [
+            an_event("1", subject="user_id=forgotten", reason="forgotten (not adam) loops", before=gone,
+                     after={"all": [gone]}),
+            an_event("2", subject="user_id=adam", before={"user_id": "forgotten"}, after={"user_id": "adam"}),
+            an_event("3", subject="ada", actor="ada", after={"scope": "agent_id", "value": "ada"}),
+        ]  # fmt: skip
+
+
+class HoldsContract(ForgettingContract, HoldingContract, SettlingContract, ControlsContract):
     """Holds, balances and controls: a part of `LedgerContract`, which needs the same fixture."""
