@@ -136,9 +136,9 @@ def _steps(state: RunState, each: Counted, facts: Sequence[tuple[Attribution, da
 
 
 def approve(state: RunState, refusal: Refusal, extra: Decimal | None) -> tuple[dict[str, str], dict[str, object]]:
-    """Let a run go on: its limit is raised by `extra`, in the refusal's unit, or by as much as the budget says once more.
+    """Let a run go on: its limit is raised by `extra`, in the refusal's unit, or by the budget's own limit once more.
 
-    Before and after.
+    For the audit trail: what was before, and what is after.
     """
     unit, limit = cast("Unit | None", refusal.unit), refusal.limit
     if refusal.kind != "budget" or unit is None or limit is None or refusal.spent is None:
