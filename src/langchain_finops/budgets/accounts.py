@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from langchain_finops.budgets import wording
 from langchain_finops.budgets.alerts import AlertBook, BurnRateAlert, Watched
@@ -30,7 +30,7 @@ log = logging.getLogger("langchain_finops")
 MEASURED: Final[frozenset[Unit]] = frozenset({"usd", "tokens"})
 """Units in which a strict budget holds bounds."""
 
-Written = CallRecord | ChargeRecord
+Written = TypeVar("Written", CallRecord, ChargeRecord)
 
 
 class Accounts:
@@ -104,7 +104,9 @@ class Accounts:
                     return share
         return None
 
-    def count(self, record: Written, taken: Estimate, state: RunState | None, *, before: Estimate = NOTHING) -> None:
+    def count(
+        self, record: CallRecord | ChargeRecord, taken: Estimate, state: RunState | None, *, before: Estimate = NOTHING
+    ) -> None:
         """Write down what was never held, such as a charge, or a record in place of one that counted for `before`."""
         at = record.started_at if isinstance(record, CallRecord) else record.at
         amounts: dict[str, int] = {}
@@ -134,7 +136,7 @@ class Accounts:
         """Whether alerts count what nothing is held for."""
         return bool(self._alerts)
 
-    def _watched(self, record: Written, run_id: str | None, at: datetime) -> Sequence[Watched]:
+    def _watched(self, record: CallRecord | ChargeRecord, run_id: str | None, at: datetime) -> Sequence[Watched]:
         book = self._alert_book
         return () if book is None else book.watched(record.attribution, at, run_id=run_id or "")
 

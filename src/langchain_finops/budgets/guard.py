@@ -23,6 +23,7 @@ from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.scopes import elements, matches
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.holds import LARGEST_AMOUNT
 from langchain_finops.records import Attribution
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ class Guard:
                 continue
             cap = None if is_protected else limit.amount + state.raised_by(name)
             for key in balance_keys(limit, start.who, start.at, run_id=state.run_id):
-                share = Share(limit, label, key, amount, cap)
+                # More than any ledger keeps fits no limit; without a bound it would be a fault, and the call pass.
+                share = Share(limit, label, key, min(amount, LARGEST_AMOUNT), cap)
                 shares.append(share)
                 if is_own:
                     own.append(share)

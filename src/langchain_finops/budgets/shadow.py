@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from langchain_finops.budgets.holding import Share, amounts_of
+from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.holds import Balance
 
 __all__ = ["Shadow"]
@@ -24,7 +25,7 @@ class Shadow:
     twice stops an agent too early, not counting it lets it spend what is not there. Safe between threads.
     """
 
-    __slots__ = ("_clock", "_failing", "_lock", "_retry_at", "_seen", "_unknown", "_wait_s")
+    __slots__ = ("__weakref__", "_clock", "_failing", "_lock", "_retry_at", "_seen", "_unknown", "_wait_s")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._seen: OrderedDict[str, int] = OrderedDict()
@@ -34,6 +35,7 @@ class Shadow:
         self._wait_s = FIRST_WAIT_S
         self._clock = clock
         self.after_fork()
+        renew_in_child(self)
 
     def after_fork(self) -> None:
         """The child has a lock of its own."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from langchain_finops.budgets.carrying import APPROVE, DENY, approve, told
 from langchain_finops.budgets.estimate import Past, Request, charged_usage, expect, tokens_of_bytes
@@ -37,6 +38,7 @@ __all__ = ["Meter"]
 
 NO_USAGE_REPORTED = "no_usage_reported"
 UNREADABLE = "unreadable_answer"
+Written = TypeVar("Written", CallRecord, ChargeRecord)
 
 
 class Meter:
@@ -172,20 +174,23 @@ class Meter:
                 error=answer.error, received_bytes=answer.received_bytes, reasons=(*answer.reasons, UNREADABLE)
             )
             record = self._closed(call, replace(kept, charged=answer.charged, whole=False))
-        self._settle(call.hold, record, taken_by(record, timed_elsewhere=answer.timed_elsewhere))
+        if call.hold is not None:
+            record = self._settle(call.hold, record, taken_by(record, timed_elsewhere=answer.timed_elsewhere))
+        elif self.guard.accounts.watches:
+            self._count(record, taken_by(record), None)
+        else:
+            self.write(record)
         if call.state is not None:
             self.guard.ended(call.state, call.call_id)
         return record
 
-    def _settle(self, hold: Hold | None, record: CallRecord | ChargeRecord, taken: Estimate) -> None:
+    def _settle(self, hold: Hold, record: Written, taken: Estimate) -> Written:
         """Write a record down, in place of what was held for it; a ledger's fault is noted and the run goes on."""
-        if hold is None:
-            self._count(record, taken, None) if self.guard.accounts.watches else self.write(record)
-            return
         try:
-            self.guard.accounts.settle(hold, record, taken)
+            return self.guard.accounts.settle(hold, record, taken)
         except Exception as error:  # noqa: BLE001  A ledger that breaks its contract must not kill the user's run.
             self.faults.note(error)
+            return record
 
     def _closed(self, call: OpenCall, answer: Answer) -> CallRecord:
         if not answer.whole and answer.usage is None:
@@ -343,7 +348,7 @@ class Meter:
         if hold is None:
             self._count(charge, taken, state)
         else:
-            self._settle(hold, charge, taken)
+            charge = self._settle(hold, charge, taken)
         if state is not None:
             self.guard.ended(state, charge.charge_id, result)
         return charge
