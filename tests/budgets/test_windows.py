@@ -80,6 +80,8 @@ def test_a_window_holds_its_first_moment_and_not_its_end(per: str, start: str, e
         ("America/Havana", "day", "2026-11-01T00:00-04:00", "2026-11-02T00:00-05:00"),
         # At 00:01 of 7 November 2010 it was 23:01 of the day before again.
         ("America/Goose_Bay", "day", "2010-11-07T00:00-03:00", "2010-11-08T00:00-04:00"),
+        # Clocks went from 23:30 of 30 March 1919 to 00:30: the day begins where midnight would have been.
+        ("America/Toronto", "day", "1919-03-31T00:00-05:00", "1919-04-01T00:00-04:00"),
         # After 29 December 2011 came the 31st.
         ("Pacific/Apia", "day", "2011-12-29T00:00-10:00", "2011-12-31T00:00+14:00"),
         ("Pacific/Apia", "day", "2011-12-31T00:00+14:00", "2012-01-01T00:00+14:00"),
@@ -108,8 +110,9 @@ PERS = st.sampled_from(PERIODS) | st.sampled_from(("1s", "45s", "7m", "30m", "90
     moment=MOMENTS,
     zone=st.sampled_from(ZONES),
 )
-@example(per="day", moment=at("2010-11-07T02:30Z"), zone="America/Goose_Bay")
+@example(per="day", moment=at("2010-11-07T03:30Z"), zone="America/Goose_Bay")
 @example(per="hour", moment=at("2026-04-04T15:15Z"), zone="Australia/Lord_Howe")
+@example(per="day", moment=at("1919-03-31T04:45Z"), zone="America/Toronto")
 @example(per="month", moment=at("2011-12-30T10:00Z"), zone="Pacific/Apia")
 def test_every_moment_is_in_exactly_one_window(per: str, moment: datetime, zone: str) -> None:
     """The window holds the moment, both its ends agree on it, its neighbours touch it, and it is in UTC."""
