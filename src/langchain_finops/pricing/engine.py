@@ -111,10 +111,13 @@ class RateCard:
     def step(self, usage: Usage) -> Step:
         """The step that a prompt of this size is on."""
         steps = self.steps
-        if len(steps) == 1:
-            return steps[0]
-        size = usage.total_input_tokens
-        return next(step for step in reversed(steps) if size > step.above)
+        found = steps[0]
+        if len(steps) > 1:
+            size = usage.total_input_tokens
+            for step in steps:
+                if size > step.above:
+                    found = step
+        return found
 
 
 def compile_card(
@@ -230,7 +233,9 @@ def gaps_used(usage: Usage, card: RateCard) -> tuple[str, ...]:
         if getattr(usage, meter):
             used += (meter,)
     if card.rare_gaps and has_rare(usage):
-        used += tuple(meter for meter in card.rare_gaps if getattr(usage, meter))
+        for meter in card.rare_gaps:
+            if getattr(usage, meter):
+                used += (meter,)
     return used
 
 

@@ -163,9 +163,10 @@ def _split_input(draft: UsageDraft, details: Mapping[str, object], rule: Rule, f
         for name, meter in SPLIT_NAMES:
             part = details.get(name)
             if part:
-                count = count_of(part, meter, doubts)
-                setattr(draft, meter, count)
-                split += count
+                if type(part) is not int or not 0 < part <= MOST_TOKENS:
+                    part = count_of(part, meter, doubts)
+                setattr(draft, meter, part)
+                split += part
     if written > split:  # The split names the same tokens again, or there is none.
         meter = TTL_METERS.get(facts.cache_ttl or "5m", "cache_write_5m_tokens")
         setattr(draft, meter, getattr(draft, meter) + written - split)
@@ -264,8 +265,9 @@ def _part(details: Mapping[str, object], name: str, raw_name: str, doubts: list[
     """A part of the counts, under LangChain's name, the provider's, or LangChain's with OpenAI's tier before it."""
     value = details.get(name)
     if value is None:
-        value = details.get(raw_name)
-        if value is None and ("priority" in details or "flex" in details):
+        if raw_name in details:
+            value = details[raw_name]
+        elif "priority" in details or "flex" in details:
             value = details.get(f"priority_{name}") or details.get(f"flex_{name}")
     if not value:
         return 0
@@ -283,7 +285,7 @@ def _tier_in_details(raw: Mapping[str, object]) -> str | None:
     """OpenAI's tier as its adapter names it in the keys of the details; None for the standard one."""
     for name in ("input_token_details", "output_token_details"):
         details = raw.get(name)
-        if type(details) is dict or isinstance(details, Mapping):
+        if details and (type(details) is dict or isinstance(details, Mapping)):
             if "priority" in details:
                 return "priority"
             if "flex" in details:
