@@ -15,7 +15,6 @@ from langchain_finops.budgets.keys import balance_keys
 from langchain_finops.budgets.outside import set_budget
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.switch import kill
-from langchain_finops.cli import guards
 from langchain_finops.cli.common import run
 from langchain_finops.cli.finops import app
 from langchain_finops.ledger import open_ledger
@@ -456,31 +455,6 @@ def test_no_command_makes_a_ledger(finops, tmp_path, words):
     assert (code, out) == (2, "")
     assert err.startswith(f"Error: no ledger at {missing}")
     assert not missing.exists()
-
-
-GROUPS = [
-    f"finops {group.name}{'' if command is None else f' {command.name}'}"
-    for group in (guards.budget.info, guards.policy.info)
-    for command in [None, *(guards.budget if group.name == "budget" else guards.policy).registered_commands]
-]
-
-
-@pytest.mark.parametrize("command", GROUPS)
-def test_documented_help_is_the_help(finops, monkeypatch, command):
-    """docs/finops.md shows each command's help as it is at 80 columns."""
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("TERM", "dumb")
-    documented = dict(re.findall(r"```text\n\$ (finops[ a-z]*) --help\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL))
-    code, out, _ = finops(*command.split()[1:], "--help")
-
-    assert code == 0
-    assert plain(out) == plain(documented[command])
-    assert all(len(line) <= 80 for line in out.splitlines())
-
-
-def plain(text: str) -> str:
-    """Without the marks that versions of typer set differently."""
-    return re.sub(r"[{}\\]| <(?:str|file|path)>", "", text).replace("  [required]", " [required]").strip()
 
 
 @pytest.mark.parametrize("group", ["budget", "policy"])
