@@ -3,7 +3,15 @@
 import pytest
 
 from langchain_finops.budgets import estimate
-from langchain_finops.budgets.estimate import Past, charged_usage, expected_output_tokens, tokens_of_bytes
+from langchain_finops.budgets.estimate import (
+    Expectation,
+    Past,
+    Request,
+    bound,
+    charged_usage,
+    expected_output_tokens,
+    tokens_of_bytes,
+)
 from langchain_finops.usage import Usage
 
 
@@ -72,3 +80,71 @@ def test_the_past_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     past.add("1", "m", 3)
 
     assert [past.mean(str(number), "m") for number in range(3)] == [0, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("calls", "prompt", "expected"),
+    [
+        ([], 100, 100),
+        ([(100, 150)], 200, 300),
+        ([(100, 120), (300, 480)], 100, 150),
+        ([(100, 101)], 10, 11),
+        ([(1000, 85)], 1000, 100),
+        ([(5, 2500)], 5, 2500),
+        ([(50, 2000)], 1000, 3900),
+        ([(0, 50), (50, 0)], 7, 7),
+    ],
+)
+def test_prompts_are_corrected_by_what_the_model_has_counted(
+    calls: list[tuple[int, int]], prompt: int, expected: int
+) -> None:
+    """In proportion, up to twice as many; what comes on top of that comes on top of each. Rounded up, at least a tenth.
+
+    50 estimated tokens that were 2,000 are a prompt of the provider's own of 1,900, not a factor of 40.
+    """
+    past = Past()
+    for estimated, reported in calls:
+        past.measure("m", estimated=estimated, reported=reported)
+
+    assert past.corrected("m", prompt) == expected
+    assert past.corrected("other", prompt) == prompt
+
+
+def test_what_a_model_counts_today_weighs_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four calls that count as estimated are halved, and the fifth, twice as large, is a third of what counts."""
+    monkeypatch.setattr(estimate, "CALLS_WEIGHED", 4)
+    past = Past()
+    for _ in range(4):
+        past.measure("m", estimated=100, reported=100)
+    past.measure("m", estimated=100, reported=190)
+
+    assert past.corrected("m", 100) == 130
+
+
+def test_models_that_are_measured_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that vary by call do not fill the memory."""
+    monkeypatch.setattr(estimate, "KEYS_KEPT", 1)
+    past = Past()
+    for model in ("a", "b"):
+        past.measure(model, estimated=1, reported=2)
+
+    assert (past.corrected("a", 10), past.corrected("b", 10)) == (20, 10)
+
+
+def test_the_time_of_calls_is_a_mean_too() -> None:
+    """A self-hosted model is held by it."""
+    past = Past()
+    past.add("plan", "m", 1, 1_000_000)
+    past.add("plan", "m", 1, 2_000_001)
+
+    assert past.microseconds("plan", "m") == 1_500_001
+    assert past.microseconds("other", "m") is None
+
+
+def test_a_bound_is_the_bytes_and_what_is_promised() -> None:
+    """The past bounds nothing."""
+    asked, open_end = Request(10, 50, 2), Request(10, None, 2)
+
+    assert bound(asked, 40, promised=9) == Expectation(40, 100, "max_tokens", strict=True)
+    assert bound(open_end, 40, promised=9) == Expectation(40, 18, "expected_output_tokens", strict=True)
+    assert bound(open_end, 40) == Expectation(40, 0, "unbounded", strict=True)

@@ -16,6 +16,7 @@ __all__ = [
     "OutputSource",
     "Past",
     "Request",
+    "bound",
     "charged_usage",
     "expect",
     "expected_output_tokens",
@@ -32,8 +33,10 @@ KEYS_KEPT = 10_000
 """Pairs of node and model whose means are kept; later ones are expected to use the default."""
 CALLS_WEIGHED = 1_000
 """Calls after which a model's measure of prompts is halved: what it does today counts more than what it did once."""
-LEAST_RATIO, LARGEST_RATIO = 1, 100
-"""Tenths within which an estimate of a prompt is corrected: one odd count must not make all later prompts free."""
+LEAST_SHARE = 10
+"""A prompt is never taken for less than this part of its estimate: one odd count must not make all others free."""
+LARGEST_RATIO = 2
+"""What a model counts beyond this is no matter of its tokenizer, but a prompt of its own that comes on top of each."""
 
 OutputSource = Literal["max_tokens", "past", "expected_output_tokens", "default", "unbounded"]
 """Where an expectation of the output comes from."""
@@ -62,17 +65,18 @@ class Expectation(NamedTuple):
     @property
     def source(self) -> str:
         """From what it was estimated, in words."""
-        prompt = "bytes of the prompt and its tools" if self.strict else "the prompt and its tools"
-        return f"{self.input_tokens:,} input tokens from {prompt}, {self.output_tokens:,} output tokens from {self._of}"
+        prompt = "the bytes of the prompt and its tools" if self.strict else "the prompt and its tools"
+        return f"{self.input_tokens:,} input tokens from {prompt}, {self.output_tokens:,} output tokens {self._why}"
 
     @property
-    def _of(self) -> str:
+    def _why(self) -> str:
         return {
-            "max_tokens": "the request's own maximum",
-            "past": "what this node and model answered so far",
-            "expected_output_tokens": "the budget's expected_output_tokens",
-            "default": "nothing: no maximum, no past (pass max_tokens to the model, or expected_output_tokens=)",
-            "unbounded": "nothing",
+            "max_tokens": "from the request's own maximum",
+            "past": "from what this node and model answered so far",
+            "expected_output_tokens": "from the budget's expected_output_tokens",
+            "default": "because nothing says how many: pass max_tokens to the model, or expected_output_tokens to the "
+            "budget",
+            "unbounded": "because nothing bounds them",
         }[self.output_from]
 
 
@@ -198,6 +202,8 @@ class Past:
             sums = self._measured.get(model)
             if sums is None:
                 return tokens
-            _, estimated, reported = sums
-        most, least = tokens * LARGEST_RATIO // 10, tokens * LEAST_RATIO // 10
-        return max(least, min(most, -(-tokens * reported // estimated)))
+            calls, estimated, reported = sums
+        on_top = reported - LARGEST_RATIO * estimated
+        if on_top > 0:
+            return LARGEST_RATIO * tokens - (-on_top // calls)
+        return max(tokens // LEAST_SHARE, -(-tokens * reported // estimated))
