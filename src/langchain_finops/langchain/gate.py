@@ -14,6 +14,7 @@ from langgraph.errors import GraphDrained, GraphRecursionError
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.switch import change_event
 from langchain_finops.langchain import control, failures
+from langchain_finops.langchain.attribution import node_path
 from langchain_finops.langchain.control import ASK, Answered, Configurable
 from langchain_finops.langchain.refusals import CallRefused, RunDrained, refused, stop_reason
 from langchain_finops.langchain.runs import Node, Run, RunCall
@@ -63,6 +64,8 @@ class Gate:
     def admit_node(self, node: Node, who: Attribution) -> BaseException | None:
         """The same for an execution of a node. Another attempt at one is no further step."""
         run = node.run
+        if run.ending and self._is_ending(node):
+            return None
         first = node.attempt == 1
 
         def start() -> Refusal | None:
@@ -72,6 +75,11 @@ class Gate:
             return None if self._is_protected(node) else refusal
 
         return self.admit(run, node.namespace, start)
+
+    def _is_ending(self, node: Node) -> bool:
+        """Whether a node is of a graph that is coming to its end, and not the one that was refused, in a loop."""
+        graph = node.namespace.rpartition("|")[0]
+        return any(each.rpartition("|")[0] == graph and node_path(each) != node.path for each in list(node.run.ending))
 
     def cut_off(self, call: RunCall) -> BaseException | None:
         """What ends a stream in flight: only a kill that says so."""

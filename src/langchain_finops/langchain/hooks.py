@@ -69,6 +69,11 @@ class Hooks(GraphCallbackHandler):
         """Do what is to be done once a root run has ended well."""
 
     @property
+    def recorder(self) -> Recorder:
+        """What books its events; for other parts of this package."""
+        return self._recorder
+
+    @property
     def faults(self) -> int:
         """How many faults of this package were met and not raised; 0 is good."""
         return self._faults.count

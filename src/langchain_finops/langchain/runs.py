@@ -153,6 +153,7 @@ class Run:
         "closed",
         "ended",
         "ended_nodes",
+        "ending",
         "failed_nodes",
         "graph_name",
         "invocation_id",
@@ -220,6 +221,8 @@ class Run:
         """What stopped it; None again where a person lets it go on."""
         self.resumable = True
         """Whether whoever paused it can have it go on; without a checkpointer nobody can."""
+        self.ending: set[str] = set()
+        """Namespaces of nodes that took a refusal for their graph's last word: the rest of that graph may run."""
         self.questions = Questions()
         self.places = Places()
         self.validation = Validation()

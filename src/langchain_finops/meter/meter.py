@@ -25,6 +25,7 @@ from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.switch import change_event
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.meter.affording import affordable_output_tokens
 from langchain_finops.meter.asking import AskedPrices, CallEstimates
 from langchain_finops.meter.calls import Answer, Endpoint, Faults, OpenCall
 from langchain_finops.meter.drafts import NO_USAGE, free, record_of
@@ -151,6 +152,14 @@ class Meter:
         if isinstance(hold, Refusal):
             guard.ended(state, tool_id)
         return hold
+
+    def affordable_output_tokens(
+        self, call: OpenCall, state: RunState, *, prompt_bytes: Callable[[], int]
+    ) -> int | None:
+        """The longest answer that every budget has room for; None where any length fits."""
+        return affordable_output_tokens(
+            self.guard.accounts, call, state, prices=self._asked, past=self._past, prompt_bytes=prompt_bytes
+        )
 
     def cut_off(self, call: OpenCall, state: RunState) -> Refusal | None:
         """Why a stream in flight is to end now: a kill that says so, and nothing else."""

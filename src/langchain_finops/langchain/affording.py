@@ -1,0 +1,45 @@
+"""What a middleware asks of a run's budgets before it makes a call, and tells them after a refusal."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from langchain_core.messages import BaseMessage
+
+from langchain_finops.langchain import extract
+from langchain_finops.langchain.recorder import Recorder
+from langchain_finops.langchain.tracker import namespace_of
+from langchain_finops.meter import OpenCall
+
+__all__ = ["Asked", "affordable_output_tokens", "let_end"]
+
+
+class Asked(NamedTuple):
+    """A call that is about to be made."""
+
+    prompt: Sequence[BaseMessage]
+    model: Mapping[str, Any]
+    """What callbacks are told of the model."""
+    params: Mapping[str, Any]
+
+
+def affordable_output_tokens(recorder: Recorder, asked: Asked, metadata: Mapping[str, Any]) -> int | None:
+    """The longest answer that every budget which applies has room for; None where any length fits."""
+    span = recorder.tracker.place(None, metadata)
+    if span is None or recorder.gate.is_idle:
+        return None
+    run = span.run
+    _, attribution, _ = recorder.tracker.attribute(span, metadata, None)
+    request = partial(extract.request_of, asked.prompt, asked.params, asked.model)
+    call = OpenCall(("", run.run_id, run.invocation_id), attribution, asked.model, request)
+    if call.clock is not None:
+        call.clock.end_call()  # It is not sent: without it the next call's time would be taken for its own.
+    size = partial(extract.request_bytes, asked.prompt, asked.params)
+    return recorder.meter.affordable_output_tokens(call, run.state, prompt_bytes=size)
+
+
+def let_end(recorder: Recorder, metadata: Mapping[str, Any]) -> None:
+    """Let the graph that this is in come to its end, though its run was refused: nothing that costs is admitted."""
+    span, namespace = recorder.tracker.place(None, metadata), namespace_of(metadata)
+    if span is not None and namespace is not None:
+        span.run.ending.add(namespace)

@@ -1,0 +1,129 @@
+"""Budgets of an agent made with `create_agent`, where a middleware does better than a callback. Extra `langchain`.
+
+The callback refuses; this asks for answers that fit, and turns a refusal into the agent's last message.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langgraph.config import get_config
+
+from langchain_finops.errors import BadArguments, MissingExtra
+from langchain_finops.langchain.affording import Asked, affordable_output_tokens, let_end
+from langchain_finops.langchain.extract import MAX_TOKENS
+from langchain_finops.langchain.handler import FinOpsHandler
+from langchain_finops.langchain.refusals import CallRefused, Killed, RunDrained
+from langchain_finops.langchain.stops import MARKER, told_of
+
+try:
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+except ImportError as error:
+    raise MissingExtra("FinOpsMiddleware", "langchain") from error
+
+__all__ = ["FinOpsMiddleware"]
+
+LEAST_TOKENS: Final = 64
+"""No bound is set below that: such an answer is not worth its prompt. A budget without room for it refuses the call."""
+SAFE_TOKENS: Final = 4_096
+"""A bound that any model takes; of one that says how much it takes, that is the most that is set."""
+
+Request = ModelRequest[Any]
+Response = ModelResponse[Any]
+
+
+class FinOpsMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Bounds an agent's answers by what its budgets afford, and ends it with a message once they afford none.
+
+    `handler` is the one in the run's callbacks, or attached: it counts each call, once. A drain, a question to a person
+    and the kill switch are no last message: they go on as without the middleware.
+    """
+
+    def __init__(self, handler: FinOpsHandler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def wrap_model_call(self, request: Request, handler: Callable[[Request], Response]) -> Response | AIMessage:
+        """Make the call with a bound, or say why it was not made."""
+        try:
+            return handler(self._bounded(request))
+        except CallRefused as refusal:
+            return self._last_message(refusal)
+
+    async def awrap_model_call(
+        self, request: Request, handler: Callable[[Request], Awaitable[Response]]
+    ) -> Response | AIMessage:
+        """The same, in async code."""
+        try:
+            return await handler(self._bounded(request))
+        except CallRefused as refusal:
+            return self._last_message(refusal)
+
+    def _last_message(self, refusal: CallRefused) -> AIMessage:
+        if isinstance(refusal, RunDrained | Killed):
+            raise refusal
+        self._handler.tell(let_end, self._handler.recorder, _metadata())
+        marker = told_of(refusal.refusal, refusal.unvalidated)
+        return AIMessage(f"I have to stop here. {refusal}", response_metadata={MARKER: marker})
+
+    def _bounded(self, request: Request) -> Request:
+        """The request with a maximum that the budgets have room for, where its own is larger or it has none."""
+        model, settings, metadata = request.model, request.model_settings, _metadata()
+        recorder = self._handler.recorder
+        if recorder.tracker.place(None, metadata) is None:
+            raise BadArguments(
+                "FinOpsMiddleware's handler does not see this run: pass config={'callbacks': [handler]}, or "
+                "attach(handler)"
+            )
+        prompt = [*([request.system_message] if request.system_message is not None else []), *request.messages]
+        asked = Asked(prompt, _model_metadata(model, settings), {**settings, "tools": _schemas(request.tools)})
+        affordable = self._handler.tell(affordable_output_tokens, recorder, asked, metadata)
+        name, own = _own_bound(model, settings)
+        if affordable is None or affordable >= (own or _most(model)):
+            return request
+        bound = max(affordable, LEAST_TOKENS)
+        if bound <= _thinking(model, settings) or (own is not None and bound >= own):
+            return request  # A provider refuses a maximum that leaves no room beside the thinking it is to do.
+        return request.override(model_settings={**settings, name: bound})
+
+
+def _metadata() -> Mapping[str, Any]:
+    """What the run's callbacks are told of where this is."""
+    return get_config().get("metadata") or {}
+
+
+def _model_metadata(model: BaseChatModel, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What callbacks are told of the model; LangChain has no public name for it."""
+    return dict(model._get_ls_params(**settings))  # noqa: SLF001
+
+
+def _schemas(tools: Sequence[Any]) -> list[Any]:
+    """The tools as they go over the wire: their size is a part of the prompt's."""
+    return [tool if isinstance(tool, Mapping) else convert_to_openai_tool(tool) for tool in tools]
+
+
+def _own_bound(model: BaseChatModel, settings: Mapping[str, Any]) -> tuple[str, int | None]:
+    """The name of the model's bound, and its value; None where there is none."""
+    for name in MAX_TOKENS:
+        value = settings.get(name)
+        if isinstance(value, int):
+            return name, value
+    known = [name for name in MAX_TOKENS if name in type(model).model_fields]
+    name = known[0] if known else MAX_TOKENS[0]
+    value = getattr(model, name, None)
+    return name, value if isinstance(value, int) and value > 0 else None
+
+
+def _most(model: BaseChatModel) -> int:
+    profile = getattr(model, "profile", None)
+    most = profile.get("max_output_tokens") if isinstance(profile, Mapping) else None
+    return most if isinstance(most, int) and most > 0 else SAFE_TOKENS
+
+
+def _thinking(model: BaseChatModel, settings: Mapping[str, Any]) -> int:
+    """Tokens that the model is told to think with at most; 0 where it is told nothing."""
+    thinking = settings.get("thinking") or getattr(model, "thinking", None)
+    tokens = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+    return tokens if isinstance(tokens, int) else 0

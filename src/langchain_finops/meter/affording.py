@@ -1,0 +1,76 @@
+"""How long an answer may be for all budgets to have room for it: what a request's own maximum is best set to."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from langchain_finops.budgets.accounts import MEASURED, Accounts
+from langchain_finops.budgets.estimate import Past, Request
+from langchain_finops.budgets.keys import applies, balance_keys
+from langchain_finops.budgets.policy import Limit
+from langchain_finops.budgets.run_state import RunState
+from langchain_finops.errors import LedgerError
+from langchain_finops.meter.asking import AskedPrices, CallEstimates
+from langchain_finops.meter.calls import OpenCall
+
+__all__ = ["affordable_output_tokens"]
+
+LONGEST: Final = 1 << 20
+"""Output tokens beyond which no bound is of use: no model answers at such length."""
+
+
+def affordable_output_tokens(
+    accounts: Accounts,
+    call: OpenCall,
+    state: RunState,
+    *,
+    prices: AskedPrices,
+    past: Past,
+    prompt_bytes: Callable[[], int],
+) -> int | None:
+    """The most output tokens that a call may ask for, by the estimates that admit it; None: any budget has room."""
+    asked = call.request()
+
+    def amount(limit: Limit, output_tokens: int) -> int:
+        request = Request(asked.prompt_tokens, output_tokens, asked.answers)
+        estimates = CallEstimates(call, prices, past, lambda: request, prompt_bytes)
+        return estimates(limit.budget).of(limit.unit) or 0
+
+    longest = LONGEST
+    for limit, left in _left(accounts, call, state):
+        if amount(limit, longest) > left:
+            longest = _largest(partial(amount, limit), left, longest)
+    return None if longest == LONGEST else longest
+
+
+def _left(accounts: Accounts, call: OpenCall, state: RunState) -> Iterator[tuple[Limit, int]]:
+    """What is left on each limit of tokens or dollars that applies."""
+    who, shared = call.attribution, []
+    for each in accounts.limits:
+        if each.limit.unit not in MEASURED or not applies(each.limit.budget, who):
+            continue
+        cap = each.limit.amount + state.raised_by(each.name)
+        for key in balance_keys(each.limit, who, call.started_at, run_id=state.run_id):
+            if each.is_own:
+                balance = state.balance(key)
+                yield each.limit, cap - balance.spent - balance.held
+            else:
+                shared.append((each.limit, cap, key))
+    try:
+        balances = accounts.ledger.balances(*(key for _, _, key in shared)) if shared else []
+    except LedgerError:  # It will be asked again for the hold, and what is to happen then is decided there.
+        return
+    for (limit, cap, _), balance in zip(shared, balances, strict=True):
+        yield limit, cap - balance.spent - balance.held
+
+
+def _largest(amount: Callable[[int], int], left: int, longest: int) -> int:
+    """The largest number of tokens whose amount is at most what is left; 0 where not even one is."""
+    low, high = 0, longest
+    while high - low > 1:
+        middle = (low + high) // 2
+        if amount(middle) <= left:
+            low = middle
+        else:
+            high = middle
+    return low
