@@ -82,7 +82,7 @@ class TestPostgresLedger(LedgerContract):
 
     @pytest.fixture
     def ledger(self, opened, postgres_url: str) -> Ledger:
-        return opened(postgres_url)
+        return opened(postgres_url, hold_timeout=30.0)
 
 
 def test_what_was_written_is_there_after_reopening(opened, postgres_url: str):

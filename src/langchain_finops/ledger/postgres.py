@@ -25,6 +25,7 @@ from langchain_finops.errors import LedgerError
 from langchain_finops.ledger import migrations
 from langchain_finops.ledger.append import Appender
 from langchain_finops.ledger.postgres_connection import Connection, Link, connect, plain
+from langchain_finops.ledger.postgres_cursor import PatientCursor, Statement
 from langchain_finops.ledger.postgres_url import Address, address_of
 from langchain_finops.ledger.stores import Busy, Cursor, Place, RecordRefused, SqlStore
 
@@ -109,12 +110,12 @@ class PostgresStore:
 
     def _open(self) -> None:
         deadline = time.monotonic() + OPEN_TIMEOUT_S
-        with self._connected(partial(_let_it_take, deadline=deadline)) as connection:
+        with self._connected(partial(_begin, deadline=deadline)) as connection:
             raw = _raw(connection)
             # Read first: who only looks needs no rights to write, and another program's database stays as it is.
             if migrations.is_newest(connection):
                 return
-            self._begin(raw, deadline, exclusive=True)
+            _begin(raw, deadline, _writing(deadline))
             migrations.migrate(connection)
             raw.execute("COMMIT")
 
@@ -155,8 +156,12 @@ class PostgresStore:
         Where the connection was lost, or another transaction got in its way, it is run again till the deadline.
         """
         names = list(locks)
+
+        def once() -> T:
+            return _in_transaction(self._link.get(deadline), work, deadline, _writing(deadline, names))
+
         try:
-            result = self._repeated(partial(self._once, work, names, deadline), deadline)
+            result = self._repeated(once, deadline)
         except psycopg.Error as error:
             self.appender.rolled_back()
             raise self._error("write", error) from error
@@ -170,17 +175,12 @@ class PostgresStore:
         """Run `work`, which only reads, on one state of the ledger."""
 
         def once() -> T:
-            raw = self._link.get(deadline)
-            return _in_transaction(raw, work, partial(_begin_reading, deadline=deadline))
+            return _in_transaction(self._link.get(deadline), work, deadline, _reading(deadline))
 
         try:
             return self._repeated(once, deadline)
         except psycopg.Error as error:
             raise self._error("read", error) from error
-
-    def _once(self, work: Callable[[Cursor], T], locks: Iterable[str | bytes], deadline: float) -> T:
-        raw = self._link.get(deadline)
-        return _in_transaction(raw, work, partial(self._begin, deadline=deadline, locks=locks))
 
     def _repeated(self, once: Callable[[], T], deadline: float) -> T:
         while True:
@@ -197,26 +197,11 @@ class PostgresStore:
             self.appender.rolled_back()
             time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311 - only spreads the writers out
 
-    @staticmethod
-    def _begin(raw: Connection, deadline: float, locks: Iterable[str | bytes] = (), *, exclusive: bool = False) -> None:
-        """Begin and lock in one round trip."""
-        numbers = sorted({_lock_number(name) for name in locks})
-        exclusive = exclusive or len(numbers) > MOST_LOCKS
-        shared = "" if exclusive else "_shared"
-        statements = [
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-            *_time_outs(deadline),
-            f"SELECT pg_advisory_xact_lock{shared}({ALL})",
-            *(f"SELECT pg_advisory_xact_lock({number})" for number in numbers if not exclusive),
-        ]
-        raw.deadline = deadline
-        raw.execute("; ".join(statements).encode(), prepare=False)
-
     def exclusively(self, work: Callable[[Cursor], T], deadline: float) -> T:
         """Run `work`, which may take long, in a transaction on a connection of its own, with all other writers out."""
         try:
-            with self._connected(partial(self._begin, deadline=deadline, exclusive=True)) as connection:
-                return _finish(_raw(connection), work)
+            with self._connected(partial(_begin, deadline=deadline, statements=_writing(deadline))) as connection:
+                return _finish(_raw(connection), PatientCursor(_raw(connection)), work)
         except _Lost as error:
             raise self._error("write", error.reason) from error.reason
         except (psycopg.Error, DBAPIError) as error:
@@ -227,7 +212,7 @@ class PostgresStore:
         """A connection of its own that sees one state of the ledger until the block ends."""
         deadline = time.monotonic() + READ_TIMEOUT_S
         try:
-            with self._connected(partial(_begin_reading, deadline=deadline)) as connection:
+            with self._connected(partial(_begin, deadline=deadline, statements=_reading(deadline))) as connection:
                 yield connection
         except (psycopg.Error, DBAPIError) as error:
             raise self._error("read", error) from error
@@ -242,7 +227,7 @@ class PostgresStore:
     def sweep(self, deadline: float) -> None:
         """Take versions of parties that nobody sees any more out of the table."""
         try:
-            with self._connected(partial(_let_it_take, deadline=deadline)) as connection:
+            with self._connected(partial(_begin, deadline=deadline)) as connection:
                 _raw(connection).execute("VACUUM parties", prepare=False)
         except (psycopg.Error, DBAPIError) as error:
             raise self._error("write", error) from error
@@ -274,44 +259,67 @@ def _raw(connection: SqlConnection) -> Connection:
     return cast("Connection", connection.connection.dbapi_connection)
 
 
-def _time_outs(deadline: float) -> Iterator[str]:
+def _writing(deadline: float, locks: Iterable[str | bytes] | None = None) -> list[Statement]:
+    """What begins a transaction that writes; without `locks` all other writers are locked out."""
+    numbers = [] if locks is None else sorted({_lock_number(name) for name in locks})
+    statements: list[Statement] = [("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", ()), _time_outs(deadline)]
+    if locks is None or len(numbers) > MOST_LOCKS:
+        return [*statements, ("SELECT pg_advisory_xact_lock(%s)", (ALL,))]
+    statements.append(("SELECT pg_advisory_xact_lock_shared(%s)", (ALL,)))
+    if numbers:
+        statements.append(("SELECT pg_advisory_xact_lock(number) FROM unnest(%s::bigint[]) AS number", (numbers,)))
+    return statements
+
+
+def _reading(deadline: float) -> list[Statement]:
+    """What begins a transaction that sees one state."""
+    return [("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ()), _time_outs(deadline)]
+
+
+def _time_outs(deadline: float) -> Statement:
     left_ms = max(1, int((deadline - time.monotonic()) * 1000 * SERVER_SHARE))
-    for name in ("statement_timeout", "lock_timeout"):
-        yield f"SET LOCAL {name} = {left_ms}"
     # A machine that was cut off in the midst of it must not keep its locks until TCP notices, in two hours.
-    yield f"SET LOCAL idle_in_transaction_session_timeout = {max(left_ms, IDLE_MS)}"
+    times = {
+        "statement_timeout": left_ms,
+        "lock_timeout": left_ms,
+        "idle_in_transaction_session_timeout": max(left_ms, IDLE_MS),
+    }
+    return f"SELECT {', '.join(f'set_config({name!r}, %s, true)' for name in times)}", [
+        str(ms) for ms in times.values()
+    ]
 
 
-def _begin_reading(raw: Connection, deadline: float) -> None:
+def _begin(raw: Connection, deadline: float, statements: Iterable[Statement] = ()) -> PatientCursor:
+    """Run the statements, and let what follows take until the deadline."""
     raw.deadline = deadline
-    statements = ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *_time_outs(deadline)]
-    raw.execute("; ".join(statements).encode(), prepare=False)
+    cursor = PatientCursor(raw)
+    for statement in statements:
+        cursor.execute(*statement)
+    if statements:
+        cursor.send()
+    return cursor
 
 
-def _let_it_take(raw: Connection, deadline: float) -> None:
-    raw.deadline = deadline
-
-
-def _in_transaction(raw: Connection, work: Callable[[Cursor], T], begin: Callable[[Connection], object]) -> T:
+def _in_transaction(raw: Connection, work: Callable[[Cursor], T], deadline: float, begin: Iterable[Statement]) -> T:
     """Run `work` in a transaction. Raises _Lost where the connection broke and nothing can have been committed."""
+    raw.deadline = deadline
+    cursor = PatientCursor(raw)
+    for statement in begin:
+        cursor.execute(*statement)
+    return _finish(raw, cursor, work)
+
+
+def _finish(raw: Connection, cursor: PatientCursor, work: Callable[[Cursor], T]) -> T:
+    """Run `work` in the transaction that is open, or waits to be, and commit it."""
     try:
-        begin(raw)
+        result = work(cursor)
+        if not cursor.has_sent:  # Or it could not be told whether a connection that was lost took the commit.
+            cursor.send()
     except BaseException as error:
         _give_up(raw, error)
         raise
-    return _finish(raw, work)
-
-
-def _finish(raw: Connection, work: Callable[[Cursor], T]) -> T:
-    """Run `work` in the transaction that is open, and commit it."""
     try:
-        with raw.cursor() as cursor:
-            result = work(cast("Cursor", cursor))
-    except BaseException as error:
-        _give_up(raw, error)
-        raise
-    try:
-        raw.execute("COMMIT")
+        cursor.execute("COMMIT").send()
     except BaseException:
         _roll_back(raw)
         raise
