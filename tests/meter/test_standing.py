@@ -1,0 +1,108 @@
+"""What people set while agents run: kills and budgets from outside, taken up at the next start."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from worlds import WHO, World
+
+from langchain_finops.budgets.outside import BUDGET
+from langchain_finops.budgets.policy import Budget
+from langchain_finops.budgets.standing import POLL_S, Standing
+from langchain_finops.budgets.switch import change_event, kill, revive
+from langchain_finops.ledger.memory import MemoryLedger
+from langchain_finops.meter import OpenCall
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    """Seconds and moments that are set by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def pass_time(self) -> None:
+        self.seconds += POLL_S
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def world(clock: Clock) -> Iterator[World]:
+    ledger = MemoryLedger()
+    faults: list[Exception] = []
+    standing = Standing(ledger, failed=faults.append, monotonic=clock.monotonic, now=lambda: AT)
+    yield World((), ledger, options={"standing": standing, "protect": ("validate",)})
+    assert faults == []
+
+
+def test_a_kill_refuses_the_next_start_of_whom_it_is_for(world: World, clock: Clock) -> None:
+    """Calls, steps and tools, protected or not; others go on."""
+    world.made()
+    kill(world.ledger, "agent_id", "support", by="ann", reason="runaway")
+    clock.pass_time()
+
+    refusal = world.refused()
+    assert (refusal.kind, refusal.scope, refusal.on_exceed) == ("kill", "agent_id=support", "raise")
+    assert "killed by ann" in refusal.reason
+    assert "runaway" in refusal.reason
+    assert world.meter.open_step(world.state, WHO) is not None
+    assert world.meter.open_tool(world.state, WHO, tool_id="t", name="search") is not None
+    assert world.refused(who=replace(WHO, node_path="validate")).kind == "kill"
+    assert isinstance(world.open(state=world.run("other"), who=replace(WHO, agent_id="other")), OpenCall)
+
+
+def test_a_run_that_was_killed_stays_refused_when_others_are_revived(world: World, clock: Clock) -> None:
+    """A refusal is final for its run, in its protected nodes too; new runs begin."""
+    kill(world.ledger, "all")
+    clock.pass_time()
+    world.refused()
+    revive(world.ledger, "all")
+    clock.pass_time()
+
+    assert world.refused().kind == "kill"
+    assert world.refused(who=replace(WHO, node_path="validate")).kind == "kill"
+    assert isinstance(world.open(state=world.run("other")), OpenCall)
+
+
+def test_a_budget_set_from_outside_holds_from_the_next_call(world: World, clock: Clock) -> None:
+    """A run that is under way meets it; what it spent before was not counted. Taken away, it holds no longer."""
+    world.made()
+    body: dict[str, object] = {"budget": "$0.025 per agent_id"}
+    world.ledger.set_control(BUDGET, "b", body, change_event("set", "b", by="ann", at=AT))
+    clock.pass_time()
+    assert world.until_refused() == 2
+
+    world.ledger.set_control(BUDGET, "b", None, change_event("remove", "b", by="ann", at=AT))
+    clock.pass_time()
+    assert isinstance(world.open(state=world.run("other")), OpenCall)
+
+
+def test_a_call_that_began_before_a_budget_was_set_is_settled(world: World, clock: Clock) -> None:
+    """It holds nothing, and is written down as ever."""
+    call = world.admitted()
+    world.ledger.set_control(BUDGET, "b", {"budget": "$1 per agent_id"}, change_event("set", "b", by="ann", at=AT))
+    clock.pass_time()
+    world.made()
+    world.meter.release(call)
+
+    assert [balance.spent for balance in world.ledger.balances()] == [10**10]
+
+
+def test_a_limit_lowered_from_outside_counts_at_once(world: World, clock: Clock) -> None:
+    """The balance is the same; only the limit is another one."""
+    for text in ("$1 per agent_id", "$0.015 per agent_id"):
+        world.ledger.set_control(BUDGET, "b", {"budget": text}, change_event("set", "b", by="ann", at=AT))
+        clock.pass_time()
+        if text.startswith("$1"):
+            world.made()
+
+    assert world.refused().budget == str(Budget(usd="0.015", scope="agent_id"))
