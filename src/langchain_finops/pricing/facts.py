@@ -208,7 +208,7 @@ def _read_perplexity(said: Mapping[str, object], facts: Facts) -> None:
             facts.remarks.append(NO_SEARCHES)
         return
     facts.named_tier = size = _either(said, raw, "search_context_size")
-    if size is None:
+    if size is None and facts.model.startswith("sonar"):
         facts.remarks.append(NO_SIZE)
 
 
@@ -285,7 +285,7 @@ def _read_context(context: Mapping[str, object], facts: Facts, rule: Rule) -> No
         facts.tier = None
         _set_tier(facts, context["search_context_size"], rule)
         facts.remarks = [remark for remark in facts.remarks if remark != NO_SIZE]
-    _read_processing(context.get("processing"), facts)
+    _read_processing(context.get("processing"), facts, rule)
     if "speed" in context:
         facts.speed = _unusual(context["speed"], USUAL_SPEEDS)
     if "region" in context:
@@ -299,12 +299,15 @@ def _read_context(context: Mapping[str, object], facts: Facts, rule: Rule) -> No
     facts.remarks += _ignored(context)
 
 
-def _read_processing(processing: object, facts: Facts) -> None:
+def _read_processing(processing: object, facts: Facts, rule: Rule) -> None:
+    """A batch, or not. People call a tier a way of processing, too."""
     if processing is None:
         return
     facts.batch = processing == "batch"
     if facts.batch:
         facts.tier = None
+    elif isinstance(processing, str) and rule.tiers.get(processing) is not None:
+        _set_tier(facts, processing, rule)
     elif processing not in ("standard", "realtime"):
         facts.remarks.append(f"unknown_processing:{processing}")
 
