@@ -45,10 +45,6 @@ REDUCED_FIRST = (
     "cache_write_12h_tokens",
 )
 """Where the parts are more than the whole input, the cheap ones give way: rather charge too much than too little."""
-USUAL_NAMES = frozenset(
-    {"audio", "cache_read", "cache_creation", "reasoning", *(name for name, _ in SPLIT_NAMES)},
-)
-"""LangChain's own names of parts. Where there are no others, a part that is missing is 0, and nowhere else to find."""
 NOTHING: Mapping[str, object] = {}
 
 
@@ -71,8 +67,7 @@ def read_answer(
     raw = usage_metadata if type(usage_metadata) is dict or isinstance(usage_metadata, Mapping) else NOTHING
     doubts = list(facts.remarks)
     counts = raw
-    counted = raw.get("input_tokens") or _has_counts(raw)
-    usage = _disjoint(counts, response_metadata, rule, facts, doubts) if counted else None
+    usage = _disjoint(counts, response_metadata, rule, facts, doubts) if _has_counts(counts) else None
     if usage is None:
         counts = _token_usage(response_metadata)
         usage = _disjoint(counts, response_metadata, rule, facts, doubts) if _has_counts(counts) else None
@@ -134,24 +129,14 @@ def _disjoint(
     draft.cache_write_1h_tokens = draft.cache_write_12h_tokens = 0
     draft.audio_output_tokens = draft.reasoning_tokens = 0
     draft.web_searches, draft.requests = facts.web_searches, 1
-    whole = raw.get("input_tokens")
-    if type(whole) is not int or not 0 <= whole <= MOST_TOKENS:  # As all below: what is plain takes no call to read.
-        whole = _named(raw, INPUT_NAMES, "input_tokens", doubts)
-    draft.input_tokens = whole
-    details = raw.get("input_token_details")
-    if type(details) is not dict or not details:
-        details = _details(raw, INPUT_DETAILS, response_metadata)
+    draft.input_tokens = whole = _named(raw, INPUT_NAMES, "input_tokens", doubts)
+    details = _details(raw, INPUT_DETAILS, response_metadata)
     if details:
         _split_input(draft, details, rule, facts, doubts)
         if rule.extras == "openai" and draft.cache_write_5m_tokens:
             _split_writes(draft, _raw_split(details, response_metadata), doubts)
-    output = raw.get("output_tokens")
-    if type(output) is not int or not 0 <= output <= MOST_TOKENS:
-        output = _named(raw, OUTPUT_NAMES, "output_tokens", doubts)
-    draft.output_tokens = output
-    details = raw.get("output_token_details")
-    if type(details) is not dict or not details:
-        details = _details(raw, OUTPUT_DETAILS, response_metadata)
+    draft.output_tokens = output = _named(raw, OUTPUT_NAMES, "output_tokens", doubts)
+    details = _details(raw, OUTPUT_DETAILS, response_metadata)
     if facts.on_top:
         _add_on_top(draft, details or raw, doubts)
     if details:
@@ -183,15 +168,10 @@ def _details(
 
 def _split_input(draft: UsageDraft, details: Mapping[str, object], rule: Rule, facts: Facts, doubts: list[str]) -> None:
     """Put the parts of the input on their meters, and leave on `input_tokens` what is in none of them."""
-    read, audio, written = details.get("cache_read"), details.get("audio"), details.get("cache_creation")
-    plain = USUAL_NAMES.issuperset(details)
-    if read or not plain:
-        draft.cache_read_tokens = read = _part(details, "cache_read", "cached_tokens", doubts)
-    if audio or not plain:
-        draft.audio_input_tokens = audio = _part(details, "audio", "audio_tokens", doubts)
-    if written or not plain:
-        written = _part(details, "cache_creation", "cache_write_tokens", doubts)
-    read, audio, written, split = read or 0, audio or 0, written or 0, 0
+    draft.cache_read_tokens = read = _part(details, "cache_read", "cached_tokens", doubts)
+    draft.audio_input_tokens = audio = _part(details, "audio", "audio_tokens", doubts)
+    written = _part(details, "cache_creation", "cache_write_tokens", doubts)
+    split = 0
     if facts.cache_ttl is not None:
         # What the caller states goes before the split of the answer.
         written = max(written, sum(_part(details, name, name, doubts) for name, _ in SPLIT_NAMES))
@@ -285,9 +265,6 @@ def _clamp(draft: UsageDraft, excess: int, doubts: list[str]) -> None:
 def _split_output(draft: UsageDraft, details: Mapping[str, object], doubts: list[str]) -> None:
     """Put audio on its meter, note the reasoning, and leave on `output_tokens` what is not audio."""
     whole = draft.output_tokens
-    audio, reasoning = details.get("audio"), details.get("reasoning")
-    if not audio and not reasoning and USUAL_NAMES.issuperset(details):
-        return
     audio = _part(details, "audio", "audio_tokens", doubts)
     reasoning = _part(details, "reasoning", "reasoning_tokens", doubts)
     if audio > whole:
