@@ -25,7 +25,7 @@ from langchain_finops.ledger.spill import Spill
 from langchain_finops.ledger.worker import Worker
 from langchain_finops.sections import here
 from langchain_finops.testing.ledger_holds import hold, now, settle, standing
-from langchain_finops.testing.records import a_call, a_charge, an_event
+from langchain_finops.testing.records import a_call, a_charge, a_run, an_event
 
 # --- a ledger that cannot be written --------------------------------------------------------------------------------
 
@@ -449,11 +449,13 @@ def test_what_is_written_and_what_is_settled_share_a_spill_file(path: Path, open
         ledger.settle(
             Settlement(record=a_charge("2"), amounts={"a": -1}),
             Settlement(record=a_call("3"), hold_id="3"),
+            Settlement(record=a_run(), hold_id="steps", amounts={"steps": 7}),
             Settlement(record=a_call("4"), hold_id="ä\ud83d", amounts={"ä\ud83d": 1}),
         )
 
-    assert recover(ledger) == 4
-    assert [(b.balance, b.spent) for b in ledger.balances()] == [("a", -1), ("ä\\ud83d", 1)]
+    assert recover(ledger) == 5
+    assert [(b.balance, b.spent) for b in ledger.balances()] == [("a", -1), ("steps", 7), ("ä\\ud83d", 1)]
+    assert list(ledger.runs()) == [a_run()]
 
 
 @pytest.mark.parametrize(

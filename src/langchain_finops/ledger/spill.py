@@ -13,7 +13,7 @@ from langchain_finops.errors import LedgerError
 from langchain_finops.ledger.codec import dumps, from_text, to_text
 from langchain_finops.ledger.holds import Settlement
 from langchain_finops.ledger.rows import Row
-from langchain_finops.records import CallRecord, ChargeRecord, Record
+from langchain_finops.records import CallRecord, ChargeRecord, Record, RunRecord
 
 try:
     import fcntl as _fcntl
@@ -31,7 +31,7 @@ def entry_of(row: Row) -> Entry:
     """What is to be written for a row."""
     if not row.settles:
         return row.record
-    assert isinstance(row.record, CallRecord | ChargeRecord)
+    assert isinstance(row.record, CallRecord | ChargeRecord | RunRecord)
     return Settlement(record=row.record, hold_id=row.hold_id, amounts=row.amounts)
 
 
@@ -49,7 +49,7 @@ def _from_line(line: str) -> Entry:
             return from_text(line)
         record = from_text(json.dumps(parts[:2]))
         hold_id, amounts = parts[2]
-        if not isinstance(record, CallRecord | ChargeRecord):
+        if not isinstance(record, CallRecord | ChargeRecord | RunRecord):
             raise TypeError(f"{parts[0]} settles nothing")
         if not all(type(amount) is int for amount in amounts.values()):
             raise TypeError("amounts are integers")

@@ -12,7 +12,7 @@ import pytest
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.holds import Balance, Line, Settlement
-from langchain_finops.testing.records import MONDAY, a_call, a_charge, an_event
+from langchain_finops.testing.records import MONDAY, a_call, a_charge, a_run, an_event
 
 __all__ = ["HoldsContract"]
 
@@ -208,16 +208,18 @@ class SettlingContract:
         assert list(ledger.calls()) == [a_call("1")]
 
     def test_settling_twice_counts_once(self, ledger: Ledger) -> None:
-        """Whether with the hold's id or without; charges as well as calls."""
+        """Whether with the hold's id or without; charges and runs as well as calls."""
         charge = Settlement(record=a_charge(), amounts={"a": 1})
+        run = Settlement(record=a_run(), amounts={"a": 100})
         hold(ledger, "1", ("a", 6))
 
         for _ in range(2):
             settle(ledger, "1", a=9)
-            ledger.settle(Settlement(record=a_call("1"), amounts={"a": 9}), charge, charge)
+            ledger.settle(Settlement(record=a_call("1"), amounts={"a": 9}), charge, run, charge)
 
-        assert standing(ledger, "a") == (10, 0, 0)
+        assert standing(ledger, "a") == (110, 0, 0)
         assert (len(list(ledger.calls())), list(ledger.charges())) == (1, [a_charge()])
+        assert list(ledger.runs(history=True)) == [a_run()]
 
     def test_what_nobody_held_can_be_settled(self, ledger: Ledger) -> None:
         """A charge that was made without asking, and a call that was let through because the ledger did not answer."""
