@@ -14,5 +14,6 @@ pytest.register_assert_rewrite(
 )
 
 from langchain_finops.testing.ledger import LedgerContract  # noqa: E402 - after what makes its asserts speak
+from langchain_finops.testing.ledger_holds import HoldsContract  # noqa: E402
 
-__all__ = ["LedgerContract"]
+__all__ = ["HoldsContract", "LedgerContract"]
