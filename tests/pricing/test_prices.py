@@ -211,6 +211,8 @@ DEEPSEEK = [
     ("deepseek-chat", "2025-09-05T16:00:00Z", "0.56", "0.07", "1.68"),
     ("deepseek-chat", "2025-09-06T20:00:00Z", "0.56", "0.07", "1.68"),
     ("deepseek-chat", "2025-09-28T15:59:59Z", "0.56", "0.07", "1.68"),
+    ("deepseek-chat", "2025-09-30T00:00:00Z", "0.28", "0.028", "0.42"),
+    ("deepseek-reasoner", "2026-04-23T15:59:59Z", "0.28", "0.028", "0.42"),
     ("deepseek-chat", "2026-04-26T12:15:00Z", "0.14", "0.0028", "0.28"),
     ("deepseek-chat", "2026-07-24T15:58:59Z", "0.14", "0.0028", "0.28"),
     ("deepseek-reasoner", "2025-02-20T20:00:00Z", "0.55", "0.14", "2.19"),
@@ -261,8 +263,6 @@ DEEPSEEK_IN_DOUBT = [
     ("deepseek-chat", "2024-12-25T23:59:59Z", "0.14", "0.014", "0.28", "rate_inferred"),
     ("deepseek-chat", "2025-09-28T16:00:00Z", "0.56", "0.07", "1.68", "hour_not_known"),
     ("deepseek-reasoner", "2025-09-29T23:59:59Z", "0.56", "0.07", "1.68", "hour_not_known"),
-    ("deepseek-chat", "2025-09-30T00:00:00Z", "0.28", "0.028", "0.42", "rate_not_confirmed"),
-    ("deepseek-reasoner", "2026-04-23T15:59:59Z", "0.28", "0.028", "0.42", "rate_not_confirmed"),
     ("deepseek-chat", "2026-04-23T16:00:00Z", "0.28", "0.028", "0.42", "hour_not_known"),
     ("deepseek-chat", "2026-04-24T23:59:59Z", "0.28", "0.028", "0.42", "hour_not_known"),
     ("deepseek-chat", "2026-04-25T00:00:00Z", "0.14", "0.028", "0.28", "rate_not_confirmed"),
@@ -290,14 +290,6 @@ def test_what_nobody_confirmed_of_deepseeks_prices_is_an_estimate(
 UNSURE = [
     # What the call costs at the best of our knowledge, and what is missing.
     ("openai", "gpt-4.1", {"said": {"service_tier": "flex"}}, [(1000, "2"), (100, "8")], "no_rate:service_tier=flex"),
-    # The catalogue's half of two dollars is no half of the ten that it was then.
-    (
-        "openai",
-        "o3",
-        {"said": {"service_tier": "flex"}, "at": "2025-06-09T00:00:00Z"},
-        [(1000, "10"), (100, "40")],
-        "no_rate:service_tier=flex",
-    ),
     ("openai", "gpt-4.1", {"said": {"service_tier": "auto"}}, [(1000, "2"), (100, "8")], "no_rate:service_tier=auto"),
     ("openai", "gpt-4.1", {"said": {"service_tier": "gold"}}, [(1000, "2"), (100, "8")], "no_rate:service_tier=gold"),
     (
@@ -385,21 +377,6 @@ UNSURE = [
         {"inputs": {"audio": 600}, "outputs": {"audio": 80}, "at": "2025-06-02T23:59:59Z"},
         [(400, "2.50"), (600, "40"), (20, "10"), (80, "80")],
         "rate_not_confirmed",
-    ),
-    # Priority before the catalogue's first day of it is concluded from later rates.
-    (
-        "openai",
-        "gpt-5-mini",
-        {"said": {"service_tier": "priority"}, "at": "2026-10-11T23:59:59Z"},
-        [(1000, "0.45"), (100, "3.60")],
-        "rate_inferred",
-    ),
-    (
-        "openai",
-        "gpt-4.1",
-        {"said": {"service_tier": "priority"}, "at": "2026-01-15T00:00:00Z"},
-        [(1000, "3.50"), (100, "14")],
-        "rate_inferred",
     ),
     (
         "openai",

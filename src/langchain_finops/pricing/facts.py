@@ -54,6 +54,8 @@ class Facts:
     named_tier: object = None
     """What the answer calls its tier."""
     tier: str | None = None
+    tier_stated: bool = False
+    """The caller has named the tier, so that nothing in the answer does."""
     batch: bool = False
     speed: str | None = None
     geography: str | None = None
@@ -279,7 +281,7 @@ def _unusual(value: object, usual: tuple[str | None, ...]) -> str | None:
 def _read_context(context: Mapping[str, object], facts: Facts, rule: Rule) -> None:
     """Let what only the caller knows replace what the answer says."""
     if "service_tier" in context:
-        facts.tier, facts.batch = None, False
+        facts.tier, facts.tier_stated, facts.batch = None, True, False
         _set_tier(facts, context["service_tier"], rule)
     if "search_context_size" in context:
         facts.tier = None

@@ -45,6 +45,8 @@ REDUCED_FIRST = (
     "cache_write_12h_tokens",
 )
 """Where the parts are more than the whole input, the cheap ones give way: rather charge too much than too little."""
+OWN_CLIENTS = ("anthropic", "bedrock", "google")
+"""Whose adapters are not OpenAI's, which alone names a tier in the keys of the details."""
 NOTHING: Mapping[str, object] = {}
 
 
@@ -76,8 +78,7 @@ def read_answer(
     key.provider, key.model, key.requested_model = identity.provider, identity.model, identity.requested_model
     key.at = at if at.tzinfo is UTC else at.astimezone(UTC)
     key.tier, key.batch, key.speed, key.geography = facts.tier, facts.batch, facts.speed, facts.geography
-    stated = isinstance(context, Mapping) and "service_tier" in context
-    if facts.tier is None and service_tier is None and not facts.batch and not stated:
+    if facts.tier is None and service_tier is None and not facts.batch and not facts.tier_stated:
         key.tier = _tier_in_details(counts)
     key.base_url_host, key.tags = base_url_host, tags
 
@@ -153,6 +154,8 @@ def _details(
         return details
     # Some adapters drop the details, and leave them in the provider's own counts.
     token_usage = response_metadata.get("token_usage")
+    if token_usage is None and names[1] not in raw and names[2] not in raw:
+        return NOTHING  # As in nearly all answers that come here.
     for source in (raw, token_usage):
         if isinstance(source, Mapping):
             for name in names[1:]:
@@ -188,12 +191,13 @@ def _split_input(draft: UsageDraft, details: Mapping[str, object], rule: Rule, f
         setattr(draft, meter, getattr(draft, meter) + written - split)
         if rule.splits_cache_writes and facts.cache_ttl is None:
             doubts.append("cache_ttl_assumed")
-    rest = draft.input_tokens - read - audio - max(written, split)
+    rest = draft.input_tokens - read - audio - (written if written > split else split)
     if audio and read:
         rest += _overlap(draft, -rest, doubts)
     if rest < 0:
         _clamp(draft, -rest, doubts)
-    draft.input_tokens = max(0, rest)
+        rest = 0
+    draft.input_tokens = rest
 
 
 def _split_writes(draft: UsageDraft, split: Mapping[str, object], doubts: list[str]) -> None:

@@ -89,10 +89,13 @@ class Overlay:
         self, provider: str | None, model: str, at: datetime, when: tuple[str, str] | None = None
     ) -> Correction | None:
         """The correction in force for a model under a condition; None where the catalogue stands."""
-        for entry in self._of(provider, model):
-            if entry.when == when and entry.validity.holds(at):
-                return entry
-        return None
+        return next(self.all_in_force(provider, model, at, when), None)
+
+    def all_in_force(
+        self, provider: str | None, model: str, at: datetime, when: tuple[str, str] | None = None
+    ) -> Iterator[Correction]:
+        """Those in force, in order: where one follows rates of another time and leads nowhere, the next counts."""
+        return (entry for entry in self._of(provider, model) if entry.when == when and entry.validity.holds(at))
 
     def edges(self, provider: str | None, model: str, at: datetime) -> Iterator[datetime]:
         """The moments near `at` from which another correction may count."""

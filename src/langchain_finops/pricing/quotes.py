@@ -172,15 +172,15 @@ class Quoting:
         assert self._overlay is not None  # As in _why_unpriced.
         standard = dict(listed.rates)
         for when in _conditions(key):
-            correction = self._overlay.find(key.provider, model, key.at, when)
-            changed, card_id = None, ""
-            if correction is not None:
+            correction, changed, card_id = None, None, when[1]
+            for correction in self._overlay.all_in_force(key.provider, model, key.at, when):
                 changed = _corrected(listed.rates, standard, correction, listing)
                 card_id = f"overlay:{correction.id}"
-                listed.uncertain += correction.uncertain
-            elif listing is not None and when[0] != "geography":
+                if changed is not None:
+                    listed.uncertain += correction.uncertain
+                    break
+            if correction is None and listing is not None and when[0] != "geography":
                 changed = listing.variant(key.at, *when)
-                card_id = when[1]
             if changed is None:
                 listed.reasons.append(f"no_rate:{when[0]}={when[1]}")
             else:
