@@ -212,6 +212,16 @@ def test_tool_calls_are_counted_whatever_came_of_them() -> None:
     assert [ran(world, "other", name) for name in ("a", "b")] == [True, False]
 
 
+def test_a_tool_that_somebody_charges_by_hand_is_no_call_of_ours() -> None:
+    """What it cost counts; that it ran in this graph nobody says."""
+    budget = Budget(tool_calls=5)
+    world = World((budget,))
+    charge = ChargeRecord(charge_id="c", kind="tool", name="search", source="user", attribution=WHO, at=AT)
+    world.meter.charge(charge, state=world.state)
+
+    assert spent(world, budget).spent == 0
+
+
 def test_a_recorded_charge_counts_without_a_hold() -> None:
     """It was spent already: it is never refused, and leaves less for what comes next."""
     own, shared = Budget(usd="0.035"), Budget(usd=1, scope="agent_id")
@@ -472,6 +482,47 @@ def test_a_replayed_call_counts_at_list_cost() -> None:
     assert {call.billed_usd for call in world.ledger.calls()} == {0}
 
 
+def test_a_replay_counts_at_list_cost_whatever_the_contract_leaves() -> None:
+    """Nothing is paid, so there is nothing to take a discount from."""
+    contract = {"id": "deal", "match": {"model": "m"}, "factor": "0.5"}
+    budget = Budget(usd=1)
+    world = World((budget,), prices=PriceBook(cards=parse_cards([contract, CARDS[0]], where="test"), catalog=False))
+    token = CALL_CLOCK.set(CallClock())
+    try:
+        call = world.admitted()
+        assert call.clock is not None
+        call.clock.started_at, call.clock.ended_at, call.clock.replayed = AT, AT, True
+        world.meter.close(call, Answer(usage=tokens(0, 1000)))
+    finally:
+        CALL_CLOCK.reset(token)
+
+    assert spent(world, budget).spent == 10**10
+
+
+@pytest.mark.parametrize("scope", ["run", "agent_id"])
+def test_an_answer_whose_price_nobody_knows_counts_as_what_was_held(scope: str) -> None:
+    """It heard ten tokens of audio, which the card has no rate for; that is not the same as free."""
+    budget = Budget(usd=1, scope=scope)
+    world = World((budget,))
+    usage = {**tokens(10, 10), "input_token_details": {"audio": 10}}
+    record = world.meter.close(world.admitted(), Answer(usage=usage))
+
+    assert record.cost_usd is None
+    assert (spent(world, budget).spent, spent(world, budget).held) == (10**10, 0)
+
+
+def test_a_request_for_several_prompts_takes_its_time_once() -> None:
+    """The second prompt's call went along with the first."""
+    budget = Budget(seconds=1000, scope="agent_id")
+    world = World((budget,))
+    for elsewhere in (False, True):
+        call = world.admitted()
+        call.started_at -= timedelta(minutes=1)
+        world.meter.close(call, Answer(usage=tokens(0, 10), timed_elsewhere=elsewhere))
+
+    assert 60 * 10**6 <= spent(world, budget).spent < 65 * 10**6
+
+
 def test_a_contract_counts_at_what_it_leaves_to_pay() -> None:
     """Half the list price lets twice as many calls pass."""
     contract = {"id": "deal", "match": {"model": "m"}, "factor": "0.5"}
@@ -560,6 +611,18 @@ def test_budgets_on_one_balance_each_check_their_own_limit() -> None:
 
     assert world.until_refused() == 3
     assert spent(world, hard).spent == 4 * 10**10
+
+
+@pytest.mark.parametrize("scope", ["run", "agent_id"])
+def test_budgets_on_one_balance_hold_the_larger_of_their_estimates(scope: str) -> None:
+    """One expects 5 tokens, the other 50; the balance is one, and so is what it held and gives back."""
+    small, large = (Budget(tokens=10**6 + each, scope=scope, expected_output_tokens=each) for each in (5, 50))
+    world = World((small, large))
+    call = world.admitted(Request(0, None, 1))
+    assert spent(world, small).held == 50
+
+    world.meter.release(call)
+    assert spent(world, small).held == 0
 
 
 def test_a_budget_per_node_counts_on_each_node_of_the_path() -> None:
@@ -848,6 +911,14 @@ def test_what_expected_holds_let_pass_is_told_once(caplog: pytest.LogCaptureFixt
 
     (entry,) = caplog.records
     assert "$0.05 spent of $0.02, which is $0.03 too much" in entry.getMessage()
+
+
+def test_what_protected_nodes_spend_beyond_the_limit_is_no_surprise(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody said that they may."""
+    world = World((Budget(usd="0.005", warn_at=()),), options={"protect": ("validate",)})
+    world.made(output=5000, who=replace(WHO, node_path="validate"))
+
+    assert caplog.records == []
 
 
 # --- reach -----------------------------------------------------------------------------------------------------------

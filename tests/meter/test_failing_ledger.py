@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def failing_world(clock: Clock, *budgets: Budget) -> tuple[World, Failing]:
+def failing_world(clock: Clock, *budgets: Budget, **options: Any) -> tuple[World, Failing]:
     ledger = Failing()
-    world = World(budgets, ledger)
+    world = World(budgets, ledger, options=options)
     world.guard.accounts.books._shadow._clock = clock
     return world, ledger
 
@@ -169,6 +170,16 @@ def test_a_fail_closed_budget_lets_calls_pass_again_when_the_ledger_is_back(cloc
 
     assert isinstance(world.open(state=world.run("other")), OpenCall)
     assert isinstance(world.open(), Refusal)
+
+
+def test_a_protected_node_goes_on_without_the_ledger(clock: Clock) -> None:
+    """Not even a fail_closed budget stops it; what it spends counts."""
+    world, ledger = failing_world(clock, Budget(usd=1, scope="agent_id", fail_closed=True), protect=("validate",))
+    ledger.fails = True
+    world.made(who=replace(WHO, node_path="validate"))
+
+    assert len(ledger.spilled) == 1
+    assert sum(ledger.spilled[0].amounts.values()) == 10**10
 
 
 def test_a_hold_that_cannot_be_given_back_expires(clock: Clock) -> None:
