@@ -197,6 +197,23 @@ def test_forget_knows_the_person_in_keys_of_budgets(ledger, user_id: str, who: d
     assert (known.value or dict(known.match)["user_id"]).startswith("forgotten-")
 
 
+@pytest.mark.parametrize("user_id", ["ä", 'it\'s "1"', "a\\b", "50%", "a_b", "!", "x" * 300, "caf\udce9"])
+def test_forget_reaches_events_with_any_id(ledger, user_id: str):
+    """However JSON writes it, and though the database looks for it by a pattern."""
+    other = f"{user_id}2"
+    ledger.set_control("kill", f"user_id={user_id}", {"value": 1}, an_event("1", subject=f"user_id={user_id}"))
+    ledger.write(an_event("2", after={"user_id": user_id, "by": [f"user_id={other}"]}), an_event("3", reason=user_id))
+
+    ledger.forget(user_id)
+
+    assert ledger.controls("kill") == {}
+    one, two, three = ledger.events()
+    assert one.subject == "user_id=forgotten"
+    assert two.after["user_id"] == "forgotten"
+    assert two.after["by"] == [f"user_id={other}"]
+    assert three.reason == "forgotten"
+
+
 def test_forget_says_so_where_bytes_of_the_name_remain(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
     """A reader of the older state keeps them in the log: not a success, and the next try finishes it."""
     monkeypatch.setattr("langchain_finops.ledger.upkeep.PATIENCE_S", 0.05)

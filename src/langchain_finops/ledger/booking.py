@@ -5,22 +5,37 @@ in their `locks`, so that what is read here cannot change before it is written b
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Dialect, Table, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    ColumnElement,
+    Dialect,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.sql import ClauseElement
 
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.codec import dumps
 from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, answer_to
-from langchain_finops.ledger.naming import is_for, marker, names, renamed
+from langchain_finops.ledger.naming import fragments, is_for, marker, names, renamed
 from langchain_finops.ledger.rows import Row
 from langchain_finops.ledger.schema import PART
 from langchain_finops.ledger.stores import Cursor
 
-__all__ = ["CONTROLS_LOCK", "Book", "Controls", "Held"]
+__all__ = ["CONTROLS_LOCK", "Book", "Controls", "Held", "may_name", "patterns"]
 
 Compile = Callable[[ClauseElement], str]
 NOBODY: Final = ""
@@ -39,6 +54,20 @@ def _values(*names: str) -> dict[str, BindParameter[Any]]:
 
 def _add(table: Table, sql: Compile, *names: str) -> str:
     return sql(insert(table).values(_values(*names)))
+
+
+def may_name(column: Column[str]) -> ColumnElement[bool]:
+    """Where a text may name a person, which most need no second look to deny. Its parameters are `patterns`."""
+    return or_(*(column.like(bindparam(f"pattern{number}"), escape="!") for number in range(3)))
+
+
+def patterns(user_id: str) -> list[str]:
+    """What texts are like that may name the person."""
+    return [f"%{re.sub('[!%_]', _escaped, fragment)}%" for fragment in fragments(user_id)]
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"!{found[0]}"
 
 
 @dataclass(slots=True)
@@ -85,6 +114,7 @@ class Book:
         self._set_aside = _add(schema.holds, sql, *h.keys())
         self._raise = sql(update(schema.holds).where(*held).values(_values("amount_high", "amount_low", "expires_at")))
         self._take_away = sql(delete(schema.holds).where(*held))
+        self._naming = sql(select(b.balance, b.key).where(may_name(b.key)))
         self._rename = sql(update(schema.balances).where(b.balance == bindparam("the_balance")).values(_values("key")))
         self._empty = sql(delete(schema.holds).where(h.balance == bindparam("balance")))
         self._release = sql(delete(schema.holds).where(h.hold_id == bindparam("hold_id")))
@@ -172,7 +202,7 @@ class Book:
 
     def forget(self, cursor: Cursor, user_id: str) -> None:
         """Have balances no longer name a person: what was spent stays, what is in flight is held no more."""
-        for number, key, *_ in cursor.execute(self._all).fetchall():
+        for number, key in cursor.execute(self._naming, patterns(user_id)).fetchall():
             if (new := renamed(key, user_id, marker())) != key:
                 cursor.execute(self._rename, (new, number))
                 cursor.execute(self._empty, (number,))
@@ -217,7 +247,7 @@ class Controls:
         self._insert = _add(schema.controls, sql, "kind", "key", "body")
         self._of_kind = sql(select(c.key, c.body).where(c.kind == bindparam("kind")).order_by(c.key))
         self._all = sql(select(c.kind, c.key, c.body))
-        self._all_claims = sql(select(claims.key))
+        self._naming_claims = sql(select(claims.key).where(may_name(claims.key)))
         self._find_claim = sql(select(claims.at).where(claims.key == bindparam("key")))
         self._claim = _add(schema.claims, sql, "key", "at")
         self._unclaim = sql(delete(schema.claims).where(claims.key == bindparam("key")))
@@ -250,7 +280,7 @@ class Controls:
 
     def forget(self, cursor: Cursor, user_id: str) -> int:
         """Take away what was set for a person, and what was claimed; how many controls that were."""
-        for (key,) in cursor.execute(self._all_claims).fetchall():
+        for (key,) in cursor.execute(self._naming_claims, patterns(user_id)).fetchall():
             if names(key, user_id):
                 self.unclaim(cursor, key)
         gone = [

@@ -5,6 +5,7 @@ as keys of balances have it), `"user_id": "ada"` or `"scope": "user_id", "value"
 there the id as a word is enough.
 """
 
+import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -13,10 +14,12 @@ from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import quote
 
-__all__ = ["FORGOTTEN", "is_for", "marker", "names", "renamed", "unlinked_event", "unlinked_json"]
+__all__ = ["FORGOTTEN", "fragments", "is_for", "marker", "names", "renamed", "unlinked_event", "unlinked_json"]
 
 FORGOTTEN: Final = "forgotten"
 _FIELD: Final = "user_id="
+SHORTEST: Final = 100
+"""Characters that a key keeps of an id which is too long for it, at least."""
 
 
 def marker() -> str:
@@ -24,20 +27,33 @@ def marker() -> str:
     return f"{FORGOTTEN}-{secrets.token_hex(4)}"
 
 
+def _as_given(user_id: str) -> str:
+    """The id with lone surrogates, of which the ledger's columns of text hold the escapes."""
+    return re.sub(r"\\u(d[89a-f][0-9a-f]{2})", lambda found: chr(int(found[1], 16)), user_id)
+
+
+def _quoted(user_id: str) -> str:
+    return quote(_as_given(user_id), safe="/:@+,", errors="surrogatepass")
+
+
+def fragments(user_id: str) -> tuple[str, ...]:
+    """What stands in any text that names the person, one of these: of a long id only the beginning."""
+    return tuple(form[:SHORTEST] for form in (user_id, _quoted(user_id), json.dumps(user_id)[1:-1]))
+
+
 @lru_cache(maxsize=8)
 def _in_context(user_id: str) -> re.Pattern[str]:
     """The id after `user_id=`, in any of the forms that keys have it in, and nothing else that only begins with it."""
-    # A ledger writes a lone surrogate as its escape, keys of balances as its bytes.
-    odd = re.sub(r"\\u(d[89a-f][0-9a-f]{2})", lambda found: chr(int(found[1], 16)), user_id)
-    quoted = quote(odd, safe="/:@+,", errors="surrogatepass")
-    forms = "|".join(re.escape(form) for form in {user_id, quoted})
+    quoted = _quoted(user_id)
+    forms = "|".join(re.escape(form) for form in {user_id, _as_given(user_id), quoted})
     short = rf"[^\s*]*\*{sha256(quoted.encode()).hexdigest()}"
     return re.compile(rf"(?<![A-Za-z0-9_])user_id=(?:{forms}|{short})(?![^\s,;)\]}}\"'])")
 
 
 @lru_cache(maxsize=8)
 def _as_word(user_id: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(user_id)}(?!\w)")
+    forms = "|".join(re.escape(form) for form in {user_id, _as_given(user_id)})
+    return re.compile(rf"(?<!\w)(?:{forms})(?!\w)")
 
 
 def renamed(text: str, user_id: str, new: str) -> str:
@@ -45,7 +61,7 @@ def renamed(text: str, user_id: str, new: str) -> str:
     if _FIELD not in text or not user_id:
         return text
     if text.startswith(_FIELD):  # A kill's key is one id as it is, blanks and all: `ada` is not in `user_id=ada l`.
-        return f"{_FIELD}{new}" if text == f"{_FIELD}{user_id}" else text
+        return f"{_FIELD}{new}" if text[len(_FIELD) :] in (user_id, _as_given(user_id)) else text
     return _in_context(user_id).sub(f"{_FIELD}{new}", text)
 
 
@@ -69,7 +85,7 @@ def unlinked_json(value: Any, user_id: str) -> Any:
         return value
     parts = {renamed(str(key), user_id, FORGOTTEN): unlinked_json(part, user_id) for key, part in value.items()}
     own = ["user_id", *(["value"] if parts.get("scope") == "user_id" else [])]
-    return parts | {name: FORGOTTEN for name in own if parts.get(name) == user_id}
+    return parts | {name: FORGOTTEN for name in own if parts.get(name) in (user_id, _as_given(user_id))}
 
 
 _EVENT: Final[Mapping[str, Callable[[Any, str], Any]]] = {

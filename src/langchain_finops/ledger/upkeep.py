@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, func, null, select, update
 
 from langchain_finops.errors import BadData, Fault, LedgerError
 from langchain_finops.ledger import schema
+from langchain_finops.ledger.booking import may_name, patterns
 from langchain_finops.ledger.codec import dumps
 from langchain_finops.ledger.naming import unlinked_event
 from langchain_finops.ledger.spill import Entry, Line, Spill, read
@@ -116,9 +117,9 @@ def forget(store: SqlStore, user_id: str) -> int:
 
 def _forget_in_events(store: SqlStore, cursor: Cursor, user_id: str) -> None:
     events = schema.events
-    every = store.sql(select(events.c.n, events.c.body))
+    naming = store.sql(select(events.c.n, events.c.body).where(may_name(events.c.body)))
     rewrite = store.sql(update(events).where(events.c.n == bindparam("number")).values(body=bindparam("text")))
-    for number, body in cursor.execute(every).fetchall():
+    for number, body in cursor.execute(naming, patterns(user_id)).fetchall():
         parts = json.loads(body)
         if new := unlinked_event(parts, user_id):
             cursor.execute(rewrite, (dumps(parts | new), number))
