@@ -14,7 +14,7 @@ from langchain_finops.pricing.cards import Card, SelfHosted, read_card_file
 from langchain_finops.pricing.catalog import current_catalog
 from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
 from langchain_finops.pricing.drafts import CostDraft, sealed
-from langchain_finops.pricing.engine import Breakdown, amount_pico, gaps_used, round_half_even
+from langchain_finops.pricing.engine import Breakdown, amount_pico, gaps_used, has_rare, round_half_even
 from langchain_finops.pricing.facts import searches_in
 from langchain_finops.pricing.matching import fits
 from langchain_finops.pricing.normalize import NO_USAGE, read_answer
@@ -166,13 +166,14 @@ class PriceBook:
         step = steps[0] if len(steps) == 1 else card.step(usage)
         units = step.units
         scale = card.scale
-        total = amount_pico(usage, units)
+        rare = has_rare(usage)
+        total = amount_pico(usage, units, rare)
         pico = total if scale == 1 else round_half_even(total, scale)
         reasons = reading.reasons + card.reasons if card.reasons else reading.reasons
         status: CostStatus = "estimated" if reading.estimated or card.reasons else "exact"
         if step.reasons:
             status, reasons = "estimated", reasons + step.reasons
-        gaps = gaps_used(usage, card)
+        gaps = gaps_used(usage, card, rare)
         if gaps:
             reasons += tuple(f"no_rate:{meter}" for meter in gaps)
             status = "estimated"

@@ -174,8 +174,8 @@ def _exponent(price: Decimal) -> int:
     return exponent
 
 
-def amount_pico(usage: Usage, units: tuple[int, ...]) -> int:
-    """Exact cost in 1/`scale` of a picodollar."""
+def amount_pico(usage: Usage, units: tuple[int, ...], rare: int | None = None) -> int:
+    """Exact cost in 1/`scale` of a picodollar. `rare` is `has_rare`, for who has asked it already."""
     (
         text,
         read,
@@ -198,7 +198,7 @@ def amount_pico(usage: Usage, units: tuple[int, ...]) -> int:
         + usage.output_tokens * output
         + usage.requests * request
     )
-    if has_rare(usage):
+    if has_rare(usage) if rare is None else rare:
         total += (
             usage.cache_write_30m_tokens * write_30m
             + usage.cache_write_1h_tokens * write_1h
@@ -226,13 +226,13 @@ def has_rare(usage: Usage) -> int:
     )
 
 
-def gaps_used(usage: Usage, card: RateCard) -> tuple[str, ...]:
-    """The meters that this call used and the card has no rate of its own for."""
+def gaps_used(usage: Usage, card: RateCard, rare: int | None = None) -> tuple[str, ...]:
+    """The meters that this call used and the card has no rate of its own for. `rare` as in `amount_pico`."""
     used: tuple[str, ...] = ()
     for meter in card.common_gaps:
         if getattr(usage, meter):
             used += (meter,)
-    if card.rare_gaps and has_rare(usage):
+    if card.rare_gaps and (has_rare(usage) if rare is None else rare):
         for meter in card.rare_gaps:
             if getattr(usage, meter):
                 used += (meter,)

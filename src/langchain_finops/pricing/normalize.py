@@ -191,7 +191,7 @@ def _split_input(draft: UsageDraft, details: Mapping[str, object], rule: Rule, f
         setattr(draft, meter, getattr(draft, meter) + written - split)
         if rule.splits_cache_writes and facts.cache_ttl is None:
             doubts.append("cache_ttl_assumed")
-    rest = draft.input_tokens - read - audio - (written if written > split else split)
+    rest = draft.input_tokens - read - audio - (max(split, written))
     if audio and read:
         rest += _overlap(draft, -rest, doubts)
     if rest < 0:
