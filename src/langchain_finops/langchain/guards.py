@@ -69,5 +69,5 @@ def _policy(given: object, faults: list[str]) -> Policy | None:
             return Budget.parse(given)
         faults.append(f"budgets: takes Budget, LoopGuard, BurnRateAlert, ModelPolicy or a budget's text, not {given!r}")
     except BadArguments as error:
-        faults.append(f"budgets: {error}")
+        faults.append(f"budgets: {given!r}: {error}")
     return None
