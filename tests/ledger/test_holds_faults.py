@@ -247,11 +247,12 @@ async def test_all_of_it_works_without_blocking_the_loop(path: Path, opened):
         assert ledger.balances() == [Balance(balance="a", spent=5)]
 
 
-async def test_a_hold_that_nobody_waits_for_is_not_made(path: Path, opened):
+async def test_a_hold_that_nobody_waits_for_is_not_made(path: Path, opened, monkeypatch: pytest.MonkeyPatch):
     """The thread was busy for longer than the hook waited; the call went on, or was refused, without its hold."""
     ledger = opened(path, hold_timeout=0.05)
     hold(ledger, "kept", ("a", 1))
-    hanging = hang(ledger)
+    hanging, holds = hang(ledger), list[str]()
+    monkeypatch.setattr(ledger._writer, "hold", lambda hold_id, *_: holds.append(hold_id))
 
     with pytest.raises(LedgerError, match=r"took longer than 0\.05 s"):
         hold(ledger, "1", ("a", 6))
@@ -262,6 +263,7 @@ async def test_a_hold_that_nobody_waits_for_is_not_made(path: Path, opened):
     hanging.set()
     assert ledger.flush(30)
 
+    assert holds == []
     assert standing(ledger, "a") == (0, 1, 0)
     assert ledger.claim("c", at=now()) is True
 
