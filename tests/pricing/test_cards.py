@@ -1,5 +1,6 @@
 """A card file says what it means, or everything that is wrong with it at once."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from langchain_finops.errors import BadData, Fault
 from langchain_finops.pricing import Card, Cost, PriceBook, parse_cards
-from langchain_finops.pricing.cards import SelfHosted, read_card_file
+from langchain_finops.pricing.cards import KINDS, SelfHosted, read_card_file
 
 GOOD = """
 cards:
@@ -376,3 +377,18 @@ def test_a_key_given_twice_is_a_fault(tmp_path: Path) -> None:
     path.write_text("cards:\n- id: a\n  rates: {input_tokens: 1,\n    input_tokens: 2}\n", encoding="utf-8")
     with pytest.raises(BadData, match=r"cards\.yaml:4: 'input_tokens' is given twice; keep one of them"):
         PriceBook.load(path)
+
+
+def test_the_file_in_the_manual_is_right(tmp_path: Path) -> None:
+    """Somebody will copy it: it has every kind of card, and no fault."""
+    manual = (Path(__file__).parents[2] / "docs" / "prices.md").read_text("utf-8")
+    (text,) = re.findall(r"```yaml\n(fx:.*?)```", manual, re.DOTALL)
+    path = tmp_path / "prices.yaml"
+    path.write_text(text, encoding="utf-8")
+    faults: list[Fault] = []
+    cards, aliases = read_card_file(path, faults)
+
+    assert faults == []
+    assert len(aliases) == 2
+    assert all(any(getattr(card, name) for card in cards) for name in KINDS)
+    assert {card.currency for card in cards} == {"USD", "EUR"}
