@@ -102,7 +102,10 @@ def _ecologits(zone: str | None) -> Any:
     except ImportError as error:
         raise MissingExtra("Energy", "carbon") from error
     # It warns of each model once a process, on stderr where nobody has set up logging: the report tells it instead.
-    logging.getLogger("ecologits").addHandler(logging.NullHandler())
+    logger = logging.getLogger("ecologits")
+    logger.addHandler(logging.NullHandler())
+    if not hasattr(logger, "warning_once"):  # Somebody asked for it earlier, and it is not EcoLogits' own class.
+        vars(logger)["warning_once"] = logger.debug
     if zone is not None and utils.electricity_mixes.find_electricity_mix(zone=zone) is None:
         raise BadArguments(f"no electricity of zone {zone!r} is known: write a country's three letters, such as FRA")
     return utils.llm_impacts
