@@ -18,6 +18,7 @@ from langchain_finops.budgets.run_state import RunState
 from langchain_finops.clock import CALL_CLOCK, CallClock
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.holds import Balance
 from langchain_finops.ledger.memory import MemoryLedger
 from langchain_finops.meter import Answer, OpenCall, Request
 from langchain_finops.pricing import PriceBook, parse_cards
@@ -126,7 +127,9 @@ def test_steps_on_a_shared_budget_are_settled_with_the_run() -> None:
     assert [answer is None for answer in answers] == [True, True, False]
     assert answers[2] is not None
     assert (answers[2].spent, answers[2].estimate) == (5, 1)
-    assert [run.steps for run in world.ledger.runs()] == [3]
+    world.meter.close_run(other, run_record("other", steps=2))
+    assert spent(world, budget) == Balance(balance=spent(world, budget).balance, spent=5)
+    assert [run.steps for run in world.ledger.runs()] == [3, 2]
 
 
 def run_record(run_id: str = "run", steps: int = 0, **fields: Any) -> RunRecord:
@@ -305,6 +308,14 @@ def test_a_self_hosted_model_is_held_by_past_seconds_else_a_minute() -> None:
 
     assert second.hold is not None
     assert 2 * 10**10 <= second.hold.shares[0].amount < 2.1 * 10**10
+
+
+@pytest.mark.parametrize("scope", ["run", "agent_id"])
+def test_a_maximum_that_no_ledger_could_keep_is_refused(scope: str) -> None:
+    """Not a fault of ours that lets it pass."""
+    refusal = World((Budget(tokens=10**6, scope=scope),)).refused(Request(0, 10**30, 1))
+
+    assert (refusal.kind, refusal.unit) == ("budget", "tokens")
 
 
 def test_a_call_that_nobody_can_measure_is_held_for_what_its_model_answers() -> None:
@@ -703,7 +714,8 @@ def test_warn_admits_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
 
     assert world.until_refused() == 100
     assert spent(world, budget).spent == 10**12
-    assert len([entry for entry in caplog.records if "on_exceed is warn" in entry.getMessage()]) == 1
+    (entry,) = caplog.records
+    assert "on_exceed is warn" in entry.getMessage()
 
 
 @pytest.mark.parametrize("word", ["raise", "interrupt", "drain"])
@@ -763,6 +775,24 @@ def test_an_approval_raises_this_runs_limit(amount: Decimal | None, more: int) -
     (event,) = world.ledger.events()
     assert (event.action, event.subject, event.actor) == ("approve", "run", "ann")
     assert event.before == {"limit": "0.015"}
+
+
+@pytest.mark.parametrize(
+    ("world", "call"),
+    [
+        (World((Budget(usd=1, on_exceed="interrupt"),)), {"model": "unknown"}),
+        (World((Budget(usd=1, admission="strict", on_exceed="interrupt"),)), {"request": Request(0, None, 1)}),
+    ],
+    ids=["unpriced", "unbounded"],
+)
+def test_what_has_no_limit_to_raise_is_let_through_by_an_approval(world: World, call: dict[str, Any]) -> None:
+    """For this run, from then on; others ask again."""
+    refusal = world.refused(**call)
+    assert refusal.on_exceed == "interrupt"
+    world.meter.approve(world.state, refusal, by="ann")
+
+    assert all(isinstance(world.open(**call), OpenCall) for _ in range(2))
+    assert isinstance(world.open(state=world.run("other"), **call), Refusal)
 
 
 def test_a_denial_ends_the_run() -> None:
@@ -877,6 +907,15 @@ def test_protected_nodes_are_admitted_in_a_refused_run_and_counted() -> None:
     assert spent(world, budget).spent == 2 * 10**10
     assert world.meter.open_step(world.state, validate) is None
     assert isinstance(world.open(), Refusal)
+
+
+def test_a_protected_node_above_its_bound_does_not_end_the_run() -> None:
+    """Its bound was held, and would not have refused it either."""
+    budget = Budget(usd=1, admission="strict", expected_output_tokens=50)
+    world = World((budget,), options={"protect": ("validate",)})
+    world.made(output=51, request=Request(0, None, 1), who=replace(WHO, node_path="validate"))
+
+    assert isinstance(world.open(Request(0, None, 1)), OpenCall)
 
 
 def test_protected_nodes_need_no_price_and_no_bound() -> None:

@@ -126,8 +126,6 @@ class Guard:
         for policy in self._models:
             if policy.allows(model) or not matches(policy.match, start.who) or self.is_protected(start.who):
                 continue
-            if state.is_waived(waiver("model_policy", policy.label)):
-                continue
             refusal = wording.not_allowed(start, state.run_id, policy)
             if (refused := self._refuse(state, start, refusal, policy.on_exceed)) is not None:
                 return refused
