@@ -493,3 +493,11 @@ def test_batch_and_flex_are_half_in_the_catalogue() -> None:
                 if meter in standard:
                     assert rates[meter].times(Decimal(2)) == standard[meter], (model.id, when, meter)
     assert compared > 20
+
+
+def test_a_snapshots_first_day_ends_what_is_remembered(price_of: PriceOf) -> None:
+    """A price that was in doubt the day before is not, on the same book, from that day on, and the other way round."""
+    days = ["2024-02-28T23:59:59Z", "2024-02-29T00:00:00Z", "2024-02-28T23:59:59Z"]
+    found = [price_of("anthropic", "claude-3-opus-20240229", at=day).reasons for day in days]
+
+    assert found == [("before_release",), (), ("before_release",)]
