@@ -249,7 +249,7 @@ class Guard:
             refusal = wording.looping(start, state.run_id, guard, loop)
             refused = self._refuse(state, start, refusal, guard.on_exceed)
             if refused is not None:
-                self.ended(state, start.hold_id)
+                self.released(state, start.hold_id)
                 return refused
         return None
 
@@ -257,6 +257,11 @@ class Guard:
         """A call or tool that loop guards saw has ended; of a tool, with what."""
         if state.watches:
             state.ended(event_id, None if result is None else result())
+
+    def released(self, state: RunState, event_id: str) -> None:
+        """A call or tool that loop guards saw was not made, or cost nothing: to try it again is no repetition."""
+        if state.watches:
+            state.released(event_id)
 
     def step(self, state: RunState, start: Start) -> Refusal | None:
         """Count a step on every budget that applies, unless one has no room for it."""

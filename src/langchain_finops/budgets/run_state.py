@@ -158,6 +158,12 @@ class RunState:
             for watch in self.watches.values():
                 watch.ended(event_id, result)
 
+    def released(self, event_id: str) -> None:
+        """Something that loop guards saw came to nothing, and nothing was spent on it."""
+        with self._lock:
+            for watch in self.watches.values():
+                watch.released(event_id)
+
     # --- time --------------------------------------------------------------------------------------------------------
 
     @property

@@ -98,7 +98,7 @@ class Meter:
             return refusal
         hold = guard.hold(state, start)
         if isinstance(hold, Refusal):
-            guard.ended(state, call.call_id)
+            guard.released(state, call.call_id)
             return hold
         if hold is not None:
             hold.expected, hold.prompt_tokens = estimates.expectations, estimates.prompt_tokens
@@ -111,7 +111,7 @@ class Meter:
         if hold is not None:
             self.guard.accounts.books.release(hold)
         if call.state is not None:
-            self.guard.ended(call.state, call.call_id)
+            self.guard.released(call.state, call.call_id)
 
     def open_step(self, state: RunState, who: Attribution) -> Refusal | None:
         """Count an execution of a node, before it begins; or say why it must not begin."""
@@ -150,7 +150,7 @@ class Meter:
             return refusal
         hold = guard.hold(state, start)
         if isinstance(hold, Refusal):
-            guard.ended(state, tool_id)
+            guard.released(state, tool_id)
         return hold
 
     def affordable_output_tokens(
@@ -169,7 +169,7 @@ class Meter:
         """Give back what a tool holds that paused: it is to run again, and is charged then."""
         if hold is not None:
             self.guard.accounts.books.release(hold)
-        self.guard.ended(state, tool_id)
+        self.guard.released(state, tool_id)
 
     # --- after -------------------------------------------------------------------------------------------------------
 
@@ -190,7 +190,8 @@ class Meter:
         else:
             self.write(record)
         if call.state is not None:
-            self.guard.ended(call.state, call.call_id)
+            tell = self.guard.ended if answer.charged else self.guard.released
+            tell(call.state, call.call_id)
         return record
 
     def _settle(self, hold: Hold, record: Written, taken: Estimate) -> Written:
