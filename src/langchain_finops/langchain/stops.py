@@ -199,15 +199,20 @@ def _interrupts(result: object) -> Iterator[Interrupt]:
         yield from _interrupts(result.args[0] if result.args else ())
     elif isinstance(result, Mapping):
         yield from _interrupts(result.get(INTERRUPT) or ())
-        if isinstance(result.get("type"), str) and "data" in result:  # A chunk of `stream(version="v2")`.
+        if _is_part(result):
             inside = tuple(_interrupts(result["data"]))
             yield from inside or _interrupts(result.get("interrupts") or ())
+    elif hasattr(result, "interrupts"):  # A GraphOutput, or a state's snapshot, which is a tuple as well.
+        yield from _interrupts(result.interrupts or ())
     elif isinstance(result, tuple | list):  # `(mode, chunk)`, `(namespace, mode, chunk)`, or interrupts.
         for each in result:
             if isinstance(each, Interrupt | Mapping):
                 yield from _interrupts(each)
-    elif not isinstance(result, str | bytes):
-        yield from _interrupts(getattr(result, "interrupts", None) or ())
+
+
+def _is_part(result: Mapping[str, Any]) -> bool:
+    """Whether it is a chunk of `stream(version="v2")`."""
+    return isinstance(result.get("type"), str) and "data" in result
 
 
 def _markers(result: object) -> Iterator[Mapping[str, Any]]:
@@ -218,19 +223,18 @@ def _markers(result: object) -> Iterator[Mapping[str, Any]]:
             yield marker
     elif isinstance(result, tuple | list):
         for each in result:
-            if isinstance(each, BaseMessage | Mapping):
+            if isinstance(each, BaseMessage | Mapping | tuple):
                 yield from _markers(each)
     elif isinstance(result, Mapping):
+        if _is_part(result):
+            yield from _markers(result["data"])
         yield from _last(result.get("messages"))
         for each in result.values():  # A chunk of updates has the state's keys one level further down.
             if isinstance(each, Mapping):
-                yield from _last(each.get("messages")) if "messages" in each else _markers(each.get("data"))
-    else:
-        value = getattr(result, "value", result)
-        if isinstance(value, Mapping):
-            yield from _markers(value)
-        else:
-            yield from _last(getattr(value, "messages", None))
+                yield from _last(each.get("messages"))
+    elif not isinstance(result, str | bytes):
+        value = getattr(result, "value", None)
+        yield from _markers(value) if isinstance(value, Mapping) else _last(getattr(result, "messages", None))
 
 
 def _last(messages: object) -> Iterator[Mapping[str, Any]]:

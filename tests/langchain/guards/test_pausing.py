@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def test_the_question_says_all_that_a_person_needs(limited: Any, run: Any, ledge
 
 
 def test_a_person_raises_the_limit_and_the_run_goes_on(limited: Any, run: Any, ledger: Ledger) -> None:
-    """Two cents more buy two calls more; then it asks again; it is one run throughout, and the audit trail has it all."""
+    """Two cents more buy two calls more; then it asks again; it is one run, and the audit trail has it all."""
     model = Paid()
     graph, handler = line(*[asking(model, "hi")] * 8, checkpointer=InMemorySaver()), limited(ASKING)
 
@@ -376,15 +375,15 @@ def test_another_process_goes_on_with_the_run(tmp_path: Path) -> None:
     said = [subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout for _ in range(3)]
 
     assert [each.split() for each in said] == [["3", "True", "0"], ["2", "True", "0"], ["2", "True", "0"]]
-    with open_ledger(tmp_path / "l.db") as ledger:
-        (record,) = ledger.runs()
-        assert len(list(ledger.calls(run_id=record.run_id))) == 7
-        assert [event.after["limit"] for event in ledger.events(action="approve")] == ["0.055", "0.075"]  # type: ignore[index]
+    ledger = open_ledger(tmp_path / "l.db")
+    (record,) = ledger.runs()
+    assert len(list(ledger.calls(run_id=record.run_id))) == 7
+    assert [event.after["limit"] for event in ledger.events(action="approve")] == ["0.055", "0.075"]  # type: ignore[index]
 
 
 @pytest.fixture
-def other() -> Iterator[FinOpsHandler]:
-    yield FinOpsHandler(budgets=[Budget(tokens=500, on_exceed="interrupt")], ledger=":memory:", prices=BOOK)
+def other() -> FinOpsHandler:
+    return FinOpsHandler(budgets=[Budget(tokens=500, on_exceed="interrupt")], ledger=":memory:", prices=BOOK)
 
 
 @pytest.mark.filterwarnings("ignore:coroutine 'ahandle_event' was never awaited")

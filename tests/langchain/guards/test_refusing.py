@@ -29,7 +29,7 @@ def ended(ledger: Ledger) -> list[tuple[str, str | None]]:
 
 
 def test_the_call_that_would_break_the_budget_is_not_made(limited: Any, run: Any, ledger: Ledger) -> None:
-    """Three calls of eight come through; the error reaches the caller, the record says why, and nothing is left open."""
+    """Three calls of eight come through; the error reaches the caller, the record says why, nothing stays open."""
     model = Paid()
 
     with pytest.raises(BudgetExceeded, match=r"\$0.03 spent of \$0.035"):
@@ -202,8 +202,8 @@ def test_a_tool_node_hands_no_refusal_to_the_model(limited: Any, run: Any) -> No
 
 def test_tools_are_refused_before_they_run(limited: Any, run: Any, ledger: Ledger) -> None:
     """Two tools may run; the third, which a third call asks for, does not."""
-    ran = []
-    tool = StructuredTool.from_function(lambda query: ran.append(query), name="search", description="Search.")
+    ran: list[str] = []
+    tool = StructuredTool.from_function(lambda query: ran.append(query) or "", name="search", description="Search.")
     model = Paid(say=loop_of_tools)
 
     with pytest.raises(BudgetExceeded, match="search"):
