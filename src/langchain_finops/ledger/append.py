@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
-from sqlalchemy import Dialect, Table, Text, bindparam, exists, insert, select
+from sqlalchemy import Dialect, Table, Text, bindparam, exists, func, insert, literal_column, select, text
 from sqlalchemy.sql import ClauseElement
 
 from langchain_finops.ledger import schema
-from langchain_finops.ledger.booking import Book, Controls
+from langchain_finops.ledger.booking import NOBODY, Book, Controls
 from langchain_finops.ledger.codec import MICROS_PER_DAY, now_micros
 from langchain_finops.ledger.grouping import success_of
 from langchain_finops.ledger.rows import Row, ended_at, label_of, party_of
@@ -39,16 +39,6 @@ def _use(posting: tuple[int, ...]) -> tuple[bool, ...]:
     return (*map(bool, meters), bool(cost), contracted != cost, billed != cost)
 
 
-def _lastrowid(cursor: Cursor) -> int:
-    number = cursor.lastrowid
-    assert number is not None
-    return number
-
-
-def _returned(cursor: Cursor) -> int:
-    return int(cursor.fetchone()[0])
-
-
 def _insert(table: Table, sql: Compile, without: Sequence[str] = ()) -> str:
     """An INSERT that takes one value for each column, in the table's order."""
     return sql(insert(table).values({c.name: bindparam(c.name) for c in table.c if c.name not in without}))
@@ -59,15 +49,26 @@ class _Versioned:
     """The statements of calls, charges or runs."""
 
     latest: str
+    """The newest version of an id; a row of NULL where it was folded."""
     there: str
     insert: str
 
 
 def _versioned(table: Table, sql: Compile) -> _Versioned:
     c = table.c
-    latest = select(c.revision, c.n, c.label, c.at, c.party).where(c.id == bindparam("id")).order_by(c.revision.desc())
+    versions = select(c.revision, c.n, c.label, c.at, c.party).where(c.id == bindparam("id"))
+    is_folded = exists().where(schema.pruned.c.key == bindparam("key"))
+    # One question, not two, as it is asked for every call. Of an id that was folded there are no versions.
+    latest = versions.union_all(select(*[literal_column("NULL")] * 5).where(is_folded)).order_by(text("1 DESC"))
     there = select(c.n).where(c.id == bindparam("id"), c.revision == bindparam("revision"))
     return _Versioned(latest=sql(latest), there=sql(there), insert=_insert(table, sql, without=("n",)))
+
+
+def _post(sql: Compile, *, is_numbered: bool) -> str:
+    """Append a posting of the version that was inserted just before; its number is given, or the database knows it."""
+    c = schema.postings.c
+    number = bindparam("n") if is_numbered else func.lastval()
+    return sql(insert(schema.postings).values({each.name: bindparam(each.name) for each in c} | {"n": number}))
 
 
 def _take_back(sql: Compile) -> str:
@@ -86,8 +87,7 @@ class Appender:
         def sql(statement: ClauseElement) -> str:
             return str(statement.compile(dialect=dialect))
 
-        # The SQLite of some systems that are still in use is too old for RETURNING.
-        self._number: Callable[[Cursor], int] = _lastrowid if dialect.name == "sqlite" else _returned
+        self._is_sqlite = dialect.name == "sqlite"
         self.book, self.controls = Book(dialect), Controls(dialect)
         labels, parties, outcomes, runs = schema.labels, schema.parties, schema.outcomes, schema.VERSIONED["run"]
         self._versioned = {kind: _versioned(table, sql) for kind, table in schema.VERSIONED.items()}
@@ -95,9 +95,8 @@ class Appender:
         self._find_party = sql(select(parties.c.party).where(parties.c.key == bindparam("key")))
         self._add_label = _insert(labels, sql, without=("label",))
         self._add_party = _insert(parties, sql, without=("party",))
-        self._post = _insert(schema.postings, sql)
+        self._post = _post(sql, is_numbered=self._is_sqlite)
         self._take_back = _take_back(sql)
-        self._find_pruned = sql(select(schema.pruned.c.key).where(schema.pruned.c.key == bindparam("key")))
         self._run_invocation = sql(
             select(runs.c.n)
             .join(parties, parties.c.party == runs.c.party)
@@ -131,18 +130,23 @@ class Appender:
 
     def append(self, cursor: Cursor, rows: Sequence[Row]) -> int:
         """Append those that are not there yet, and settle what they settle; how many were new."""
-        settling = [row for row in rows if row.settles]
-        found = self.book.find(cursor, {key for row in settling for key in row.amounts}) if settling else {}
+        if not any(row.settles for row in rows):
+            return sum(self._append(cursor, row) for row in rows)
+        # Of a single settlement the balances are known beforehand as they stand without its hold.
+        alone = rows[0].hold_id if len(rows) == 1 else None
+        keys = dict.fromkeys(key for row in rows for key in row.amounts)
+        found = self.book.find(cursor, keys, alone or NOBODY, now_micros())
         count = 0
         for row in rows:
             is_new = self._append(cursor, row)
             count += is_new
             if row.settles:
                 self.book.settle(cursor, row, found, is_new=is_new)
-        if settling:
-            standing = self.book.save(cursor, found, now_micros())
-            for row in settling:
-                row.touched = tuple(standing[key] for key in row.amounts)
+        self.book.save(cursor, found)
+        if alone is None:
+            found = self.book.find(cursor, keys, NOBODY, now_micros())
+        for row in rows:
+            row.touched = tuple(found[key].balance() for key in row.amounts)
         return count
 
     def locks(self, rows: Sequence[Row]) -> Iterator[str | bytes]:
@@ -190,21 +194,21 @@ class Appender:
     def _append_summed(self, cursor: Cursor, row: Row) -> bool:
         """A call or a charge: its row, and the posting that makes it the current version."""
         statements = self._versioned[row.kind]
-        latest = cursor.execute(statements.latest, (row.id,)).fetchone()
-        if latest is None:
-            if cursor.execute(self._find_pruned, (pruned_key(row.kind, row.id),)).fetchone():
-                return False
-        elif latest[0] == row.revision or cursor.execute(statements.there, (row.id, row.revision)).fetchone():
+        latest = cursor.execute(statements.latest, (row.id, pruned_key(row.kind, row.id))).fetchone()
+        if latest is not None and (
+            latest[0] in {None, row.revision} or cursor.execute(statements.there, (row.id, row.revision)).fetchone()
+        ):
             return False
         label, party = self._label(cursor, row), self._party(cursor, row)
-        number = self._insert_version(cursor, row, row.revision, label, party)
+        self._insert_version(cursor, row, row.revision, label, party)
+        number = (self._number(cursor),) if self._is_sqlite else ()
         if latest is not None:
             if latest[0] > row.revision:
                 return True  # An older version that comes late is history: the newer one stays the current one.
             _, old_n, old_label, old_at, old_party = latest
             cursor.execute(self._take_back, (old_label, old_at // MICROS_PER_DAY, old_party, old_n))
         self._note_use(cursor, row.posting)
-        cursor.execute(self._post, (label, row.day, party, number, row.at, 1, *row.posting))
+        cursor.execute(self._post, (label, row.day, party, *number, row.at, 1, *row.posting))
         return True
 
     def _note_use(self, cursor: Cursor, posting: tuple[int, ...]) -> None:
@@ -233,9 +237,14 @@ class Appender:
         self._insert_version(cursor, row, revision, self._label(cursor, row), self._party(cursor, row))
         return True
 
-    def _insert_version(self, cursor: Cursor, row: Row, revision: int, label: int, party: int) -> int:
+    def _number(self, cursor: Cursor) -> int:
+        """Of the row that was inserted last. The SQLite of some systems that are in use is too old for RETURNING."""
+        number = cursor.lastrowid if self._is_sqlite else cursor.fetchone()[0]
+        assert number is not None
+        return int(number)
+
+    def _insert_version(self, cursor: Cursor, row: Row, revision: int, label: int, party: int) -> None:
         cursor.execute(self._versioned[row.kind].insert, (row.id, revision, row.at, label, party, row.body))
-        return self._number(cursor)
 
     def _append_outcome(self, cursor: Cursor, row: Row) -> bool:
         """An outcome. One whose revision is taken by a different one gets the next: the last one written counts.
