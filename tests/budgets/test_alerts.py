@@ -1,12 +1,14 @@
 """What sets an alert off, and that somebody is told once: of real ledgers, in one process and in eight."""
 
 import logging
+import os
 import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +62,7 @@ class Bench:
 
 def call(who: Attribution, at: datetime) -> CallRecord:
     return CallRecord(
-        call_id=f"c-{next(_numbers)}-{id(who)}",
+        call_id=f"c-{os.getpid()}-{next(_numbers)}",
         run_id="r",
         invocation_id="r",
         attribution=who,
@@ -93,6 +95,20 @@ def test_what_was_spent_before_the_window_is_forgotten():
     bench.spend("4.99", at=NOON + timedelta(minutes=70))
 
     assert bench.told == []
+
+
+def test_a_long_call_counts_when_it_is_settled():
+    """A call that began three hours ago costs $6 now: within this hour, in the day that it began in."""
+    bench = Bench(BurnRateAlert(share=0.25, of=DAILY, within="1h"))
+    bench.now = datetime(2026, 11, 27, 1, tzinfo=UTC)
+    watched = bench.book.watched(SUPPORT, bench.now - timedelta(hours=3), run_id="r")
+    amounts = {key: 6 * PICO for each in watched for key in each.keys}
+    bench.ledger.settle(Settlement(record=call(SUPPORT, bench.now), amounts=amounts))
+    bench.book.look(watched)
+    assert bench.book.flush(10)
+
+    assert bench.kinds() == [("share", "0.25")]
+    assert "usd/day agent_id=support @2026-11-26T00:00:00Z" in amounts
 
 
 def test_a_rolling_window_goes_on_over_midnight():
@@ -286,36 +302,52 @@ def test_many_calls_are_looked_at_once(monkeypatch):
     assert len(reads) <= 2
 
 
-IN_A_PROCESS = """
-import sys
-from datetime import UTC, datetime
+EIGHT_PROCESSES = """
+import os, sys, traceback
+import langchain_finops.ledger.sql  # Once, and not in each of the eight.
 from test_alerts import Bench, BurnRateAlert, DAILY
 from langchain_finops.ledger import open_ledger
-bench = Bench(BurnRateAlert(share=0.25, of=DAILY, within="1h"), BurnRateAlert(of=DAILY, actual=(0.5, 1)),
-              ledger=open_ledger(sys.argv[1]))
-for _ in range(4):
-    bench.spend(1)
-print(len(bench.told))
-bench.ledger.close()
+
+def spend() -> None:
+    ledger = open_ledger(sys.argv[1])
+    alerts = BurnRateAlert(share=0.25, of=DAILY, within="1h"), BurnRateAlert(of=DAILY, actual=(0.5, 1))
+    bench = Bench(*alerts, ledger=ledger)
+    for _ in range(4):
+        bench.spend(1)
+    ledger.close()
+    print("told" * len(bench.told), flush=True)
+
+children = []
+for _ in range(8):  # Forked, so that they begin together.
+    children.append(os.fork())
+    if not children[-1]:
+        try:
+            spend()
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+for child in children:
+    os.waitpid(child, 0)
 """
 
 
 def test_eight_processes_tell_once(tmp_path):
     """$32 of $20 by 8 processes of $4 each: none passes a threshold alone, and each is told once by one of them."""
     open_ledger(tmp_path / "l.db").close()
-    command = [sys.executable, "-c", IN_A_PROCESS, str(tmp_path / "l.db")]
-    here = str(__file__).rsplit("/", 1)[0]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=here) for _ in range(8)]
-    told = [int(process.communicate()[0]) for process in processes]
+    done = subprocess.run(
+        [sys.executable, "-c", EIGHT_PROCESSES, str(tmp_path / "l.db")],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
+    )  # fmt: skip
 
-    assert [process.returncode for process in processes] == [0] * 8
-    assert sum(told) == 3
-    events = list(open_ledger(tmp_path / "l.db").events(action="alert"))
+    assert ("Traceback" in done.stderr, done.stdout.count("\n"), done.stdout.count("told")) == (False, 8, 3)
+    ledger = open_ledger(tmp_path / "l.db")
+    events = list(ledger.events(action="alert"))
     assert sorted((event.after["kind"], event.after["threshold"]) for event in events) == [
         ("actual", "0.5"),
         ("actual", "1"),
         ("share", "0.25"),
     ]
+    ledger.close()
 
 
 @pytest.mark.parametrize(

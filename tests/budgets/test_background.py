@@ -1,6 +1,8 @@
 """Jobs that nobody waits for: each done, in its time, on a thread that goes when there are none."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -133,3 +135,25 @@ def test_an_idle_flush_returns_at_once():
     began = time.monotonic()
     assert Background("jobs", lambda error: None).flush(3_600)
     assert time.monotonic() - began < 3_600
+
+
+AT_THE_END = """
+from langchain_finops.budgets.background import Background
+first, second = Background("first", print), Background("second", print)
+first.submit(lambda: second.submit(lambda: print("told", flush=True)), delay_s=3_600)
+"""
+
+
+def test_a_process_that_ends_does_what_waits():
+    """A script's last call sets an alert off: it is looked at, and told, before the threads are gone."""
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=True, timeout=60)
+
+    assert (done.stdout, done.stderr) == ("told\n", "")
+
+
+def test_a_process_that_ends_waits_for_nobody_for_long():
+    """A job that hangs does not keep the process from ending."""
+    code = AT_THE_END.replace('print("told", flush=True)', '__import__("time").sleep(3_600)')
+    code += "from langchain_finops.budgets import background\nbackground.LAST_S = 0.1\n"
+    assert "sleep" in code
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -1,9 +1,11 @@
 """Work that no call waits for: jobs on a thread of their own, each at its time, never more than so many."""
 
+import atexit
 import heapq
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -16,6 +18,9 @@ Job = Callable[[], None]
 KEYS_KEPT: Final = 10_000
 LATEST_S: Final = 60.0
 """The longest that the thread waits in one go."""
+LAST_S: Final = 2.0
+"""How long a process that ends waits for what is still to do."""
+_ALIVE: Final["weakref.WeakSet[Background]"] = weakref.WeakSet()
 
 
 class Background:
@@ -29,6 +34,7 @@ class Background:
         self._number = itertools.count()
         self.after_fork()
         renew_in_child(self)
+        _ALIVE.add(self)
 
     def after_fork(self) -> None:
         """Start empty: what waits in the parent is done by the parent."""
@@ -52,11 +58,10 @@ class Background:
                 self._keys.add(key)
                 due = max(due, self._began.get(key, 0.0) + self._apart_s)
             heapq.heappush(self._jobs, (due, next(self._number), key, job))
-            if not self._alive:
-                # A daemon, or the interpreter would not end before the last retry.
-                threading.Thread(target=self._run, name=self._name, daemon=True).start()
-                self._alive = True
+            is_first, self._alive = not self._alive, True
             self._changed.notify_all()
+        if is_first:
+            self._start()
         return True
 
     def hurry(self) -> None:
@@ -78,6 +83,14 @@ class Background:
         except Empty:
             return False
         return True
+
+    def _start(self) -> None:
+        try:
+            # A daemon, or the interpreter would not end before the last retry.
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        except RuntimeError:  # While it ends it starts no thread: who comes now is a job of another `Background`.
+            self.hurry()
+            self._run()
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
@@ -111,3 +124,13 @@ class Background:
         if len(self._began) >= KEYS_KEPT:
             self._began.clear()  # Then some jobs begin a little sooner.
         self._began[key] = time.monotonic()
+
+
+@atexit.register
+def _finish() -> None:
+    """A script's last call may have set an alert off: somebody is told before the threads are gone."""
+    end = time.monotonic() + LAST_S
+    for _ in range(2):  # What the first ones do may be to have the second ones do something.
+        for each in list(_ALIVE):
+            each.hurry()
+            each.flush(max(0.0, end - time.monotonic()))
