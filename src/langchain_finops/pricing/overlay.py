@@ -53,7 +53,7 @@ class Correction:
     id: str
     provider: str
     model: tuple[str, ...]
-    """Globs of model names, as answers give them, in lower case."""
+    """Names of models as answers give them, in lower case, or patterns of them, which have a `*`."""
     when: tuple[str, str] | None
     """The condition it is for, such as `("processing", "batch")`; None for the standard price."""
     validity: Validity
@@ -74,9 +74,9 @@ class Correction:
     steps_doubt: str | None = None
     """The same, of the rates for long prompts alone."""
 
-    def is_for(self, provider: str | None, model: str) -> bool:
-        """True for a model that the entry is about, dates and conditions apart."""
-        return provider == self.provider and any(fnmatchcase(model, glob) for glob in self.model)
+    def is_for(self, model: str) -> bool:
+        """True for a model of the provider that the entry is about, dates and conditions apart."""
+        return model in self.model or any("*" in glob and fnmatchcase(model, glob) for glob in self.model)
 
 
 class Overlay:
@@ -84,6 +84,10 @@ class Overlay:
 
     def __init__(self, corrections: tuple[Correction, ...]) -> None:
         self._corrections = corrections
+        # By provider, so that the first price of one does not wait for the patterns of all.
+        self._by_provider: dict[str, list[Correction]] = {}
+        for entry in corrections:
+            self._by_provider.setdefault(entry.provider, []).append(entry)
 
     def find(
         self, provider: str | None, model: str, at: datetime, when: tuple[str, str] | None = None
@@ -108,7 +112,7 @@ class Overlay:
 
     def _of(self, provider: str | None, model: str) -> Iterator[Correction]:
         name = model.lower()
-        return (entry for entry in self._corrections if entry.is_for(provider, name))
+        return (entry for entry in self._by_provider.get(provider or "", ()) if entry.is_for(name))
 
 
 @cache
