@@ -1,6 +1,8 @@
 """PostgreSQL gone, halted, locked or refusing: the run goes on, soon enough, and nothing is lost or counted twice."""
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -285,4 +287,33 @@ def test_the_spill_file_needs_no_folder_before(
         ledger.write(a_call())
 
     assert ledger.spill.path.parent == tmp_path / "new" / "langchain-finops"
+    assert recover(ledger) == 1
+
+
+def test_a_child_that_is_forked_while_the_server_is_gone(opened, postgres: Server, postgres_url: str):
+    """It spills like its parent, and writes once the server is back."""
+    ledger = opened(postgres_url, hold_timeout=30.0)
+    ledger.write(a_call("1"))
+    postgres.stop()
+    to_parent, from_child = os.pipe()
+    from_parent, to_child = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+        try:
+            ledger.write(a_call("2"))
+            os.write(from_child, b"x")
+            os.read(from_parent, 1)
+            waits(ledger, 30).write(a_call("3"))
+            os._exit(ledger.spilled)
+        finally:
+            os._exit(9)
+    os.read(to_parent, 1)
+    postgres.start()
+    os.write(to_child, b"x")
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    for end in (to_parent, from_child, from_parent, to_child):
+        os.close(end)
+    assert [call.call_id for call in ledger.calls()] == ["1", "3"]
     assert recover(ledger) == 1

@@ -56,12 +56,24 @@ def place_of(url: str) -> Place:
     Raises LedgerError for what is no URL, MissingExtra without the driver.
     """
     address = address_of(url)
-    return Place(
-        url=address.shown,
-        name=address.shown,
-        spill=_spill_folder() / address.file_name,
-        open=partial(PostgresStore, address),
-    )
+    spill = _spill_folder() / address.file_name
+    return Place(url=address.shown, name=address.shown, spill=spill, open=_Opening(address))
+
+
+class _Opening:
+    """Opens the ledger; looks at its tables the first time only.
+
+    A forked child opens it again, in the midst of a run: it must not wait there for a server that is gone.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._is_known = False
+
+    def __call__(self) -> "PostgresStore":
+        store = PostgresStore(self._address, is_known=self._is_known)
+        self._is_known = True
+        return store
 
 
 def _spill_folder() -> Path:
@@ -93,11 +105,14 @@ class PostgresStore:
 
     most_at_once = 500
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, is_known: bool = False) -> None:
         self._name = address.shown
         make = partial(connect, address.parameters)
         self._engine = _engine(address, make)
         self._link = Link(make)
+        self.appender = Appender(self._engine.dialect)
+        if is_known:
+            return
         try:
             self._open()
         except (psycopg.Error, DBAPIError) as error:
@@ -106,7 +121,6 @@ class PostgresStore:
         except BaseException:
             self.close()
             raise
-        self.appender = Appender(self._engine.dialect)
 
     def _open(self) -> None:
         deadline = time.monotonic() + OPEN_TIMEOUT_S
