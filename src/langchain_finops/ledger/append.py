@@ -14,7 +14,7 @@ from sqlalchemy import Dialect, Table, Text, bindparam, exists, func, insert, li
 from sqlalchemy.sql import ClauseElement
 
 from langchain_finops.ledger import schema
-from langchain_finops.ledger.booking import NOBODY, Book, Controls
+from langchain_finops.ledger.booking import Book, Controls
 from langchain_finops.ledger.codec import MICROS_PER_DAY, now_micros
 from langchain_finops.ledger.grouping import success_of
 from langchain_finops.ledger.rows import Row, ended_at, label_of, party_of
@@ -130,23 +130,19 @@ class Appender:
 
     def append(self, cursor: Cursor, rows: Sequence[Row]) -> int:
         """Append those that are not there yet, and settle what they settle; how many were new."""
-        if not any(row.settles for row in rows):
+        settling = [row for row in rows if row.settles]
+        if not settling:
             return sum(self._append(cursor, row) for row in rows)
-        # Of a single settlement the balances are known beforehand as they stand without its hold.
-        alone = rows[0].hold_id if len(rows) == 1 else None
-        keys = dict.fromkeys(key for row in rows for key in row.amounts)
-        found = self.book.find(cursor, keys, alone or NOBODY, now_micros())
+        found = self.book.find(cursor, {key for row in settling for key in row.amounts})
         count = 0
         for row in rows:
             is_new = self._append(cursor, row)
             count += is_new
             if row.settles:
                 self.book.settle(cursor, row, found, is_new=is_new)
-        self.book.save(cursor, found)
-        if alone is None:
-            found = self.book.find(cursor, keys, NOBODY, now_micros())
-        for row in rows:
-            row.touched = tuple(found[key].balance() for key in row.amounts)
+        standing = self.book.save(cursor, found, now_micros())
+        for row in settling:
+            row.touched = tuple(standing[key] for key in row.amounts)
         return count
 
     def locks(self, rows: Sequence[Row]) -> Iterator[str | bytes]:
