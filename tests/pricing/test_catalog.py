@@ -204,6 +204,20 @@ def test_openais_one_rate_for_writing_to_a_cache_is_for_thirty_minutes() -> None
     assert "cache_write_12h_tokens" not in rates
 
 
+@pytest.mark.parametrize("seller", ["openai", "azure"])
+def test_models_before_gpt_5_6_charge_nothing_for_writing_to_a_cache(seller: str) -> None:
+    """So what they wrote costs what input does, in each tier."""
+    found = shipped_catalog().listing(seller, "gpt-4.1")
+    assert found is not None
+    rates = found.standard(at("2026-11-20"))[0]
+
+    assert rates["cache_write_5m_tokens"] == rates["cache_write_30m_tokens"] == rates["input_tokens"]
+    if seller == "openai":
+        fast = found.variant(at("2026-11-20"), "service_tier", "priority")
+        assert fast is not None
+        assert fast["cache_write_5m_tokens"] == fast["input_tokens"]
+
+
 def test_citations_cost_what_input_does() -> None:
     """So that what deep research read for its answer can be counted as input."""
     from genai_prices.data import providers

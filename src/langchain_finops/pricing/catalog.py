@@ -52,6 +52,7 @@ METER_OF_KEY: Mapping[str, tuple[str, int]] = {
 }
 """The catalogue's names, our meters, and the power of ten of units that the price is for."""
 
+OPENAI_SELLERS = ("openai", "azure")
 DOUBTS: Mapping[str, str] = {
     "output_image_mtok": "image_tokens_not_metered",
     "output_video_mtok": "image_tokens_not_metered",
@@ -238,9 +239,11 @@ class Listing:
         for key, (meter, power) in METER_OF_KEY.items():
             if key in keys:
                 rates[meter] = _rate(keys[key], power)
-        # OpenAI's one rate for cache writes is for thirty minutes, which is also its default.
-        if self.info_provider_is("openai") and "cache_write_5m_tokens" in rates:
-            rates["cache_write_30m_tokens"] = rates["cache_write_5m_tokens"]
+        if self.provider in OPENAI_SELLERS and "input_tokens" in rates:
+            # Models before GPT-5.6 charge nothing for writing to a cache. The one rate that later ones have for it is
+            # for thirty minutes, which is also the default.
+            written = rates.setdefault("cache_write_5m_tokens", rates["input_tokens"])
+            rates["cache_write_30m_tokens"] = written
         # Google names a price for audio only where it is not the one for text.
         if unify_audio and self.info_provider_is("google") and "audio_input_tokens" not in rates:
             for audio, text in (("audio_input_tokens", "input_tokens"), ("cached_audio_tokens", "cache_read_tokens")):
