@@ -50,7 +50,7 @@ class Bench:
         self.now = at or self.now
         watched = self.book.watched(who, self.now, run_id="r")
         spent = {"usd": int(Decimal(str(usd)) * PICO), "tokens": tokens, "llm_calls": 1}
-        amounts = {key: spent[each.unit] for each in watched for key in each.keys}
+        amounts = {key: spent[each.limit.unit] for each in watched for key in each.keys}
         self.ledger.settle(Settlement(record=call(who, self.now), amounts=amounts))
         self.book.look(watched)
         assert self.book.flush(10)

@@ -179,3 +179,42 @@ def test_finops_kill_of_another_process_stops_a_running_agent(tmp_path: Path, pr
     (event,) = ledger.events(action="kill")
     assert (event.subject, event.reason) == ("all", "enough")
     ledger.close()
+
+
+async def test_no_alert_and_no_look_blocks_an_event_loop(tmp_path: Path, prices) -> None:
+    """Under blockbuster an async graph with an alert, a policy file and a SQLite ledger makes its calls, and tells."""
+    from blockbuster import blockbuster_ctx
+
+    (tmp_path / "finops.yaml").write_text("budgets: [$1/day per agent_id]", encoding="utf-8")
+    told: list[Alert] = []
+    model = ScriptedChat()
+    builder = StateGraph(MessagesState)
+
+    async def ask(state: MessagesState) -> dict[str, object]:
+        return {"messages": [await model.ainvoke("0/1000")]}
+
+    builder.add_node("ask", ask)
+    builder.add_edge(START, "ask")
+    builder.add_conditional_edges("ask", lambda state: "ask" if len(state["messages"]) <= 8 else "__end__")
+    graph = builder.compile()
+    with blockbuster_ctx("langchain_finops"):
+        alert = BurnRateAlert(of="$0.05/day per agent_id", share=0.5, within="1h", notify=told.append)
+        handler = FinOpsHandler(agent_id="support", budgets=[alert], ledger=tmp_path / "l.db", prices=prices)
+        await graph.ainvoke(QUESTION, {"callbacks": [handler]})
+    assert handler.flush(10)
+
+    assert (model.calls, len(told), handler.faults) == (8, 1, 0)
+    budget, *_ = [balance for balance in handler.ledger.balances() if balance.balance.startswith("usd/day")]
+    assert budget.spent == 8 * 10**10
+    handler.ledger.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Of modules that Apprise's plug-ins import.
+def test_the_python_of_the_documentation_runs() -> None:
+    """Each block of docs/alerts.md, as it stands."""
+    pytest.importorskip("apprise")
+    text = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
+    blocks = text.split("```python\n")[1:]
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block.partition("```")[0], {})

@@ -179,8 +179,8 @@ class Watched(NamedTuple):
     """One limit that an alert watches, for those whom a call is for."""
 
     alert: BurnRateAlert
+    label: str
     limit: Limit
-    unit: Unit
     keys: tuple[str, ...]
     """Balances that what the call spent is to be added to: the limit's own, then the buckets of rolling windows."""
     base: str
@@ -188,11 +188,27 @@ class Watched(NamedTuple):
     at: datetime
 
 
-def _watch(alert: BurnRateAlert, limit: Limit, key: str, at: datetime, now: datetime) -> Watched:
-    # The buckets of a rolling window go on where the budget's own window ends.
-    base = " ".join(part for part in key.split(" ") if not part.startswith("@"))
-    buckets = dict.fromkeys(rolling.key(base, now) for rolling in alert.rollings())
-    return Watched(alert, limit, limit.unit, (key, *buckets), base, at)
+class _Plan(NamedTuple):
+    """An alert, and what would be worked out again for every call."""
+
+    alert: BurnRateAlert
+    label: str
+    limits: tuple[Limit, ...]
+    buckets: tuple[Rolling, ...]
+    """One for each length of bucket."""
+
+    @classmethod
+    def of(cls, alert: BurnRateAlert) -> "_Plan":
+        """The same, worked out."""
+        buckets = {rolling.bucket_s: rolling for rolling in alert.rollings()}
+        return cls(alert, alert.label, alert.of.limits(), tuple(buckets.values()))
+
+    def watch(self, limit: Limit, key: str, at: datetime, now: datetime) -> Watched:
+        """What is to be counted for one balance."""
+        # The buckets of a rolling window go on where the budget's own window ends.
+        base = " ".join(part for part in key.split(" ") if not part.startswith("@"))
+        buckets = [rolling.key(base, now) for rolling in self.buckets]
+        return Watched(self.alert, self.label, limit, (key, *buckets), base, at)
 
 
 def _whose(key: str) -> str:
@@ -321,6 +337,7 @@ class AlertBook:
         self._ledger, self._alerts, self._targets, self._now = ledger, alerts, targets, now
         self._background = Background("finops-alerts", failed, apart_s=LOOK_S)
         self.notifier = Notifier(failed)
+        self._plans: tuple[Sequence[BurnRateAlert], list[_Plan]] = ((), [])
 
     def watched(self, who: Attribution, at: datetime, *, run_id: str) -> tuple[Watched, ...]:
         """What has to be counted when a call settles that began at that time.
@@ -331,19 +348,23 @@ class AlertBook:
         alerts = self._alerts()
         if not alerts:
             return ()
+        known, plans = self._plans
+        if known is not alerts:
+            plans = [_Plan.of(alert) for alert in alerts]
+            self._plans = alerts, plans
         now = self._now()
         return tuple(
-            _watch(alert, limit, key, at, now)
-            for alert in alerts
-            if applies(alert.of, who)
-            for limit in alert.of.limits()
+            plan.watch(limit, key, at, now)
+            for plan in plans
+            if applies(plan.alert.of, who)
+            for limit in plan.limits
             for key in balance_keys(limit, who, at, run_id=run_id)
         )
 
     def look(self, watched: Iterable[Watched]) -> None:
         """Have these looked at, soon, on another thread: their balances have just changed. Waits for nothing."""
         for each in watched:
-            self._background.submit(partial(self._look, each), key=(each.alert.label, each.keys[0]))
+            self._background.submit(partial(self._look, each), key=(each.label, each.keys[0]))
 
     def flush(self, timeout: float | None = None) -> bool:
         """Look at what waits, and wait until everybody is told; False if `timeout` seconds passed first."""
@@ -363,7 +384,7 @@ class AlertBook:
     def _is_first(self, watched: Watched, found: Passed, at: datetime) -> bool:
         """True for one caller in all processes, in the window or within the stretch's length."""
         limit = watched.limit
-        what = f"alert {watched.alert.label} {found.kind} {found.threshold} {limit.amount}"
+        what = f"alert {watched.label} {found.kind} {found.threshold} {limit.amount}"
         if not found.once_s:
             return self._ledger.claim(f"{what} {watched.keys[0]}", at=at)
         # Who tells in one stretch takes the next one along, or an alert just before its end would come twice.
@@ -376,7 +397,7 @@ class AlertBook:
         scope = _whose(watched.keys[0])
         once = Alert(
             alert_id=uuid4().hex,
-            alert=alert.label,
+            alert=watched.label,
             kind=found.kind,
             text=f"{alert.of.label} for {scope}: {found.told}; the alert is at {_threshold(found)}",
             budget=alert.of.label,

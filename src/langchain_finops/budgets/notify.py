@@ -21,6 +21,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from langchain_finops.budgets.background import Background
 from langchain_finops.errors import BadArguments, FinOpsError, MissingExtra
+from langchain_finops.ledger.forks import renew_in_child
 
 __all__ = ["Alert", "AlertKind", "AppriseNotice", "Notifier", "Target", "TryAgain", "Webhook", "signature"]
 
@@ -195,9 +196,14 @@ class Notifier:
     def __init__(self, failed: Callable[[Exception], None]) -> None:
         self._failed = failed
         self._background = Background("finops-notify", failed, most=MOST_WAITING)
-        self._lock = threading.RLock()
         self.given_up = 0
         """Deliveries that came to nothing."""
+        self.after_fork()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """The child has a lock of its own."""
+        self._lock = threading.RLock()
 
     def tell(self, alert: Alert, targets: Sequence[Target]) -> None:
         """Log the alert at once, and have every target told. Waits for nobody."""
