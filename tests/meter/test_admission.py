@@ -259,6 +259,23 @@ def test_the_estimate_follows_the_request() -> None:
     assert estimate_of(world, Request(60, 100, 3)) == 60 * 2_000_000 + 300 * 10_000_000
 
 
+def test_an_estimate_is_made_at_the_price_of_its_time() -> None:
+    """A price that changed a minute ago counts for the call that begins now, and not for the one before."""
+    old = {"id": "old", "match": {"model": "m"}, "until": "2026-03-01", "rates": {"output_tokens": "10"}}
+    new = {"id": "new", "match": {"model": "m"}, "from": "2026-03-01", "rates": {"output_tokens": "30"}}
+    prices = PriceBook(cards=parse_cards([old, new], where="test"), catalog=False)
+    world = World((Budget(usd=1),), prices=prices)
+    held = []
+    for began in (datetime(2026, 2, 28, 23, 59, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)):
+        call = world.call()
+        call.started_at = began
+        assert world.meter.open(call, world.state) is None
+        assert call.hold is not None
+        held.append(call.hold.shares[0].amount)
+
+    assert held == [10**10, 3 * 10**10]
+
+
 def test_output_without_a_maximum_is_the_past_of_node_and_model_else_what_the_budget_expects_else_a_thousand() -> None:
     """In this order; another node's past is none of it."""
     world, told = World((Budget(tokens=10**6),)), World((Budget(tokens=10**6, expected_output_tokens=70),))
@@ -462,6 +479,18 @@ def test_a_cancelled_call_is_charged_what_its_budget_held() -> None:
     record = world.meter.close(call, Answer(whole=False, reasons=("cancelled",)))
 
     assert (record.usage.input_tokens, record.usage.output_tokens) == (240, 100)
+
+
+def test_a_cancelled_call_is_charged_the_largest_of_what_its_budgets_held() -> None:
+    """One held 240 bytes and 50 tokens that were promised, the other 60 tokens and 1,000 that it expected."""
+    strict = Budget(tokens=10**6, admission="strict", expected_output_tokens=50)
+    world = World((strict, Budget(tokens=10**6, scope="all")))
+    call = world.call(Request(60, None, 1))
+    assert world.meter.open(call, world.state, prompt_bytes=lambda: 240) is None
+
+    record = world.meter.close(call, Answer(whole=False, reasons=("cancelled",)))
+
+    assert (record.usage.input_tokens, record.usage.output_tokens) == (240, 1000)
 
 
 def test_a_local_cache_hit_counts_for_nothing() -> None:

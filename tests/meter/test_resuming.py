@@ -145,11 +145,13 @@ def test_an_overspend_ends_the_run_in_every_process(ledger: Ledger) -> None:
     assert [event.action for event in ledger.events()] == ["overspend"]
 
 
-def test_a_first_run_reads_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is resumed has a past; reading takes time in a hook."""
-    monkeypatch.setattr(type(ledger), "calls", lambda *_, **__: pytest.fail("the ledger was read"))
+def test_nothing_is_read_for_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is resumed has a past, and only guards ask for it; reading takes time in a hook."""
+    for name in ("calls", "events", "runs", "charges"):
+        monkeypatch.setattr(type(ledger), name, lambda *_, **__: pytest.fail("the ledger was read"))
 
     assert isinstance(World((Budget(usd=1),), ledger).open(), OpenCall)
+    assert isinstance(resumed(ledger).open(), OpenCall)
 
 
 @pytest.mark.parametrize("fail_closed", [True, False])

@@ -59,7 +59,7 @@ class Meter:
     def open_run(self, run_id: str, invocation_id: str, *, resumed: bool = False) -> RunState:
         """What a run's guards remember; of one that is resumed, what the ledger knows of its earlier invocations."""
         state = RunState(run_id, invocation_id)
-        if resumed:
+        if resumed and not self.guard.is_idle:
             try:
                 self.guard.accounts.carry_over(state)
             except Exception as error:  # noqa: BLE001  A ledger that cannot be read must not kill the user's run.
