@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,43 @@ def test_a_ledger_that_was_put_in_place_of_another_is_used(path: Path, opened):
     assert standing(ledger, "a") == (9, 0, 0)
     assert {call.call_id for call in ledger.calls()} == {"1", "3", "old", "older"}
     assert [call.call_id for call in ledger.calls(agent_id="b")] == ["older"]
+
+
+def test_the_log_of_a_new_file_is_not_taken_away(path: Path, opened):
+    """The file that was deleted has the same name, and whoever closes a ledger last deletes its log."""
+    ledger = opened(path)
+    settle(ledger, "1", a=5)
+    for file in path.parent.glob("ledger.db*"):
+        file.unlink()
+    with open_ledger_in_another_process(path):
+        log = path.with_name("ledger.db-wal")
+        assert log.stat().st_size
+
+        settle(ledger, "2", a=1)
+
+        assert log.exists()
+        assert standing(ledger, "a") == (8, 0, 0)
+
+
+@contextmanager
+def open_ledger_in_another_process(path: Path) -> Iterator[None]:
+    """It makes the ledger anew, and keeps it open."""
+    work = """
+        import sys
+        from langchain_finops.ledger import open_ledger
+        from langchain_finops.testing.ledger_holds import settle
+
+        ledger = open_ledger(sys.argv[1])
+        settle(ledger, "other", a=7)
+        print("ready", flush=True)
+        sys.stdin.read()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(work), str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield
+        process.communicate()
 
 
 def test_a_closed_ledger_neither_holds_nor_settles(path: Path, opened):

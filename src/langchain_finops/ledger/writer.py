@@ -48,7 +48,7 @@ class Writer:
         self.owed: list[tuple[str, Sequence[int] | None]] = []
         """Holds to be given back once the ledger can be written, on these balances, or None for all."""
         self.abandoned: list[object] = []
-        """What must not be closed, not even by garbage collection: in a child, what its parent process had open."""
+        """What a parent process had open: closing it, even by garbage collection, is forbidden in a child."""
 
     def after_fork(self) -> None:
         """Go on in the child with nothing of the parent's."""
@@ -62,8 +62,8 @@ class Writer:
         if self.closed:
             raise LedgerError(f"the ledger {self.place.name} is closed")
         if self.store is not None and self.store.is_stale():
-            self.abandoned.append(self.store)  # Closing it would delete the log of the file that took its place.
-            self.store = None
+            stale, self.store = self.store, None
+            stale.close()  # SQLite sees that the file has moved, and leaves the log of its successor alone.
         if self.store is None:
             self.store = self.place.open()
         return self.store

@@ -289,6 +289,9 @@ class SettlingContract:
         for number in range(5):
             hold(ledger, f"{number}", ("a", large), ("b", 10**24))
         assert standing(ledger, "a") == (0, 5 * large, 0)
+        for number in range(12):
+            hold(ledger, f"more{number}", ("c", 10**18 - 1))
+        assert standing(ledger, "c") == (0, 12 * 10**18 - 12, 0)
         for number in range(4):
             settle(ledger, f"{number}", a=large - number, b=-(10**24) + 1)
 
