@@ -120,7 +120,8 @@ class Ledger(Protocol):
     def prune(self, before: datetime) -> int:
         """Fold calls and charges of UTC days that ended by `before` into daily sums; return how many those were.
 
-        Readers no longer yield them, nor can they be written again; `totals` goes on counting them exactly.
+        Readers no longer yield them, nor can they be written again; `totals` goes on counting them exactly. Balances
+        whose keys are `holds.timed` and whose time was over by then go, too.
         """
 
     def flush(self, timeout: float | None = None) -> bool:

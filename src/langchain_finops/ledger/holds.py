@@ -8,10 +8,18 @@ from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.cleaning import clean_text
 from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
 
-__all__ = ["Balance", "HoldAnswer", "Line", "Settlement", "answer_to", "checked_amounts", "checked_lines"]
+__all__ = ["TIMED", "Balance", "HoldAnswer", "Line", "Settlement", "answer_to", "checked_amounts", "checked_lines",
+           "timed"]  # fmt: skip
 
+TIMED: Final = "until "
+"""What the key of a balance begins with that is of use for some time only."""
 LARGEST_AMOUNT: Final = 10**24
 """Of one line or settlement, in the smallest unit: a trillion dollars. Balances may be as large as they like."""
+
+
+def timed(key: str, end_s: int) -> str:
+    """The key of a balance that is of no use from that second since 1970 on: `Ledger.prune` takes it away."""
+    return f"{TIMED}{end_s:010d} {key}"  # Ten digits, so that keys sort by time.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

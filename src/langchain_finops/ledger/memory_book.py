@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from langchain_finops.ledger.codec import dumps
-from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, answer_to
+from langchain_finops.ledger.holds import TIMED, Balance, HoldAnswer, Line, answer_to
 from langchain_finops.ledger.naming import is_for, marker, names, renamed
 
 __all__ = ["MemoryBook"]
@@ -131,6 +131,11 @@ class MemoryBook:
     def controls(self, kind: str) -> dict[str, dict[str, object]]:
         """All of a kind by key."""
         return {key: json.loads(body) for key, body in sorted(self._controls.get(kind, {}).items())}
+
+    def prune(self, end: str) -> None:
+        """Take away timed balances that sort before this key."""
+        for key in [key for key, account in self._accounts.items() if TIMED <= key < end and not account.holds]:
+            del self._accounts[key]
 
     def forget(self, user_id: str) -> int:
         """Have nothing here name a person, as `booking` does; how many controls were taken away."""

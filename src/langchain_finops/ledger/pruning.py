@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, delete, insert, literal_column, select, tuple_
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.append import pruned_key
 from langchain_finops.ledger.codec import LARGEST, MICROS_PER_DAY, floor_day
+from langchain_finops.ledger.holds import TIMED, timed
 from langchain_finops.ledger.stores import Cursor, SqlStore
 
 __all__ = ["prune"]
@@ -41,7 +42,26 @@ def prune(store: SqlStore, before: datetime) -> int:
     with store.reading() as connection:
         kinds = connection.execute(select(labels.label, labels.kind).where(labels.kind.in_(("call", "charge")))).all()
     folds = {kind: _Fold(store, kind, limit) for kind in ("call", "charge")}
-    return sum(_prune_label(store, folds[kind], label) for label, kind in kinds)
+    count = sum(_prune_label(store, folds[kind], label) for label, kind in kinds)
+    _drop_timed(store, limit)
+    return count
+
+
+def _drop_timed(store: SqlStore, limit: int) -> None:
+    """Take away the balances that were of use until then."""
+    b, size = schema.balances.c, min(CHUNK, store.most_at_once)
+    held = select(schema.holds.c.balance).where(schema.holds.c.balance == b.balance).exists()
+    over = select(b.balance).where(b.key >= bindparam("begin"), b.key < bindparam("end"), ~held)
+    find = store.sql(over.limit(bindparam("size")).offset(literal_column("0")))
+    drop = store.sql(delete(schema.balances).where(b.balance == bindparam("number")))
+
+    def work(cursor: Cursor) -> int:
+        numbers = cursor.execute(find, (TIMED, timed("", limit // 1_000_000), size)).fetchall()
+        cursor.executemany(drop, [tuple(number) for number in numbers])
+        return len(numbers)
+
+    while store.exclusively(work, time.monotonic() + PATIENCE_S) == size:
+        time.sleep(PAUSE_S)
 
 
 def _prune_label(store: SqlStore, fold: "_Fold", label: int) -> int:
