@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from langchain_finops.budgets.holding import Share
+from langchain_finops.budgets.holding import Counted, Share
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.run_state import RunState
@@ -14,7 +14,7 @@ from langchain_finops.ledger.holds import Balance
 
 
 def share(amount: int, cap: int | None = 10, key: str = "k") -> Share:
-    return Share(LIMIT, "label", key, amount, cap)
+    return Share(Counted.of(LIMIT), key, amount, cap)
 
 
 def test_what_is_looked_at_and_what_is_held_is_one_step() -> None:

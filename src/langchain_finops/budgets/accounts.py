@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 from langchain_finops.budgets import wording
 from langchain_finops.budgets.alerts import AlertBook, BurnRateAlert, Watched
 from langchain_finops.budgets.books import Books
-from langchain_finops.budgets.carrying import OVERSPEND, Counted, carry_over, told
-from langchain_finops.budgets.holding import NOTHING, Estimate, Hold, Share, taken_from
+from langchain_finops.budgets.carrying import OVERSPEND, carry_over, told
+from langchain_finops.budgets.holding import NOTHING, Counted, Estimate, Hold, Share, taken_from
 from langchain_finops.budgets.keys import applies, balance_keys, breadth
 from langchain_finops.budgets.notices import Notices
 from langchain_finops.budgets.notify import Target

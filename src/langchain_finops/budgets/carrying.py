@@ -3,18 +3,17 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
-from langchain_finops.budgets.holding import taken_by, taken_by_charge
-from langchain_finops.budgets.keys import applies, balance_keys, is_local
-from langchain_finops.budgets.policy import Limit
+from langchain_finops.budgets.holding import Counted, raised, taken_by, taken_by_charge
+from langchain_finops.budgets.keys import applies, balance_keys
 from langchain_finops.budgets.refusal import Refusal, RefusalKind
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.units import Unit, in_units, smallest
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import NO_ATTRIBUTION, Attribution, Event
 
-__all__ = ["APPROVE", "DENY", "OVERSPEND", "REFUSE", "Counted", "approve", "carry_over", "raised", "told", "waiver"]
+__all__ = ["APPROVE", "DENY", "OVERSPEND", "REFUSE", "approve", "carry_over", "told", "waiver"]
 
 APPROVE: Final = "approve"
 DENY: Final = "deny"
@@ -23,33 +22,6 @@ OVERSPEND: Final = "overspend"
 REFUSE: Final = "refuse"
 TOLD: Final = ("kind", "budget", "scope", "unit", "limit", "spent", "held", "estimate")
 MICROSECONDS: Final = 1_000_000
-
-
-class Counted(NamedTuple):
-    """A limit, and what would be worked out again for every start."""
-
-    limit: Limit
-    label: str
-    """Its budget's."""
-    name: str
-    """By which approvals know it."""
-    is_own: bool
-    """True: its balances are of one run each, which keeps them."""
-    is_wall: bool
-    """True: it is of the run's time, which passes without anybody taking it."""
-
-    @classmethod
-    def of(cls, limit: Limit) -> "Counted":
-        """The same, worked out."""
-        budget = limit.budget
-        is_own = is_local(budget)
-        is_wall = limit.unit == "seconds" and budget.scope == "run" and is_own and not budget.match
-        return cls(limit, budget.label, raised(budget.label, limit.unit), is_own, is_wall)
-
-
-def raised(label: str, unit: str) -> str:
-    """The name by which an approval raises one limit of a budget."""
-    return f"{unit} {label}"
 
 
 def waiver(kind: str, label: str) -> str:

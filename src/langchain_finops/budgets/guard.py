@@ -165,30 +165,31 @@ class Guard:
         """What a start takes, outermost first; and those of it that the run keeps."""
         shares: list[Share] = []
         own: list[Share] = []
-        for limit, label, name, is_own, _ in self.accounts.limits:
+        for each in self.accounts.limits:
+            limit = each.limit
             if not applies(limit.budget, start.who):
                 continue
             amount = start.amount(limit)
             if amount is None:
                 continue
-            cap = None if is_protected else limit.amount + state.raised_by(name)
+            cap = None if is_protected else limit.amount + state.raised_by(each.name)
             for key in balance_keys(limit, start.who, start.at, run_id=state.run_id):
                 # More than any ledger keeps fits no limit; without a bound it would be a fault, and the call pass.
-                share = Share(limit, label, key, min(amount, LARGEST_AMOUNT), cap)
+                share = Share(each, key, min(amount, LARGEST_AMOUNT), cap)
                 shares.append(share)
-                if is_own:
+                if each.is_own:
                     own.append(share)
         return shares, own
 
     def _out_of_time(self, state: RunState, start: Start) -> Refusal | None:
-        for limit, label, name, _, _ in self.accounts.walls:
-            if not applies(limit.budget, start.who):
+        for each in self.accounts.walls:
+            if not applies(each.limit.budget, start.who):
                 continue
-            cap, took = limit.amount + state.raised_by(name), state.microseconds
-            self.accounts.notices.spent(limit, label, f"run={state.run_id}", took, cap)
+            cap, took = each.limit.amount + state.raised_by(each.name), state.microseconds
+            self.accounts.notices.spent(each, f"run={state.run_id}", took, cap)
             if took >= cap:
-                refusal = wording.out_of_time(start, state.run_id, label, cap, took)
-                if (refused := self._refuse(state, start, refusal, limit.budget.on_exceed)) is not None:
+                refusal = wording.out_of_time(start, state.run_id, each.label, cap, took)
+                if (refused := self._refuse(state, start, refusal, each.limit.budget.on_exceed)) is not None:
                     return refused
         return None
 

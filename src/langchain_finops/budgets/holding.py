@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from langchain_finops.budgets.estimate import Expectation
+from langchain_finops.budgets.keys import is_local
 from langchain_finops.budgets.policy import Budget, Limit
 from langchain_finops.budgets.units import Unit
 from langchain_finops.money import to_pico
@@ -18,11 +19,13 @@ __all__ = [
     "ONE_CALL",
     "ONE_STEP",
     "ONE_TOOL",
+    "Counted",
     "Estimate",
     "Hold",
     "Share",
     "Start",
     "amounts_of",
+    "raised",
     "taken_by",
     "taken_by_charge",
     "taken_from",
@@ -90,15 +93,43 @@ ONE_TOOL: Final[Mapping[Unit, int]] = {"tool_calls": 1}
 ONE_STEP: Final[Mapping[Unit, int]] = {"steps": 1}
 
 
+class Counted(NamedTuple):
+    """A limit, and what would be worked out again for every start."""
+
+    limit: Limit
+    label: str
+    """Its budget's."""
+    name: str
+    """By which approvals know it."""
+    is_own: bool
+    """True: its balances are of one run each, which keeps them."""
+    is_wall: bool
+    """True: it is of the run's time, which passes without anybody taking it."""
+    warnings: tuple[tuple[float, int], ...]
+    """The shares at which it warns, and what they come to."""
+
+    @classmethod
+    def of(cls, limit: Limit) -> "Counted":
+        """The same, worked out."""
+        budget = limit.budget
+        is_own = is_local(budget)
+        is_wall = limit.unit == "seconds" and budget.scope == "run" and is_own and not budget.match
+        name, warnings = raised(budget.label, limit.unit), tuple(zip(budget.warn_at, limit.warnings(), strict=True))
+        return cls(limit, budget.label, name, is_own, is_wall, warnings)
+
+
+def raised(label: str, unit: str) -> str:
+    """The name by which an approval raises one limit of a budget."""
+    return f"{unit} {label}"
+
+
 class Share:
     """What a start takes from one balance, under one limit. A small mutable slot: every start makes a few."""
 
-    __slots__ = ("amount", "cap", "key", "label", "limit")
+    __slots__ = ("amount", "cap", "counted", "key", "label", "limit")
 
-    def __init__(self, limit: Limit, label: str, key: str, amount: int, cap: int | None) -> None:
-        self.limit = limit
-        self.label = label
-        """The budget's."""
+    def __init__(self, counted: Counted, key: str, amount: int, cap: int | None) -> None:
+        self.counted, self.limit, self.label = counted, counted.limit, counted.label
         self.key = key
         """The balance's."""
         self.amount = amount

@@ -5,8 +5,7 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-from langchain_finops.budgets.holding import Share
-from langchain_finops.budgets.policy import Limit
+from langchain_finops.budgets.holding import Counted, Share
 from langchain_finops.budgets.units import say
 from langchain_finops.ledger.forks import renew_in_child
 
@@ -46,7 +45,7 @@ class Notices:
         """Tell of what is spent after a settlement of `taken`, if it is worth a word."""
         limit = share.limit
         cap = limit.amount if share.cap is None else share.cap
-        self.spent(limit, share.label, share.key, spent, cap)
+        self.spent(share.counted, share.key, spent, cap)
         passed = share.cap is not None and spent > cap and taken is not None and taken > share.amount
         if passed and self.first_time(f"over {share.label} {share.key}"):
             unit = limit.unit
@@ -60,17 +59,18 @@ class Notices:
                 say(unit, spent - cap),
             )
 
-    def spent(self, limit: Limit, label: str, key: str, spent: int, cap: int) -> None:
+    def spent(self, counted: Counted, key: str, spent: int, cap: int) -> None:
         """Tell of the shares of a limit at which its budget warns."""
-        for share, amount in zip(limit.budget.warn_at, limit.warnings(), strict=True):
+        for share, amount in counted.warnings:
             if spent < amount:
                 return
-            if self.first_time(f"{share} {label} {key}"):
+            if self.first_time(f"{share} {counted.label} {key}"):
+                unit = counted.limit.unit
                 log.warning(
                     "budget %r (%s): %s spent of %s, past %s of it",
-                    label,
+                    counted.label,
                     key,
-                    say(limit.unit, spent),
-                    say(limit.unit, cap),
+                    say(unit, spent),
+                    say(unit, cap),
                     f"{share:.0%}",
                 )
