@@ -51,8 +51,6 @@ def _from_line(line: str) -> Entry:
         hold_id, amounts = parts[2]
         if not isinstance(record, CallRecord | ChargeRecord | RunRecord):
             raise TypeError(f"{parts[0]} settles nothing")
-        if not all(type(amount) is int for amount in amounts.values()):
-            raise TypeError("amounts are integers")
     except (AttributeError, RecursionError, TypeError) as error:
         raise ValueError(f"not a record: {error}") from error
     return Settlement(record=record, hold_id=None if hold_id is None else str(hold_id), amounts=amounts)
