@@ -152,19 +152,22 @@ def test_revisions_of_one_call_from_many_connections_count_once(opened, postgres
     assert len(list(ledgers[0].calls(history=True))) == 160
 
 
-def test_what_is_written_in_any_order_waits_for_nobody_in_a_circle(opened, postgres_url: str):
-    """Each writes two calls with two labels and two parties, the other way round; none is spilled."""
+def test_what_is_written_in_any_order_waits_for_nobody_in_a_circle(
+    opened, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Each writes calls with labels and parties of their own, the other way round; the database breaks none off."""
+    monkeypatch.setattr("langchain_finops.ledger.postgres._TRY_AGAIN", ())
     ledgers = [opened(postgres_url, hold_timeout=30.0) for _ in range(4)]
 
     def write(who: int) -> None:
         for number in range(25):
-            pair = [a_call(f"{number}-{end}", model=f"m{number}{end}", run_id=f"r{number}{end}") for end in "ab"]
-            ledgers[who].write(*(reversed(pair) if who % 2 else pair))
+            calls = [a_call(f"{number}-{end}", model=f"m{number}{end}", run_id=f"r{number}{end}") for end in range(9)]
+            ledgers[who].write(*(reversed(calls) if who % 2 else calls))
 
     run_in_threads([lambda who=who: write(who) for who in range(4)])
 
     assert [ledger.spilled for ledger in ledgers] == [0, 0, 0, 0]
-    assert ledgers[0].totals()[0].totals.calls == 50
+    assert ledgers[0].totals()[0].totals.calls == 225
 
 
 def test_pruning_and_writing_at_once_lose_nothing(opened, postgres: Server, postgres_url: str):
@@ -317,10 +320,10 @@ def test_forget_leaves_no_version_of_the_name(opened, postgres: Server, postgres
 
     with postgres.connected() as connection:
         row = connection.execute(
-            "SELECT n_dead_tup FROM pg_stat_all_tables WHERE schemaname = %s AND relname = 'parties'",
+            "SELECT vacuum_count FROM pg_stat_all_tables WHERE schemaname = %s AND relname = 'parties'",
             [schema_of(postgres_url)],
         ).fetchone()
-    assert row == (0,)
+    assert row == (1,)
 
 
 def test_long_reading_sees_one_state_and_holds_no_writer_up(opened, postgres_url: str):
