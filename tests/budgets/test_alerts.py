@@ -212,6 +212,14 @@ def test_whoever_spends_is_watched_apart():
     assert [alert.scope for alert in bench.told] == ["agent_id=sales"]
 
 
+def test_a_name_begins_no_line_of_the_log():
+    """Users choose their ids themselves: a line break in one is no new entry."""
+    bench = Bench(BurnRateAlert(of=DAILY, actual=0.5))
+    bench.spend(10, Attribution(agent_id="x\nERROR all is well"))
+
+    assert "\n" not in bench.told[0].text
+
+
 def test_only_what_matches_counts():
     """An alert on one node's budget does not see the other's spend."""
     alert = BurnRateAlert(of=Budget(usd=1, per="day", match={"node": "plan"}), actual=1)

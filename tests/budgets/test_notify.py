@@ -273,7 +273,7 @@ def test_back_off_doubles_at_random_up_to_a_minute():
 
 def test_the_receivers_patience_is_heeded(receiver):
     """429 with `retry-after: 7` is tried again in 7 s, a date as if nothing was said."""
-    for header, after in (("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)):
+    for header, after in (("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("\u00b2", None)):
         receiver.answers = [(429, {"retry-after": header})]
         with pytest.raises(TryAgain) as caught:
             Webhook(url=receiver.url)(ALERT)

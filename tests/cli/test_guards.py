@@ -327,6 +327,25 @@ def test_a_budget_that_nothing_counted_on_is_listed(finops, path):
     assert (row["state"], row["spent"], row["left"], row["value"]) == ("unused", "0", "20", None)
 
 
+def test_what_runs_keep_themselves_is_listed_without_a_balance(finops, path):
+    """A limit of each run has no balance on the ledger, and is not shown as if nobody had spent anything."""
+    finops("budget", "set", "$0.50 per run")
+    (row,) = rows(finops, "budget", "list")
+
+    assert (row["state"], row["limit"], row["spent"], row["left"], row["share"]) == ("in runs", "0.5", None, None, None)
+    assert re.search(r"^\$0.50 per run +run +\$0\.5000 +- +- +- +in runs", finops("budget", "list")[1], re.MULTILINE)
+
+
+def test_budgets_are_listed_without_the_secrets_of_targets(finops, path, tmp_path):
+    """Whoever looks at limits need not have the passwords that alerts are sent with."""
+    (tmp_path / "finops.yaml").write_text(
+        "budgets: [$20/day per agent_id]\nnotify: [{webhook: 'https://example.com/', secret: $NOT_SET}]",
+        encoding="utf-8",
+    )
+
+    assert [row["source"] for row in rows(finops, "budget", "list")] == ["policy file"]
+
+
 def test_what_this_version_cannot_read_is_a_warning(finops, path):
     """The others are listed all the same."""
     ledger = open_ledger(path)

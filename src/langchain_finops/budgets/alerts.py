@@ -25,6 +25,7 @@ from langchain_finops.budgets.units import Unit, in_units, say
 from langchain_finops.budgets.windows import length_s, per_of, window
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.summary import printable
 from langchain_finops.money import PICO_PER_USD, usd
 from langchain_finops.records import Attribution
 
@@ -218,7 +219,7 @@ def _whose(key: str) -> str:
         return f"run={said.run_id}"
     if said.scope == "all":
         return "all"
-    return f"{said.scope}={said.value}" if said.value is not None else f"{said.scope} not named"
+    return f"{said.scope}={printable(said.value)}" if said.value is not None else f"{said.scope} not named"
 
 
 class Passed(NamedTuple):

@@ -131,7 +131,7 @@ def _refused(error: HTTPError) -> NoReturn:
     if error.code not in PASSING:
         raise FinOpsError(f"it answered {error.code}") from error
     after = error.headers.get("retry-after", "")
-    raise TryAgain(f"it answered {error.code}", float(after) if after.isdigit() else None) from error
+    raise TryAgain(f"it answered {error.code}", float(after) if after.isdecimal() else None) from error
 
 
 def signature(secret: str, message_id: str, timestamp: int, content: bytes) -> str:

@@ -205,6 +205,18 @@ class PolicyFile:
         self.policies = after
         return Change(before=before, after=after, state=" ".join(map(str, seen)))
 
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets it says now, whether or not this process could tell its targets. Raises BadData."""
+        seen = self._stat()
+        if seen == GONE and not self._named:
+            return ()
+        faults: list[Fault] = []
+        fields = Fields(read_yaml(self.path, faults), str(self.path), faults, SECTIONS)
+        found = _each(fields, "budgets", read_budget, faults)
+        if faults:
+            raise BadData(faults)
+        return found
+
     def tell(self, change: Change, ledger: Ledger, at: datetime) -> None:
         """Write a change into the audit trail, once however many processes see it."""
         place = f"{socket.gethostname()}:{self.path}"

@@ -296,12 +296,13 @@ def budget_list_command(
 ) -> None:
     """Show limit, spent, held and forecast of every balance, the fullest first."""
     from langchain_finops.budgets.outside import BUDGET, kept_budgets
+    from langchain_finops.budgets.policy_file import PolicyFile
     from langchain_finops.errors import Fault
     from langchain_finops.reports.guards import budget_table
 
     at = datetime.now(UTC)
     faults: list[Fault] = []
-    from_file = _policies(policy_file)
+    from_file = PolicyFile(policy_file).budgets()
     with existing_ledger(ledger) as target:
         warn_of_spilled(target)
         place = place_of(target)
@@ -310,14 +311,6 @@ def budget_list_command(
     for fault in faults:
         warn(f"{fault}; it is left out.")
     _show(table, output_format, f"No budget is set, and nothing was counted on any, in {place}")
-
-
-def _policies(path: Path | None) -> Any:
-    from langchain_finops.budgets.policy_file import PolicyFile
-
-    file = PolicyFile(path)
-    file.look()
-    return file.policies.budgets
 
 
 @budget.command("remove", short_help="Take a limit away that was set with `finops budget set`.")

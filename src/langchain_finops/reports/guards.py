@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from langchain_finops.budgets.burn import forecast
-from langchain_finops.budgets.keys import BalanceKey, parse_key
+from langchain_finops.budgets.keys import BalanceKey, is_local, parse_key
 from langchain_finops.budgets.policy import Budget, Limit
 from langchain_finops.budgets.switch import Kill
 from langchain_finops.budgets.units import in_units
@@ -135,10 +135,11 @@ def _row(balance: Balance, key: BalanceKey, known: _Known | None, at: datetime) 
 
 
 def _untouched(known: _Known, at: datetime) -> dict[str, Any]:
-    """A budget that nothing has counted on yet: whose balance it will be, its first call says."""
+    """A budget that nothing has counted on yet: whose balance it will be, its first call says. Runs keep their own."""
     limit, budget = known.limit, known.limit.budget
+    is_own = is_local(budget)
     start, end = (None, None) if budget.per is None else window(budget.per, at, budget.time_zone)
-    nothing = in_units(limit.unit, 0)
+    nothing = None if is_own else in_units(limit.unit, 0)
     amount = in_units(limit.unit, limit.amount)
     return {
         "budget": budget.label,
@@ -154,10 +155,10 @@ def _untouched(known: _Known, at: datetime) -> dict[str, Any]:
         "spent": nothing,
         "held": nothing,
         "unsettled": nothing,
-        "left": amount,
-        "share": Decimal(0),
+        "left": None if is_own else amount,
+        "share": None if is_own else Decimal(0),
         "forecast": None if budget.per is None else nothing,
-        "state": "unused",
+        "state": "in runs" if is_own else "unused",
         "balance": "",
     }
 
@@ -179,6 +180,8 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
         notes.append("ahead: at its pace it passes the limit before the window ends.")
     if "over" in states:
         notes.append("over: calls were larger than expected, or the limit was lowered; nothing more is admitted.")
+    if "in runs" in states:
+        notes.append("in runs: each run keeps a balance of its own, and takes it along.")
     if None in states:
         notes.append("-: the limit is set in code, where each handler checks its own.")
     if any(row["unsettled"] for row in rows):
@@ -199,7 +202,7 @@ def _whose(row: Row) -> str:
     if row["scope"] in {"all", "run"}:
         return str(row["run_id"] or row["scope"])
     if row["value"] is None:
-        return "-" if row["state"] == "unused" else "not named"
+        return "-" if row["state"] in {"unused", "in runs"} else "not named"
     return str(row["value"])
 
 
