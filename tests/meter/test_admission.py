@@ -584,6 +584,21 @@ def test_a_late_answer_settles_the_difference() -> None:
     assert (spent(world, own).spent, spent(world, shared).spent) == (2 * 10**9, 2 * 10**9)
 
 
+def test_a_late_answer_to_a_call_without_a_price_leaves_what_was_held() -> None:
+    """A cent was counted, because nobody knew; adding the late price to it would count the call twice."""
+    budget = Budget(usd=1, scope="agent_id")
+    world = World((budget,))
+    call = world.admitted()
+    audio = {**tokens(10, 10), "input_token_details": {"audio": 10}}
+    world.meter.close(call, Answer(usage=audio, whole=False, reasons=("cancelled",)))
+
+    versions = world.meter.supersede(call.call_id, Answer(usage=tokens(0, 200)), world.state)
+
+    assert versions is not None
+    assert [version.cost_usd for version in versions] == [None, Decimal("0.002")]
+    assert spent(world, budget).spent == 10**10
+
+
 def test_a_hold_settles_in_the_window_it_was_made_in() -> None:
     """A call over midnight counts on the day it began."""
     budget = Budget(usd=1, per="day", scope="all")

@@ -85,17 +85,17 @@ async def test_tasks_stop_together() -> None:
 
 
 def test_processes_on_one_ledger_stop_together(tmp_path: Path) -> None:
-    """Four processes, 40 cents, a cent a call."""
+    """Three processes, 30 cents, a cent a call."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     open_ledger(url).close()
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        made = pool.map(spend_until_refused, [(url, "0.4", f"run-{number}") for number in range(4)], chunksize=1)
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        made = pool.map(spend_until_refused, [(url, "0.3", f"run-{number}") for number in range(3)], chunksize=1)
     ledger = open_ledger(url)
     try:
         balances = ledger.balances()
-        assert sum(made) == 40
-        assert [(each.spent, each.held, each.unsettled) for each in balances] == [(40 * 10**10, 0, 0)]
-        assert len(list(ledger.calls())) == 40
+        assert sum(made) == 30
+        assert [(each.spent, each.held, each.unsettled) for each in balances] == [(30 * 10**10, 0, 0)]
+        assert len(list(ledger.calls())) == 30
     finally:
         ledger.close()
 

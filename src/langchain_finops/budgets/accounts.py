@@ -10,7 +10,7 @@ from langchain_finops.budgets import wording
 from langchain_finops.budgets.alerts import AlertBook, BurnRateAlert, Watched
 from langchain_finops.budgets.books import Books
 from langchain_finops.budgets.carrying import OVERSPEND, carry_over, told
-from langchain_finops.budgets.holding import NOTHING, Counted, Estimate, Hold, Share, taken_from
+from langchain_finops.budgets.holding import Counted, Estimate, Hold, Share, taken_from
 from langchain_finops.budgets.keys import applies, balance_keys, breadth
 from langchain_finops.budgets.notices import Notices
 from langchain_finops.budgets.notify import Target
@@ -70,7 +70,7 @@ class Accounts:
         if above is not None and isinstance(record, CallRecord):
             record = replace(record, reasons=(*record.reasons, OVERSPEND))
         watched = self._watched(record, state.run_id, hold.start.at)
-        beside = _counted(watched, taken, NOTHING)
+        beside = _counted(watched, taken, None)
         try:
             if hold.shared or beside:
                 spent |= self.books.settle(record, taken_from(hold.shared, taken), hold, beside)
@@ -78,13 +78,13 @@ class Accounts:
                 self.ledger.write(record)
             self._look(watched)
         finally:
+            for share in hold.shares:
+                if share.key in spent:
+                    self.notices.settled(share, spent[share.key], taken.of(share.limit.unit))
             if above is not None:
                 amount = taken.of(above.limit.unit) or 0
                 refusal = wording.overspent(state.run_id, above, hold.start.who, amount, spent.get(above.key, amount))
                 self._ended_by(state, refusal)
-            for share in hold.shares:
-                if share.key in spent:
-                    self.notices.settled(share, spent[share.key], taken.of(share.limit.unit))
         return record
 
     def _ended_by(self, state: RunState, refusal: Refusal) -> None:
@@ -105,7 +105,12 @@ class Accounts:
         return None
 
     def count(
-        self, record: CallRecord | ChargeRecord, taken: Estimate, state: RunState | None, *, before: Estimate = NOTHING
+        self,
+        record: CallRecord | ChargeRecord,
+        taken: Estimate,
+        state: RunState | None,
+        *,
+        before: Estimate | None = None,
     ) -> None:
         """Write down what was never held, such as a charge, or a record in place of one that counted for `before`."""
         at = record.started_at if isinstance(record, CallRecord) else record.at
@@ -113,7 +118,7 @@ class Accounts:
         own: dict[str, int] = {}
         for each in self.limits:
             unit, who = each.limit.unit, record.attribution
-            amount = (taken.of(unit) or 0) - (before.of(unit) or 0)
+            amount = _added(unit, taken, before)
             if not amount or not applies(each.limit.budget, who) or (each.is_own and state is None):
                 continue
             run_id = state.run_id if state is not None else record.run_id or ""
@@ -168,9 +173,19 @@ class Accounts:
                 return
 
 
-def _counted(watched: Sequence[Watched], taken: Estimate, before: Estimate) -> dict[str, int]:
+def _added(unit: Unit, taken: Estimate, before: Estimate | None) -> int:
+    """What a record adds in a unit to what the one before it counted for."""
+    amount = taken.of(unit)
+    if amount is None or before is None:
+        return amount or 0
+    # Where nobody knew, what was held was counted, and nobody knows any more what that was.
+    counted = before.of(unit)
+    return 0 if counted is None else amount - counted
+
+
+def _counted(watched: Sequence[Watched], taken: Estimate, before: Estimate | None) -> dict[str, int]:
     """What alerts count: on each balance once, whoever else counts on it."""
-    amounts = ((each, (taken.of(each.limit.unit) or 0) - (before.of(each.limit.unit) or 0)) for each in watched)
+    amounts = ((each, _added(each.limit.unit, taken, before)) for each in watched)
     return {key: amount for each, amount in amounts if amount for key in each.keys}
 
 

@@ -9,7 +9,6 @@ from typing import TypeVar
 from langchain_finops.budgets.carrying import APPROVE, DENY, approve, told
 from langchain_finops.budgets.estimate import Past, Request, charged_usage, expect, tokens_of_bytes
 from langchain_finops.budgets.guard import Guard
-from langchain_finops.budgets.holding import NOTHING as NOTHING_TAKEN
 from langchain_finops.budgets.holding import (
     ONE_CALL,
     ONE_STEP,
@@ -270,7 +269,7 @@ class Meter:
         taken: Estimate,
         state: RunState | None,
         *,
-        before: Estimate = NOTHING_TAKEN,
+        before: Estimate | None = None,
     ) -> None:
         """Write down what nothing is held for, and count it on every budget that applies."""
         try:
