@@ -106,6 +106,10 @@ def test_all_that_a_card_can_say(tmp_path: Path) -> None:
             "steps[0].above: is 0; it has to be a number of input tokens",
         ),
         (f"{{id: x, {STEP % ('yes', 'input_tokens: 2')}}}", "steps[0].above: is True; it has to be a number"),
+        (
+            "{id: x, rates: {input_tokens: 1}, steps: [{above: 9, rates: {input_tokens: 2}}, {above: 9, rates: {}}]}",
+            "steps[1].above: is 9; it has to be a number of input tokens, more than 9",
+        ),
         (f"{{id: x, {STEP % ('9', 'output_tokens: 2')}}}", "steps[0].rates.output_tokens: has no rate in the card's"),
         ("{id: x, free: true, currency: EUR}", "[0].currency: is of no use with `free`"),
         ("{id: x, rates: {input_tokens: 1}, currency: EUR}", "[0].currency: is EUR, and the file has no table `fx`"),
@@ -215,7 +219,7 @@ fx:
   id: ecb-2026
   source: https://www.ecb.europa.eu/stats
   rates:
-    EUR: {2026-01-01: 1.175, 2026-07-01: 1.20}
+    EUR: {2026-07-01: 1.20, 2026-01-01: 1.175}
     GBP: {"2026-01-01": 1.34}
 cards:
   - id: mistral-eu
@@ -394,3 +398,11 @@ def test_the_file_in_the_manual_is_right(tmp_path: Path) -> None:
         assert priced(book, provider, name, (1000, 100), "2026-11-20T00:00:00Z").status == "exact"
     assert all(any(getattr(card, name) for card in cards) for name in KINDS)
     assert {card.currency for card in cards} == {"USD", "EUR"}
+
+
+def test_one_book_changes_with_the_rate_of_exchange(euro: PriceBook) -> None:
+    """What it remembers of a price ends where another rate begins, whichever is asked for first."""
+    moments = ["2026-03-01T00:00:00Z", "2026-08-01T00:00:00Z", "2026-03-01T00:00:00Z", "2025-01-01T00:00:00Z"]
+    costs = [priced(euro, "mistralai", "mistral-large", (1000, 100), at).usd for at in moments]
+
+    assert costs == [Decimal("0.00076375"), Decimal("0.00078"), Decimal("0.00076375"), None]

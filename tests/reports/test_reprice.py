@@ -165,6 +165,10 @@ def test_an_exact_cost_that_becomes_an_estimate_is_said(ledger: Ledger) -> None:
 
     assert found.total()["now_estimated"] == 1
     assert next(ledger.calls()).estimated
+    # An estimate that stays one is nothing to tell.
+    assert (
+        reprice(ledger, book({**DEAR, "rates": {"input_tokens": 5, "output_tokens": 4}})).total()["now_estimated"] == 0
+    )
     assert any("estimates now" in note for note in found.table("x").notes)
 
 
@@ -196,11 +200,15 @@ def test_a_period_bounds_what_is_looked_at(ledger: Ledger) -> None:
 def test_calls_far_apart_and_many_at_once_are_all_found(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows meet without a gap or an overlap, and batches lose nothing, whatever their size."""
     monkeypatch.setattr(module, "BATCH", 3)
+    written: list[int] = []
+    write = ledger.write
+    monkeypatch.setattr(ledger, "write", lambda *records: (written.append(len(records)), write(*records)))
     hour = timedelta(hours=1)
     times = [AT, AT, AT + hour - timedelta(microseconds=1), AT + hour, AT + 5000 * hour, AT + 5000 * hour]
-    ledger.write(*(call(number, at=at) for number, at in enumerate(times)))
+    write(*(call(number, at=at) for number, at in enumerate(times)))
     found = reprice(ledger, book(DEAR))
 
+    assert written == [3, 3, 1]  # The calls, and the event.
     assert (found.total()["calls"], found.changed) == (6, 6)
     assert all(record.card_id == "dear" for record in ledger.calls())
 
@@ -208,7 +216,7 @@ def test_calls_far_apart_and_many_at_once_are_all_found(ledger: Ledger, monkeypa
 def test_pruned_calls_are_counted_and_stay(tmp_path: Path) -> None:
     """Their sums keep the prices they were folded at, and nobody is left to think otherwise."""
     ledger = open_ledger(tmp_path / "ledger.db")
-    ledger.write(call(1), call(2, at=AT + timedelta(days=5)))
+    ledger.write(call(1), call(2, at=AT + timedelta(days=5)), charge(1, at=AT + timedelta(days=5)))
     ledger.prune(AT + timedelta(days=2))
     found = reprice(ledger, book(DEAR))
 

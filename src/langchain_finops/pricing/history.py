@@ -81,10 +81,15 @@ def _at(quoting: Quoting, key: PriceKey, *, inside: bool) -> Iterator[Period]:
             yield from _periods(quoting, key, quote, hours, inside=inside)
     for condition, changed in _conditions(key):
         quote = quoting.quote(changed)
-        if not any(reason.startswith("no_rate:") for reason in _doubts(quote)) and _prices_of(quote) != _prices_of(
-            standard
-        ):
+        unknown = any(reason.startswith("no_rate:") for reason in _doubts(quote))
+        if not unknown and _differs(quote, standard):
             yield from _periods(quoting, key, quote, condition, inside=inside)
+
+
+def _differs(quote: Quote, standard: Quote) -> bool:
+    """True where a condition gives a price another value; that it is silent on some meters is no other price."""
+    usual = {(above, meter): price for above, prices in _prices_of(standard) for meter, price in prices}
+    return any(usual.get((above, meter)) != price for above, prices in _prices_of(quote) for meter, price in prices)
 
 
 def _conditions(key: PriceKey) -> Iterator[tuple[str, PriceKey]]:
