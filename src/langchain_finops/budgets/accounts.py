@@ -39,11 +39,11 @@ class Accounts:
     def __init__(self, ledger: Ledger, failed: Callable[[Exception], None] | None = None) -> None:
         """`failed`: told of faults that are met where nobody waits."""
         self.ledger = ledger
-        self.books, self.notices = Books(ledger), Notices()
+        self._failed = failed or _log_fault
+        self.books, self.notices = Books(ledger, self._failed), Notices()
         self.limits: tuple[Counted, ...] = ()
         self.walls: tuple[Counted, ...] = ()
         """Limits on the time of a run, which passes without anybody taking it."""
-        self._failed = failed or _log_fault
         self._alerts: tuple[BurnRateAlert, ...] = ()
         self._targets: tuple[Target, ...] = ()
         self._alert_book: AlertBook | None = None

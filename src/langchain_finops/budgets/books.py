@@ -1,7 +1,7 @@
 """Where shares are held: a run's own balances with the run, all others on the ledger, or beside it while it fails."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from langchain_finops.budgets.holding import Hold, Share, amounts_of
@@ -29,8 +29,10 @@ class Misfit(NamedTuple):
 class Books:
     """All or none is held, and what was held is replaced by the truth or given back. Safe between threads."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, failed: Callable[[Exception], None]) -> None:
+        """`failed`: told of what no ledger should raise."""
         self.ledger = ledger
+        self._failed = failed
         self._shadow = Shadow()
 
     def reserve(self, hold: Hold) -> Misfit | None:
@@ -62,6 +64,8 @@ class Books:
                         "against their balances as they were known last.",
                         error,
                     )
+            except Exception as error:  # noqa: BLE001  A fault of ours must be no open door for spending either.
+                self._failed(error)
             else:
                 if shadow.answered():
                     log.warning("the ledger holds again")

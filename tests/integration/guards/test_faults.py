@@ -1,14 +1,14 @@
 """The ledger locked, full, read-only, gone, halted: the run goes on or is refused, soon enough, and nothing is lost."""
 
 import logging
-import os
 import resource
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from postgres_server import Server
 
 from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, Ledger, PriceBook, open_ledger
 from langchain_finops.ledger import recover
+from langchain_finops.ledger.memory import MemoryLedger
 
 TEN = {"usd": "0.105", "scope": "agent_id"}
 OPEN, CLOSED = Budget(**TEN), Budget(**TEN, fail_closed=True)  # type: ignore[arg-type]
@@ -161,7 +162,7 @@ def test_with_fail_closed_calls_are_refused(fault: str, path: Path, prices: Pric
 def test_a_postgres_that_is_halted_in_mid_run(is_closed: bool, postgres: Server, prices: PriceBook, play: Any) -> None:
     """Nobody answers, connections stay open: bounded time either way, and what was spilled comes back once."""
     url = postgres.new_url()
-    model, ledger = cents(), open_ledger(url, hold_timeout=0.5)
+    model, ledger = cents(), open_ledger(url, hold_timeout=0.2)
     handler = handler_on(ledger, prices, CLOSED if is_closed else OPEN)
     play(line({"a": asking(model), "b": asking(model)}), {"said": []}, handler)
 
@@ -184,7 +185,7 @@ def test_a_postgres_that_is_halted_in_mid_run(is_closed: bool, postgres: Server,
 def test_a_postgres_that_is_stopped_in_mid_run(postgres: Server, prices: PriceBook, play: Any) -> None:
     """The server is shut down after two calls and is back later: ten calls in all, counted once."""
     url = postgres.new_url()
-    model, ledger = cents(), open_ledger(url, hold_timeout=0.5)
+    model, ledger = cents(), open_ledger(url, hold_timeout=0.2)
     handler = handler_on(ledger, prices, OPEN)
     play(line({"a": asking(model), "b": asking(model)}), {"said": []}, handler)
     postgres.stop()
@@ -221,21 +222,17 @@ def test_a_clock_that_steps_back_holds_the_limit(
     guarded: Any, play: Any, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
     """An hour back in mid-run, as when a laptop's clock is set: three calls in all, nothing negative, nothing open."""
-    from langchain_finops.meter import calls as calls_module
-
     model, handler = cents(), guarded(Budget(usd="0.035", scope="agent_id"))
     play(line({"a": asking(model), "b": asking(model)}), {"said": []}, handler)
 
-    class Back(calls_module.datetime):  # type: ignore[name-defined, misc]
+    class Back(datetime):
         @classmethod
-        def now(cls, zone: Any = None) -> Any:
-            return super().now(zone) - timedelta(hours=1)
+        def now(cls, tz: Any = None) -> Any:
+            return super().now(tz) - timedelta(hours=1)
 
-    for name, module in list(__import__("sys").modules.items()):
-        if (
-            name.startswith("langchain_finops")
-            and getattr(module, "datetime", None) is calls_module.datetime.__mro__[0]
-        ):
+    ours = [module for name, module in sys.modules.items() if name.startswith("langchain_finops")]
+    for module in ours:
+        if getattr(module, "datetime", None) is datetime:
             monkeypatch.setattr(module, "datetime", Back)
     refusal = ending(play, looping(asking(model)), {"said": []}, handler)
 
@@ -258,18 +255,23 @@ def test_a_limit_that_is_lowered_below_what_is_spent(guarded: Any, play: Any, le
     assert model.calls == 4
 
 
-def test_a_ledger_that_breaks_its_contract_refuses_under_fail_closed(prices: PriceBook, play: Any) -> None:
-    """A fault of nobody's planning inside a hold is no open door where the budget says fail_closed."""
-    from langchain_finops.ledger.memory import MemoryLedger
+class Broken(MemoryLedger):
+    """Fails as no ledger should."""
 
-    class Broken(MemoryLedger):
-        def hold(self, *_: Any, **__: Any) -> Any:
-            raise RuntimeError("a fault in a ledger")
+    def hold(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("a fault in a ledger")
 
-    model = cents()
-    refusal = ending(play, looping(asking(model), rounds=5), {"said": []}, handler_on(Broken(), prices, CLOSED))
+
+@pytest.mark.parametrize(("budget", "calls"), [(CLOSED, 0), (OPEN, 10)])
+def test_a_fault_of_ours_is_no_open_door(budget: Budget, calls: int, prices: PriceBook, play: Any) -> None:
+    """What nobody foresaw inside a hold is counted as a fault; the limit holds, and fail_closed refuses."""
+    model, handler = cents(), handler_on(Broken(), prices, budget)
+
+    refusal = ending(play, looping(asking(model), rounds=30), {"said": []}, handler)
+
     assert isinstance(refusal, BudgetExceeded)
-    assert model.calls == 0
+    assert model.calls == calls
+    assert handler.faults > 0
 
 
 def test_the_run_says_it_was_the_ledger(path: Path, prices: PriceBook, play: Any) -> None:
@@ -283,4 +285,3 @@ def test_the_run_says_it_was_the_ledger(path: Path, prices: PriceBook, play: Any
     recover(again)
     assert statuses(again) == [("stopped", "ledger")]
     again.close()
-    assert os.path.exists(path)
