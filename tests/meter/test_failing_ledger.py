@@ -182,6 +182,20 @@ def test_a_protected_node_goes_on_without_the_ledger(clock: Clock) -> None:
     assert sum(ledger.spilled[0].amounts.values()) == 10**10
 
 
+def test_a_ledger_that_breaks_its_contract_opens_no_door(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither where the run's own budget has no room, nor where the shared one is all there is."""
+    own, shared = Budget(usd="0.015"), Budget(usd="0.035", scope="agent_id")
+    world, ledger = failing_world(clock, own, shared)
+    world.made()
+    for name in ("hold", "balances", "release"):
+        monkeypatch.setattr(ledger, name, lambda *_, **__: 1 / 0)
+
+    assert world.refused().budget == own.label
+    assert isinstance(world.open(state=world.run("second")), OpenCall)
+    assert isinstance(world.open(state=world.run("third")), OpenCall)
+    assert world.refused(state=world.run("fourth")).budget == shared.label
+
+
 def test_a_hold_that_cannot_be_given_back_expires(clock: Clock) -> None:
     """Nobody is told but the log."""
     world, ledger = failing_world(clock, Budget(usd=1, scope="agent_id"))

@@ -190,4 +190,4 @@ def _counted(watched: Sequence[Watched], taken: Estimate, before: Estimate | Non
 
 
 def _log_fault(error: Exception) -> None:
-    log.error("an alert could not be looked at or told: %s", type(error).__name__)
+    log.error("a guard met a fault that nobody foresaw: %s", type(error).__name__)
