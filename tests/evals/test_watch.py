@@ -5,7 +5,8 @@ import pytest
 from langchain_finops.evals.watch import Witness
 from langchain_finops.ledger import Ledger, open_ledger
 from langchain_finops.ledger.holds import Balance
-from langchain_finops.testing.ledger_holds import HoldsContract, hold, settle
+from langchain_finops.testing.holding import hold, settle
+from langchain_finops.testing.ledger_holds import HoldsContract
 from langchain_finops.testing.records import a_call, a_run
 
 

@@ -26,7 +26,7 @@ from langchain_finops.ledger.memory_book import MemoryBook
 from langchain_finops.ledger.spill import Spill
 from langchain_finops.ledger.worker import Worker
 from langchain_finops.sections import here
-from langchain_finops.testing.ledger_holds import hold, now, settle, standing
+from langchain_finops.testing.holding import hold, now, settle, standing
 from langchain_finops.testing.records import a_call, a_charge, a_run, an_event
 
 # --- a ledger that cannot be written --------------------------------------------------------------------------------
@@ -448,7 +448,7 @@ async def test_settlements_that_share_a_transaction_are_each_told_their_own(path
 KILLED = """
     import os, signal, sqlite3, sys
     from langchain_finops.ledger import open_ledger, recover
-    from langchain_finops.testing.ledger_holds import hold, settle
+    from langchain_finops.testing.holding import hold, settle
 
     path, when = sys.argv[1:]
     ledger = open_ledger(path, hold_timeout=0.05)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from langchain_finops.testing.ledger_holds import hold, in_threads, now, settle, standing
+from langchain_finops.testing.holding import hold, in_threads, now, settle, standing
 
 SPEND = """
     import os, signal, sys
     from langchain_finops.ledger import open_ledger
     from langchain_finops.ledger.sql import SqlLedger  # Before the forks: it is slow to import.
-    from langchain_finops.testing.ledger_holds import hold, settle
+    from langchain_finops.testing.holding import hold, settle
 
     def spend(path, name, limit):
         ledger = open_ledger(path, hold_timeout=60)

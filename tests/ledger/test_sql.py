@@ -22,7 +22,7 @@ from langchain_finops.errors import LedgerError, LedgerTooNew
 from langchain_finops.ledger import migrations, open_ledger
 from langchain_finops.ledger.holds import Settlement
 from langchain_finops.records import Attribution
-from langchain_finops.testing.ledger_holds import hold, standing
+from langchain_finops.testing.holding import hold, standing
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
 
 FORKS = """

@@ -10,7 +10,7 @@ import pytest
 
 # Without it a failed assert of the contract would not say what it compared.
 pytest.register_assert_rewrite(
-    *(f"langchain_finops.testing.ledger{part}" for part in ("", "_holds", "_records", "_totals"))
+    *(f"langchain_finops.testing.ledger{part}" for part in ("", "_controls", "_holds", "_records", "_totals"))
 )
 
 from langchain_finops.testing.ledger import LedgerContract  # noqa: E402 - after what makes its asserts speak
