@@ -431,6 +431,7 @@ def test_an_address_that_gives_nothing(finops: Finops, url: str) -> None:
 
     assert (code, out, kept()) == (2, "", [])
     assert err.startswith("Error: ")
+    assert ("no address" in err) == (not url.startswith("http") and url != "")
 
 
 @pytest.mark.usefixtures("fresh")
