@@ -171,7 +171,7 @@ def open_ledger_in_another_process(path: Path) -> Iterator[None]:
     work = """
         import sys
         from langchain_finops.ledger import open_ledger
-        from langchain_finops.testing.ledger_holds import settle
+        from langchain_finops.testing.holding import settle
 
         ledger = open_ledger(sys.argv[1])
         settle(ledger, "other", a=7)
