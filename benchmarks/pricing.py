@@ -1,6 +1,6 @@
 """What pricing a call takes, as ratios measured in one run: `python benchmarks/pricing.py [--repeat N]`.
 
-Each row prices the same answer by us and by others in turn, A B A B, and prints the median of the ratios pair by pair.
+Each row prices the same answer by us and by others in turn, A B A B, and prints the median of the ratios pair by pair, in CPU time.
 Others get it in the form that suits them best: genai-prices its `Usage` and `calc_price`, litellm `cost_per_token`,
 which is faster than its `completion_cost`. litellm is installed into an environment of its own that goes away again
 (400 MB; `--litellm PYTHON` names one that is there, `--no-litellm` leaves it out).
@@ -84,10 +84,10 @@ for line in sys.stdin:
     except Exception as error:
         print(json.dumps({"error": type(error).__name__}), flush=True)
         continue
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(order["calls"]):
         litellm.cost_per_token(**arguments)
-    print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
+    print(json.dumps({"seconds": time.process_time() - begin}), flush=True)
 """
 
 
@@ -135,10 +135,10 @@ def litellm(python: str | None, wanted: bool) -> Iterator[Litellm | str]:
 
 def timed(call: Callable[[], object], calls: int) -> float:
     """Seconds for one call."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(calls):
         call()
-    return (time.perf_counter() - begin) / calls
+    return (time.process_time() - begin) / calls
 
 
 def genai_call(provider: str, model: str, counts: Any) -> Callable[[], object]:
