@@ -1,6 +1,7 @@
 """What pricing a call takes, as ratios measured in one run: `python benchmarks/pricing.py [--repeat N]`.
 
-Each row prices the same answer by us and by others in turn, A B A B, and prints the median of the ratios pair by pair, in CPU time.
+Each row prices the same answer by us and by others in turn, A B A B, and prints the median of the ratios pair by pair.
+Times are of the CPU, so that a machine that does other things still tells the truth.
 Others get it in the form that suits them best: genai-prices its `Usage` and `calc_price`, litellm `cost_per_token`,
 which is faster than its `completion_cost`. litellm is installed into an environment of its own that goes away again
 (400 MB; `--litellm PYTHON` names one that is there, `--no-litellm` leaves it out).
