@@ -1,6 +1,5 @@
 """Calls that are open, by the ids that LangChain's events name them by."""
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -9,19 +8,15 @@ from langchain_finops.langchain.runs import Batch, RunCall
 
 __all__ = ["OpenCalls"]
 
-REFUSED_KEPT = 64
-"""Requests for several prompts that are remembered as refused: all their starts come at once."""
-
 
 class OpenCalls:
     """Finds the call of an event. Two calls may have been given one id: whose end comes, nobody can tell."""
 
-    __slots__ = ("_batches", "_calls", "_refused")
+    __slots__ = ("_batches", "_calls")
 
     def __init__(self) -> None:
         self._calls: dict[int, RunCall] = {}
         self._batches: dict[int, Batch] = {}
-        self._refused: deque[object] = deque(maxlen=REFUSED_KEPT)
 
     def get(self, run_id: UUID) -> RunCall | None:
         """The open call of this id, the oldest of several."""
@@ -79,9 +74,4 @@ class OpenCalls:
 
     def refuse_all(self, params: object) -> list[RunCall]:
         """The open calls of a request of which one was refused: none of it will be sent."""
-        self._refused.append(params)
         return [call for call in list(self._calls.values()) if call.sent_with is params and self.take_this(call)]
-
-    def is_refused(self, params: object) -> bool:
-        """Whether another call of the same request was refused."""
-        return any(each is params for each in self._refused)

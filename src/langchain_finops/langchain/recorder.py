@@ -19,7 +19,6 @@ from langchain_finops.langchain.gate import Gate
 from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
 from langchain_finops.langchain.leaving import when_left
 from langchain_finops.langchain.opened import OpenCalls
-from langchain_finops.langchain.refusals import refused
 from langchain_finops.langchain.resuming import resumes, unfinished
 from langchain_finops.langchain.runs import Node, Run, RunCall, Span
 from langchain_finops.langchain.settling import (
@@ -124,8 +123,6 @@ class Recorder:
     def _admit_call(self, call: RunCall, params: Mapping[str, Any]) -> BaseException | None:
         run, prompt = call.run, cast("Sequence[BaseMessage] | str", call.prompt)
         namespace = namespace_of(call.metadata)
-        if call.sent_with is not None and run.refusal is not None and self._open.is_refused(params):
-            return refused(run.refusal, self.gate.unvalidated(run))
 
         def start() -> Refusal | None:
             return self.meter.open(

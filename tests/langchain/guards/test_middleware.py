@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware import AgentMiddleware, hook_config
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained
-from limited_graphs import Paid, asking, cent, line
+from limited_graphs import Paid, cent, line
 
 from langchain_finops import Budget, BudgetExceeded, Ledger, attach, detach, stopped
 from langchain_finops.budgets.switch import kill
@@ -113,8 +113,25 @@ def test_the_agents_own_last_nodes_run_and_others_after_it_do_not(limited: Any, 
     assert ran == ["after"]
 
     with pytest.raises(BudgetExceeded):
-        run(line(lambda _: agent.invoke(HELLO) and {}, asking(Paid(), "hi")), {"said": []}, handler)
+        run(line(lambda _: agent.invoke(HELLO) and {}, lambda _: ran.append("outer") or {}), {"said": []}, handler)
     assert ran == ["after"] * 2
+
+
+def test_an_agent_that_would_go_on_after_its_last_message_does_not(limited: Any, run: Any) -> None:
+    """Another middleware that sends it back to its model meets the refusal."""
+
+    class Again(AgentMiddleware):  # type: ignore[type-arg]
+        @hook_config(can_jump_to=["model"])
+        def after_model(self, state: Any, runtime: Any) -> Any:
+            return {"jump_to": "model"}
+
+    model, handler = Bounded(), limited(Budget(llm_calls=2))
+    with pytest.raises(BudgetExceeded):
+        run(
+            create_agent(model, [], middleware=[FinOpsMiddleware(handler), Again()]), HELLO, handler, recursion_limit=30
+        )
+
+    assert model.calls == 2
 
 
 def test_a_drain_a_question_and_a_kill_are_no_last_message(limited: Any, run: Any, ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,48 @@ def test_branches_that_wait_together_are_answered_together(limited: Any, run: An
 
     assert model.calls == 8
     assert stopped(result) is None
+    assert len(list(ledger.events(action="approve"))) == 1
+
+
+def test_an_answer_counts_once(limited: Any, run: Any) -> None:
+    """By its id it can be read all through the invocation: one call more is one call more."""
+    model = Paid()
+    graph = line(asking(model, *"wxyz"), checkpointer=InMemorySaver())
+    handler = limited(Budget(llm_calls=1, on_exceed="interrupt"))
+
+    result = run(graph, {"said": []}, handler, thread="t")
+    result = run(graph, Command(resume=answers(result, {"approve": True, "llm_calls": 1})), handler, thread="t")
+
+    assert stopped(result) is not None
+    assert model.calls == 2  # The node begins anew: its first prompt is paid for twice.
+
+
+def test_of_two_branches_that_were_refused_together_the_second_tries_again_first(limited: Any, ledger: Ledger) -> None:
+    """The first one's answer may have made room for both."""
+    model = Paid()
+    graph, handler = (
+        fan_out(asking(model), 2, checkpointer=InMemorySaver()),
+        limited(Budget(tokens=9, on_exceed="interrupt")),
+    )
+    gate, config = handler.recorder.gate, {"callbacks": [handler], "configurable": {"thread_id": "t"}}
+    result = graph.invoke({}, config)
+    admit, waiting = gate.admit, threading.Barrier(2)
+
+    def together(run: Any, namespace: Any, start: Any) -> Any:
+        refusals: list[Any] = []
+
+        def refused_together() -> Any:
+            refusals.append(start())
+            if len(refusals) == 1 and refusals[0] is not None:
+                waiting.wait(30)
+            return refusals[-1]
+
+        return admit(run, namespace, refused_together)
+
+    gate.admit = together
+    graph.invoke(Command(resume=answers(result, {"approve": True, "tokens": 9_999})), config)
+
+    assert model.calls == 2
     assert len(list(ledger.events(action="approve"))) == 1
 
 
@@ -414,10 +457,11 @@ def test_a_tool_that_pauses_is_charged_when_it_runs_through(limited: Any, run: A
     builder.add_node("a", lambda _: {"said": [tool.invoke({"query": "x"})]})
     builder.add_edge(START, "a")
     graph = builder.compile(checkpointer=InMemorySaver())
-    handler = limited(Budget(usd="0.015"))
+    handler = limited(Budget(usd="0.015", scope="all"))
 
     run(graph, {"said": []}, handler, thread="t")
     assert list(ledger.charges()) == []
+    assert not any(each.held for each in ledger.balances())
     run(graph, Command(resume="this"), handler, thread="t")
 
     assert len(list(ledger.charges())) == 1

@@ -1,7 +1,9 @@
 """At the limit the next call is not made, whatever the code around it does with the refusal."""
 
 import asyncio
+import gc
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -115,6 +117,7 @@ def test_a_node_that_swallows_the_refusal_is_the_last_one(limited: Any, run: Any
     assert model.calls == 3
     assert len(ran) == 3
     assert ended(ledger) == [("stopped", f"budget:{THREE.label}")]
+    assert len(list(ledger.events(action="refuse"))) == 1
 
 
 def test_a_refusal_swallowed_in_the_last_node_still_says_that_the_run_was_stopped(
@@ -140,10 +143,33 @@ def test_what_is_raised_because_of_a_refusal_is_no_failure(limited: Any, run: An
 
     with pytest.raises(ValueError, match="could not ask"):
         run(line(wrapped), {"said": []}, limited(Budget(llm_calls=1), Budget(tokens=10)))
+
+    def fails_later(_: State) -> State:
+        with suppress(CallRefused):
+            model.invoke("hi")
+        return {"said": [1 // 0]}  # type: ignore[list-item]
+
     with pytest.raises(ZeroDivisionError):
-        run(line(lambda _: 1 // 0), {"said": []}, limited(THREE))
+        run(line(fails_later), {"said": []}, limited(Budget(tokens=10)))
 
     assert [status for status, _ in ended(ledger)] == ["stopped", "failed"]
+
+
+def test_a_retried_node_is_one_step(limited: Any, run: Any) -> None:
+    """As in the run's record: attempts are told apart there by their number."""
+    tries: list[int] = []
+
+    def fails_twice(_: State) -> State:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ConnectionError
+        return {}
+
+    policy = RetryPolicy(initial_interval=0, jitter=False, max_attempts=3)
+    with pytest.raises(BudgetExceeded):
+        run(line(fails_twice, lambda _: {}, node={"retry_policy": policy}), {"said": []}, limited(Budget(steps=1)))
+
+    assert len(tries) == 3
 
 
 def loop_of_tools(prompt: str, number: int) -> Any:
@@ -269,9 +295,12 @@ def test_a_bare_call_and_a_chain_are_refused_without_a_graph(limited: Any, ledge
 
     assert model.calls == 3
     assert sorted(status for status, _ in ended(ledger)) == ["completed"] * 3 + ["stopped"] * 6
+    assert {reason for _, reason in ended(ledger)} == {None, "budget:1 llm_call per agent_id"}
     assert not any(handler.recorder.tracker.open_runs())
 
 
+@pytest.mark.filterwarnings("ignore:coroutine 'ahandle_event' was never awaited")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # LangChain tells nobody of the third.
 def test_of_a_request_for_several_prompts_all_or_none_is_sent(limited: Any, ledger: Ledger) -> None:
     """`generate` sends nothing once one prompt is refused: what was held for the others is given back."""
     model = Paid()
@@ -288,6 +317,8 @@ def test_of_a_request_for_several_prompts_all_or_none_is_sent(limited: Any, ledg
     assert len(list(ledger.calls())) == 2
     (balance,) = ledger.balances()
     assert (balance.spent, balance.held) == (2, 0)
+    assert not handler.recorder.tracker.open_runs()
+    gc.collect()
 
 
 def test_what_was_held_for_a_call_that_another_handler_refused_is_given_back(limited: Any, ledger: Ledger) -> None:
