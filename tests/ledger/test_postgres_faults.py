@@ -16,11 +16,12 @@ import pytest
 from postgres_server import Server
 
 from langchain_finops.errors import LedgerError, MissingExtra
-from langchain_finops.ledger import Ledger, open_ledger, postgres, recover
+from langchain_finops.ledger import Ledger, open_ledger, recover
+from langchain_finops.ledger import postgres as postgres_store
 from langchain_finops.ledger.holds import Balance, Line, Settlement
 from langchain_finops.ledger.postgres_cursor import PatientCursor
 from langchain_finops.ledger.stores import Busy
-from langchain_finops.testing.records import MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
+from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
 
 
 def hold(ledger: Ledger, hold_id: str) -> int | None:
@@ -179,7 +180,7 @@ def test_a_balance_that_another_machine_locks(opened, postgres: Server, postgres
 
 
 def postgres_lock(name: str) -> int:
-    return postgres._lock_number(name)
+    return postgres_store._lock_number(name)
 
 
 def test_transactions_that_get_in_each_others_way_are_run_again(opened, postgres_url: str):
@@ -318,3 +319,31 @@ def test_a_child_that_is_forked_while_the_server_is_gone(opened, postgres: Serve
         os.close(end)
     assert [call.call_id for call in ledger.calls()] == ["1", "3"]
     assert recover(ledger) == 1
+
+
+def test_pruning_waits_for_who_is_stuck_and_holds_nobody_else_up(
+    opened, postgres: Server, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """A machine that stands still in mid-write costs the others nothing, and the pruning says so in the end."""
+    monkeypatch.setattr("langchain_finops.ledger.pruning.PATIENCE_S", 0.6)
+    ledger, other = opened(postgres_url, hold_timeout=30.0), opened(postgres_url, hold_timeout=30.0)
+    ledger.write(a_call())
+    raised = list[Exception]()
+
+    def prune() -> None:
+        try:
+            ledger.prune(MONDAY + DAY)
+        except Busy as error:
+            raised.append(error)
+
+    with postgres.connected() as stuck:
+        stuck.execute("SELECT pg_advisory_lock_shared(%s)", [postgres_store.ALL])
+        thread = threading.Thread(target=prune)
+        thread.start()
+        while thread.is_alive():
+            other.write(a_call("meanwhile"))
+        thread.join()
+
+    assert len(raised) == 1
+    assert other.spilled == 0
+    assert ledger.prune(MONDAY + DAY) == 2

@@ -4,6 +4,7 @@ Many machines write at once. A transaction first takes advisory locks on all tha
 order everywhere, so that no two wait for each other; `prune` and `forget` take the lock that all others share.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +42,8 @@ MOST_LOCKS: Final = 200
 """A transaction that would need more locks all others out: a server has room for a few thousand in all."""
 ALL: Final = int.from_bytes(blake2b(b"langchain-finops", digest_size=7).digest())
 """The advisory lock that every writer shares."""
+ALONE_S: Final = 0.2
+"""How long a transaction that locks all others out waits for them at a time."""
 IDLE_MS: Final = 5_000
 """How long a transaction may pause at least: a process that is short of CPU is not gone."""
 IDLE: Final = 2
@@ -103,7 +106,7 @@ def _engine(address: Address, make: Callable[[], Connection]) -> Engine:
 class PostgresStore:
     """An open database. One writer at a time in this process: the caller holds a lock around `transaction`."""
 
-    most_at_once = 500
+    most_at_once = 100
 
     def __init__(self, address: Address, *, is_known: bool = False) -> None:
         self._name = address.shown
@@ -214,12 +217,21 @@ class PostgresStore:
     def exclusively(self, work: Callable[[Cursor], T], deadline: float) -> T:
         """Run `work`, which may take long, in a transaction on a connection of its own, with all other writers out."""
         try:
-            with self._connected(partial(_begin, deadline=deadline, statements=_writing(deadline))) as connection:
-                return _finish(_raw(connection), PatientCursor(_raw(connection)), work)
+            while True:
+                with suppress(psycopg.errors.LockNotAvailable):
+                    return self._alone(work, deadline)
+                if time.monotonic() >= deadline:
+                    raise Busy(f"the ledger {self._name} is in use: try again")
         except _Lost as error:
             raise self._error("write", error.reason) from error.reason
         except (psycopg.Error, DBAPIError) as error:
             raise self._error("write", error) from error
+
+    def _alone(self, work: Callable[[Cursor], T], deadline: float) -> T:
+        # Whoever comes later waits behind it: it must not stand long in a queue that somebody who is stuck holds up.
+        statements = _writing(deadline, lock_s=ALONE_S)
+        with self._connected(partial(_begin, deadline=deadline, statements=statements)) as connection:
+            return _finish(_raw(connection), PatientCursor(_raw(connection)), work)
 
     @contextmanager
     def reading(self) -> Iterator[SqlConnection]:
@@ -273,10 +285,18 @@ def _raw(connection: SqlConnection) -> Connection:
     return cast("Connection", connection.connection.dbapi_connection)
 
 
-def _writing(deadline: float, locks: Iterable[str | bytes] | None = None) -> list[Statement]:
-    """What begins a transaction that writes; without `locks` all other writers are locked out."""
+def _writing(
+    deadline: float, locks: Iterable[str | bytes] | None = None, *, lock_s: float = math.inf
+) -> list[Statement]:
+    """What begins a transaction that writes; without `locks` all other writers are locked out.
+
+    It waits for a lock until the deadline, and `lock_s` at most.
+    """
     numbers = [] if locks is None else sorted({_lock_number(name) for name in locks})
-    statements: list[Statement] = [("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", ()), _time_outs(deadline)]
+    statements: list[Statement] = [
+        ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", ()),
+        _time_outs(deadline, lock_s),
+    ]
     if locks is None or len(numbers) > MOST_LOCKS:
         return [*statements, ("SELECT pg_advisory_xact_lock(%s)", (ALL,))]
     statements.append(("SELECT pg_advisory_xact_lock_shared(%s)", (ALL,)))
@@ -290,12 +310,12 @@ def _reading(deadline: float) -> list[Statement]:
     return [("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ()), _time_outs(deadline)]
 
 
-def _time_outs(deadline: float) -> Statement:
+def _time_outs(deadline: float, lock_s: float = math.inf) -> Statement:
     left_ms = max(1, int((deadline - time.monotonic()) * 1000 * SERVER_SHARE))
     # A machine that was cut off in the midst of it must not keep its locks until TCP notices, in two hours.
     times = {
         "statement_timeout": left_ms,
-        "lock_timeout": left_ms,
+        "lock_timeout": int(min(left_ms, lock_s * 1000)),
         "idle_in_transaction_session_timeout": max(left_ms, IDLE_MS),
     }
     return f"SELECT {', '.join(f'set_config({name!r}, %s, true)' for name in times)}", [
