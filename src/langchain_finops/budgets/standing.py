@@ -15,7 +15,7 @@ from typing import Final
 from langchain_finops.budgets.outside import BUDGET, kept_budgets
 from langchain_finops.budgets.policy_file import NO_POLICIES, Change, Policies, PolicyFile
 from langchain_finops.budgets.switch import KILL, Kill, KillScope, read_kills
-from langchain_finops.errors import Fault
+from langchain_finops.errors import Fault, FinOpsError
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.worker import on_own_thread
@@ -119,7 +119,7 @@ class Standing:
             self._look_at_ledger()
         except Exception as error:  # noqa: BLE001 - a ledger that is gone leaves what was known.
             self._say("the ledger cannot be read: kills and budgets stay as they were last known")
-            self._failed(error)
+            self._note(error)
         try:
             change = self._file.look() or self._change
             if change is not None:
@@ -129,9 +129,14 @@ class Standing:
                 self._change = None
         except Exception as error:  # noqa: BLE001 - neither is a file that is gone, or wrong.
             self._say(f"the policy file is not used as it is now, but as it was: {error}")
-            self._failed(error)
+            self._note(error)
         finally:
             self._looking = False
+
+    def _note(self, error: Exception) -> None:
+        """Count a fault of ours. What the user can mend has been said, and would take the one line there is for ours."""
+        if not isinstance(error, FinOpsError):
+            self._failed(error)
 
     def _look_at_ledger(self) -> None:
         version = self._ledger.controls_version()
