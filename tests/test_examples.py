@@ -37,7 +37,14 @@ def load(name: str) -> ModuleType:
 
 def test_every_example_is_executed_here() -> None:
     """A new example needs a test."""
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"one_line.py", "outcomes.py", "ticket_agent.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "ask_a_human.py",
+        "one_line.py",
+        "outcomes.py",
+        "runaway_agent.py",
+        "shared_budget.py",
+        "ticket_agent.py",
+    }
 
 
 def test_one_line_meters_each_node() -> None:
@@ -54,6 +61,40 @@ def test_outcomes_give_the_cost_per_success() -> None:
         "4 calls, 3 of 4 tasks solved",
         "cost $0.002240, cost per success $0.000747",
     ]
+
+
+def test_the_runaway_agent_is_stopped_before_its_limit() -> None:
+    """Two cents, $0.004 a call: the fifth call would fit by itself, but not with the part of its prompt that grew."""
+    halfway, nearly, stop, why, count = run("runaway_agent.py").splitlines()
+
+    assert halfway.endswith("$0.012 spent of $0.02, past 50% of it")
+    assert nearly.endswith("$0.016 spent of $0.02, past 80% of it")
+    assert stop == "stopped by budget:$0.02 per run in node think: $0.016 of $0.02 spent"
+    assert "is estimated at" in why
+    assert count == "4 calls were made, and not one more"
+
+
+def test_a_person_gives_the_agent_more_money() -> None:
+    """Six searches and an answer at $0.004 each: paused after four, and seven are paid in all, not eight."""
+    lines = run("ask_a_human.py").splitlines()
+
+    assert lines[0].startswith("paused in node think: $0.016 of $0.02 spent")
+    assert lines[-4:] == [
+        "a person says: yes, two cents more",
+        "the agent says: Invoice A-47 is open.",
+        "7 calls for $0.028, in 1 run",
+        "approved by ada: $0.02 -> $0.04",
+    ]
+
+
+def test_eight_processes_share_a_daily_budget() -> None:
+    """25 calls of $0.004 fit into $0.102, whichever process makes them."""
+    each, all_of_them = run("shared_budget.py").splitlines()
+
+    counts = [int(count) for count in each.removeprefix("calls of each process: ").split()]
+    assert len(counts) <= 8
+    assert sum(counts) == 25
+    assert all_of_them == "25 calls in all, $0.100 of $0.102 spent"
 
 
 async def test_the_ticket_agent_answers_from_the_recording_without_a_key() -> None:
