@@ -1,9 +1,11 @@
 """What guards cost, measured in one run: `python benchmarks/guards.py [--only ROW] [--repeat N]`.
 
-Figures to reach stand beside those measured.
+Figures to reach stand beside those measured. Rows on metering run the loop of `metering.py` with two budgets, in turn
+with the same loop under an empty handler, A B A B, and print the median of the ratios pair by pair.
 """
 
 import argparse
+import itertools
 import statistics
 import subprocess
 import sys
@@ -13,11 +15,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from langchain_finops import open_ledger
+from langchain_finops import Budget, FinOpsHandler, PriceBook, open_ledger
 from langchain_finops.ledger.holds import Line, Settlement
 from langchain_finops.records import Attribution, CallRecord
 from langchain_finops.usage import Usage
+from metering import CARDS, NODES, Empty, loop_graph, pairs, run_loop
 
 PROCESSES = 8
 CALLS = 300
@@ -26,6 +30,8 @@ COST_PICO = 10**10
 FITS = PROCESSES * CALLS * 9 // 10
 """So many calls the budget has room for: the last ones are refused."""
 BALANCE = "usd/day agent_id=support @2026-11-26T00:00:00Z"
+BUDGETS = (Budget(usd=1_000), Budget(usd=1_000, per="day", scope="agent_id"))
+"""One per run, one per day and agent; nothing is refused."""
 
 
 def show(what: str, reach: str, got: str) -> None:
@@ -106,7 +112,78 @@ def row_holds(repeat: int) -> None:
     show(f"{PROCESSES} processes hold and settle on one SQLite budget, strict", ">= 1,000 a second", got)
 
 
-ROWS: dict[str, Callable[[int], None]] = {"holds": row_holds}
+def metering(repeat: int, where: str, reach: dict[bool, str]) -> None:
+    """1,000 one-call nodes under two budgets against the same with an empty handler; a fresh ledger each time."""
+    for asynchronous in (False, True):
+        graph, empty = loop_graph(asynchronous=asynchronous), Empty()
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            names = (Path(folder) / f"{number}.db" for number in itertools.count())
+
+            def with_us(graph: Any = graph, names: Any = names, asynchronous: bool = asynchronous) -> float:
+                ledger = open_ledger(":memory:" if where == "memory" else next(names))
+                handler = FinOpsHandler(ledger=ledger, prices=PriceBook(cards=CARDS), budgets=BUDGETS)
+                seconds = run_loop(graph, [handler], asynchronous=asynchronous)
+                spent = [balance for balance in ledger.balances() if balance.spent and not balance.held]
+                assert handler.faults == 0
+                assert len(spent) == 1, "the run's own balance is with the run, the day's on the ledger"
+                ledger.close()
+                return seconds
+
+            def without(graph: Any = graph, empty: Any = empty, asynchronous: bool = asynchronous) -> float:
+                return run_loop(graph, [empty], asynchronous=asynchronous)
+
+            ratio, ours, other = pairs(with_us, without, repeat)
+        added = (ours - other) / NODES * 1e6
+        kind = "async" if asynchronous else "sync"
+        got = f"{ratio:.2f}x (adds {added:.0f} to {other / NODES * 1e6:.0f} us)"
+        show(f"{NODES:,} one-call nodes, two budgets, {where} ledger, {kind}", reach[asynchronous], got)
+
+
+def row_memory(repeat: int) -> None:
+    """Memory ledger."""
+    metering(repeat, "memory", {False: "-", True: "-"})
+
+
+def row_sqlite(repeat: int) -> None:
+    """SQLite ledger."""
+    metering(repeat, "SQLite", {False: "2.2x", True: "1.7x"})
+
+
+def row_blocking(repeat: int) -> None:
+    """How long a hook keeps the event loop from its other work, SQLite ledger, two budgets, one process."""
+    times: dict[str, list[float]] = {"start": [], "end": []}
+
+    class Timed(FinOpsHandler):
+        def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+            begin = time.perf_counter()
+            super().on_chat_model_start(*args, **kwargs)
+            times["start"].append(time.perf_counter() - begin)
+
+        def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+            begin = time.perf_counter()
+            super().on_llm_end(*args, **kwargs)
+            times["end"].append(time.perf_counter() - begin)
+
+    graph = loop_graph(asynchronous=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        ledger = open_ledger(Path(folder) / "ledger.db")
+        handler = Timed(ledger=ledger, prices=PriceBook(cards=CARDS), budgets=BUDGETS)
+        for _ in range(repeat):
+            run_loop(graph, [handler], asynchronous=True)
+        ledger.close()
+    for what, taken in times.items():
+        taken.sort()
+        p99, longest = taken[int(len(taken) * 0.99)] * 1e3, taken[-1] * 1e3
+        row = f"the hook at a call's {what} blocks the event loop, two budgets, SQLite, p99"
+        show(row, "2 ms", f"{p99:.2f} ms (longest {longest:.1f} ms)")
+
+
+ROWS: dict[str, Callable[[int], None]] = {
+    "holds": row_holds,
+    "memory": row_memory,
+    "sqlite": row_sqlite,
+    "blocking": row_blocking,
+}
 
 
 def main() -> None:

@@ -44,6 +44,8 @@ CARDS = parse_cards(
 class Scripted(BaseChatModel):
     """A scripted model that answers at once, so that nothing but the frame around it is measured."""
 
+    model_name: str = "scripted"
+
     @property
     def _llm_type(self) -> str:
         return "scripted"
