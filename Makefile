@@ -37,6 +37,8 @@ record: $(VENV)/.eval
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/metering.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/pricing.py --no-litellm
+	$(BIN)/python benchmarks/guards.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(CHECKED)

@@ -27,7 +27,9 @@ def blocks(text: str, language: str) -> list[str]:
 
 def any_graph() -> object:
     """A graph of one node that asks a scripted model."""
-    model = GenericFakeChatModel(messages=iter([AIMessage("yes", response_metadata={"model_name": "gpt-4.1"})] * 9))
+    answers = iter([AIMessage("yes", response_metadata={"model_name": "gpt-4.1"})] * 9)
+    names = {"ls_provider": "openai", "ls_model_name": "gpt-4.1"}  # A model without a price is refused under a budget.
+    model = GenericFakeChatModel(messages=answers, metadata=names)
     builder = StateGraph(MessagesState)
     builder.add_node("ask", lambda state: {"messages": [model.invoke(state["messages"])]})
     builder.add_edge(START, "ask")
@@ -96,7 +98,7 @@ def test_the_finops_commands_of_the_readme_run(
     for block in blocks(README, "python"):
         exec(block, names)
     shown = [line for line in commands() if line.startswith("finops ")]
-    assert len(shown) == 3
+    assert len(shown) == 7
     for line in shown:
         words = shlex.split(line)
         done = subprocess.run([BIN / words[0], *words[1:]], capture_output=True, text=True, check=False, env=os.environ)
