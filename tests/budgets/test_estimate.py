@@ -148,3 +148,38 @@ def test_a_bound_is_the_bytes_and_what_is_promised() -> None:
     assert bound(asked, 40, promised=9) == Expectation(40, 100, "max_tokens", strict=True)
     assert bound(open_end, 40, promised=9) == Expectation(40, 18, "expected_output_tokens", strict=True)
     assert bound(open_end, 40) == Expectation(40, 0, "unbounded", strict=True)
+
+
+def test_what_was_cached_so_far_is_expected_to_be_cached_again() -> None:
+    """A prompt read from a cache costs a tenth: held in full, it would be refused long before its limit."""
+    past = Past()
+    past.add_prompt("plan", "m", Usage(input_tokens=1000))  # Before the first that was cached: not counted.
+    past.add_prompt("plan", "m", Usage(input_tokens=100, cache_write_5m_tokens=900))
+    past.add_prompt("plan", "m", Usage(input_tokens=100, cache_read_tokens=900))
+
+    # Of 2,000 tokens 900 were written and 900 read: 45% each.
+    assert past.cached("plan", "m", 101) == (45, 45, 0, 0, 0)
+    assert past.cached("write", "m", 101) == (0, 0, 0, 0, 0)
+    expected = estimate.expect(Request(101, 7, 1), past, node_path="plan", model="m")
+    assert expected.usage == Usage(input_tokens=11, cache_read_tokens=45, cache_write_5m_tokens=45, output_tokens=7)
+    assert "101 input tokens from the prompt and its tools, 45 of them cached as so far" in expected.source
+
+
+def test_prompts_that_are_no_longer_cached_are_soon_expected_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was long ago counts less with each halving, and the keys are bounded."""
+    monkeypatch.setattr(estimate, "CALLS_WEIGHED", 2)
+    monkeypatch.setattr(estimate, "KEYS_KEPT", 1)
+    past = Past()
+    past.add_prompt("a", "m", Usage(cache_read_tokens=80))
+    for _ in range(2):
+        past.add_prompt("a", "m", Usage(input_tokens=80))
+    past.add_prompt("b", "m", Usage(cache_read_tokens=80))
+
+    # 80 of 80; then 80 of 160, halved to 40 of 80; then 40 of 160, halved to 20 of 80.
+    assert past.cached("a", "m", 100) == (25, 0, 0, 0, 0)
+    assert past.cached("b", "m", 100) == (0, 0, 0, 0, 0)
+
+
+def test_a_bound_expects_nothing_to_be_cached() -> None:
+    """A cache may have run out."""
+    assert bound(Request(10, 5, 1), 40).usage == Usage(input_tokens=40, output_tokens=5)

@@ -200,9 +200,9 @@ def test_a_ledger_that_cannot_be_read_leaves_what_was_known(ledger, standing, cl
     assert standing.kill_for(SUPPORT) is None
 
 
-def test_the_file_is_read_while_the_ledger_is_gone(ledger, standing, clocks, faults, tmp_path, monkeypatch):
+def test_the_file_is_read_while_the_ledger_is_gone(standing, clocks, faults, tmp_path, monkeypatch):
     """One does not keep the other from being taken up; what no ledger ought to raise is counted as a fault of ours."""
-    monkeypatch.setattr(type(ledger), "controls_version", lambda self: 1 / 0)
+    monkeypatch.setattr(type(standing._ledger), "controls_version", lambda self: 1 / 0)
     (tmp_path / "finops.yaml").write_text("budgets: [$2 per run]", encoding="utf-8")
     clocks.pass_s(1)
     standing.refresh()

@@ -5,6 +5,7 @@ No tokenizer: a count of bytes is the same everywhere, needs no download, and an
 
 import threading
 from dataclasses import replace
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from langchain_finops.usage import Usage
@@ -38,6 +39,17 @@ LEAST_SHARE = 10
 LARGEST_RATIO = 2
 """What a model counts beyond this is no matter of its tokenizer, but a prompt of its own that comes on top of each."""
 
+CACHE_METERS = (
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_30m_tokens",
+    "cache_write_1h_tokens",
+    "cache_write_12h_tokens",
+)
+"""Meters of input that the past tells to expect: read from a cache, and written to one."""
+NOTHING_CACHED = (0,) * len(CACHE_METERS)
+CACHED_TOKENS = attrgetter(*CACHE_METERS)
+
 OutputSource = Literal["max_tokens", "past", "expected_output_tokens", "default", "unbounded"]
 """Where an expectation of the output comes from."""
 
@@ -57,15 +69,36 @@ class Expectation(NamedTuple):
     """What a call may use, and how we came to think so."""
 
     input_tokens: int
+    """Of the whole prompt, cached or not."""
     output_tokens: int
     output_from: OutputSource
     strict: bool
     """True: bounds. False: expectations, which a call may pass."""
+    cached: tuple[int, ...] = NOTHING_CACHED
+    """How many of the input tokens are expected on each of `CACHE_METERS`."""
+
+    @property
+    def usage(self) -> Usage:
+        """The same as meters that can be priced."""
+        if not any(self.cached):
+            return Usage(input_tokens=self.input_tokens, output_tokens=self.output_tokens)
+        read, five_minutes, half_an_hour, hour, half_a_day = self.cached
+        return Usage(
+            input_tokens=self.input_tokens - sum(self.cached),
+            cache_read_tokens=read,
+            cache_write_5m_tokens=five_minutes,
+            cache_write_30m_tokens=half_an_hour,
+            cache_write_1h_tokens=hour,
+            cache_write_12h_tokens=half_a_day,
+            output_tokens=self.output_tokens,
+        )
 
     @property
     def source(self) -> str:
         """From what it was estimated, in words."""
         prompt = "the bytes of the prompt and its tools" if self.strict else "the prompt and its tools"
+        if self.cached[0]:
+            prompt += f", {self.cached[0]:,} of them cached as so far"
         return f"{self.input_tokens:,} input tokens from {prompt}, {self.output_tokens:,} output tokens {self._why}"
 
     @property
@@ -117,7 +150,8 @@ def expect(
         answers=request.answers,
         promised=promised,
     )
-    return Expectation(past.corrected(model, request.prompt_tokens), output, source, strict=False)
+    tokens = past.corrected(model, request.prompt_tokens)
+    return Expectation(tokens, output, source, strict=False, cached=past.cached(node_path, model, tokens))
 
 
 def bound(request: Request, prompt_bytes: int, *, promised: int | None = None) -> Expectation:
@@ -149,9 +183,10 @@ class Past:
     Bounded; safe between threads.
     """
 
-    __slots__ = ("_lock", "_measured", "_sums")
+    __slots__ = ("_cached", "_lock", "_measured", "_sums")
 
     def __init__(self) -> None:
+        self._cached: dict[tuple[str | None, str | None], list[int]] = {}
         self._sums: dict[tuple[str | None, str | None], list[int]] = {}
         self._measured: dict[str | None, list[int]] = {}
         self._lock = threading.RLock()
@@ -167,6 +202,29 @@ class Past:
                 sums[2] += microseconds
             elif len(self._sums) < KEYS_KEPT:
                 self._sums[key] = [1, output_tokens, microseconds]
+
+    def add_prompt(self, node_path: str | None, model: str | None, usage: Usage) -> None:
+        """Count how much of a call's prompt was read from a cache, and how much written to one."""
+        cached, key = CACHED_TOKENS(usage), (node_path, model)
+        with self._lock:
+            sums = self._cached.get(key)
+            if sums is None:
+                # Calls before the first that was cached are not counted: most models never cache.
+                if not any(cached) or len(self._cached) >= KEYS_KEPT:
+                    return
+                sums = self._cached[key] = [0, 0, *NOTHING_CACHED]
+            added = (1, usage.total_input_tokens, *cached)
+            sums = self._cached[key] = [before + more for before, more in zip(sums, added, strict=True)]
+            if sums[0] >= CALLS_WEIGHED:
+                self._cached[key] = [each // 2 for each in sums]
+
+    def cached(self, node_path: str | None, model: str | None, tokens: int) -> tuple[int, ...]:
+        """How many of a prompt's tokens to expect on each of `CACHE_METERS`, by their share so far; rounded down."""
+        with self._lock:
+            sums = self._cached.get((node_path, model))
+        if sums is None or not sums[1]:
+            return NOTHING_CACHED
+        return tuple(tokens * each // sums[1] for each in sums[2:])
 
     def mean(self, node_path: str | None, model: str | None) -> int | None:
         """Mean output tokens, rounded up; None where no call has reported yet."""

@@ -134,7 +134,7 @@ class Standing:
             self._looking = False
 
     def _note(self, error: Exception) -> None:
-        """Count a fault of ours. What the user can mend has been said, and would take the one line there is for ours."""
+        """Count a fault of ours. What the user can mend was said, and would take the one line there is for ours."""
         if not isinstance(error, FinOpsError):
             self._failed(error)
 

@@ -11,7 +11,6 @@ from langchain_finops.meter.calls import OpenCall
 from langchain_finops.money import to_pico
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.pricing.cost import PriceKey, Reading
-from langchain_finops.usage import Usage
 
 __all__ = ["AskedPrices", "CallEstimates"]
 
@@ -83,8 +82,8 @@ class CallEstimates:
 
     def _price(self, expected: Expectation, seconds: float) -> tuple[int, str | None]:
         """Picodollars at the price in force, and why there is none where there is none."""
-        usage = Usage(input_tokens=expected.input_tokens, output_tokens=expected.output_tokens)
-        cost = self._prices.book.price(Reading(usage=usage, key=self._prices.key_of(self._call)), seconds=seconds)
+        reading = Reading(usage=expected.usage, key=self._prices.key_of(self._call))
+        cost = self._prices.book.price(reading, seconds=seconds)
         amount = cost.contracted_usd
         return (0, ", ".join(cost.reasons) or "unpriced") if amount is None else (to_pico(amount), None)
 

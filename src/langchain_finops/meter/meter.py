@@ -389,6 +389,7 @@ class Meter:
         if usage is not None and answer.whole:
             if not reading.cache_hit:
                 self._past.add(path, model, usage.output_tokens, int(seconds * 1_000_000))
+                self._past.add_prompt(path, model, usage)
                 if call.hold is not None:
                     self._past.measure(model, estimated=call.hold.prompt_tokens, reported=usage.total_input_tokens)
             return reading
