@@ -42,7 +42,9 @@ def retrying_as_langchain_does(model: ScriptedChat) -> Runnable[Any, Any]:
 WRAPPERS: dict[str, Callable[[ScriptedChat, ScriptedChat], Runnable[Any, Any]]] = {
     "bare": lambda model, spare: model,
     "with_fallbacks": lambda model, spare: model.with_fallbacks([spare]),
-    "with_fallbacks of anything": lambda model, spare: model.with_fallbacks([spare], exceptions_to_handle=(Exception,)),
+    "with_fallbacks of anything": lambda model, spare: model.with_fallbacks(
+        [spare], exceptions_to_handle=(Exception, BudgetExceeded)
+    ),
     "with_retry": lambda model, spare: model.with_retry(stop_after_attempt=3, **NO_WAIT),
     "with_retry as langchain does": lambda model, spare: retrying_as_langchain_does(model),
     "retry in fallbacks": lambda model, spare: model.with_retry(**NO_WAIT).with_fallbacks(
@@ -68,11 +70,11 @@ def test_nothing_around_a_model_makes_another_call(wrapper: str, guarded: Any, p
     assert statuses(ledger) == [("stopped", f"budget:{TWO.label}")]
 
 
-@pytest.mark.parametrize("policy", [RetryPolicy(max_attempts=3, initial_interval=0.001, jitter=False),
-                                    RetryPolicy(max_attempts=3, initial_interval=0.001, retry_on=Exception)])  # fmt: skip
-def test_a_retry_policy_does_not_run_the_node_again(policy: RetryPolicy, guarded: Any, play: Any) -> None:
+@pytest.mark.parametrize("retry_on", [{}, {"retry_on": Exception}], ids=["by default", "of anything"])
+def test_a_retry_policy_does_not_run_the_node_again(retry_on: Any, guarded: Any, play: Any) -> None:
     """The node that is refused runs once, not three times."""
     model, ran = cents(), []
+    policy = RetryPolicy(max_attempts=3, initial_interval=0.001, jitter=False, **retry_on)
 
     def noted(state: State) -> State:
         ran.append("c")
@@ -166,7 +168,7 @@ MIDDLEWARE: dict[str, Callable[[ScriptedChat], list[Any]]] = {
     "retry in fallback": lambda spare: [
         ModelFallbackMiddleware(spare),
         ModelRetryMiddleware(max_retries=2, initial_delay=0.001, jitter=False),
-    ],  # fmt: skip
+    ],
     "tool retry": lambda spare: [ToolRetryMiddleware(max_retries=3, initial_delay=0.001, jitter=False)],
     "call limit": lambda spare: [ModelCallLimitMiddleware(run_limit=50)],
 }
@@ -304,11 +306,14 @@ def test_a_workflow_of_tasks_makes_two_calls(is_async: bool, guarded: Any) -> No
     async def aflow(rounds: int) -> list[str]:
         return [await astep(n) for n in range(rounds)]
 
-    with pytest.raises(BudgetExceeded):
+    def run() -> None:
         if is_async:
             asyncio.run(aflow.ainvoke(6, {"callbacks": [handler]}))
         else:
             flow.invoke(6, {"callbacks": [handler]})
+
+    with pytest.raises(BudgetExceeded):
+        run()
     assert model.calls == 2
 
 

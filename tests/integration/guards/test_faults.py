@@ -111,7 +111,7 @@ def handler_on(ledger: Ledger, prices: PriceBook, *budgets: Budget) -> FinOpsHan
 def test_without_fail_closed_the_run_goes_on_and_its_limit_holds(
     fault: str, path: Path, prices: PriceBook, play: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two calls, then the fault: the loop goes on against what was seen last, stops at ten all the same; recovered once."""
+    """Two calls, then the fault: the loop goes on against what was seen last, stops at ten, and is recovered once."""
     model, ledger = cents(), open_ledger(path, hold_timeout=0.3)
     handler = handler_on(ledger, prices, OPEN)
     play(line({"a": asking(model), "b": asking(model)}), {"said": []}, handler)

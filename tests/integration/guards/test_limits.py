@@ -5,9 +5,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from guarded_scenes import CENT, FITS_THREE, State, asking, both, cents, ending, fan_out, line, looping, statuses
-from langchain_core.messages import AIMessage
+from guarded_scenes import FITS_THREE, State, asking, both, cents, ending, fan_out, line, looping, statuses
 from langchain_core.caches import InMemoryCache
+from langchain_core.messages import AIMessage
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphDrained, GraphRecursionError

@@ -12,7 +12,8 @@ from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from provider_server import Answer, ProviderServer, anthropic_usage, openai_usage
 
-from langchain_finops import Budget, BudgetExceeded, Ledger, stopped
+from langchain_finops import Budget, BudgetExceeded, Ledger, PriceBook, stopped
+from langchain_finops.pricing import parse_cards
 
 SCOPES = ["run", "agent_id"]
 """Kept in the process, and on the ledger."""
@@ -62,7 +63,7 @@ def test_sub_agents_draw_on_one_budget(scope: str, guarded: Any, play: Any) -> N
 @EVERY_STORE
 @pytest.mark.parametrize("scope", ["thread_id", "agent_id"])
 def test_nothing_is_forgotten_between_invocations(scope: str, guarded: Any, play: Any) -> None:
-    """A thread's budget holds for all invocations of it, in whichever handler; so does an agent's. Neighbours forget."""
+    """A thread's budget holds for all invocations of it, whichever handler; so does an agent's. Neighbours forget."""
     model = cents()
     graph = line({"chat": asking(model)}, checkpointer=InMemorySaver())
 
@@ -92,15 +93,16 @@ def test_a_node_that_swallows_errors_buys_nothing(scope: str, guarded: Any, play
     assert statuses(ledger) == [("stopped", f"budget:{budget.label}")]
 
 
-CARD = [{"id": "gpt", "match": {"model": "gpt-4.1-mini"}, "rates": {"input_tokens": "2", "output_tokens": "10"}},
-        {"id": "claude", "match": {"model": "claude-haiku-4-5*"}, "rates": {"input_tokens": "2", "output_tokens": "10"}}]  # fmt: skip
+RATES = {"input_tokens": "2", "output_tokens": "10"}
+CARD = [
+    {"id": "gpt", "match": {"model": "gpt-4.1-mini"}, "rates": RATES},
+    {"id": "claude", "match": {"model": "claude-haiku-4-5*"}, "rates": RATES},
+]
 
 
 @pytest.fixture
-def known_prices() -> Any:
-    from langchain_finops import PriceBook
-    from langchain_finops.pricing import parse_cards
-
+def known_prices() -> PriceBook:
+    """Prices of the models that the real clients ask for."""
     return PriceBook(cards=parse_cards(CARD, where="test"), catalog=False)
 
 
@@ -121,7 +123,7 @@ def chat_of(kind: str, provider: ProviderServer, streaming: bool) -> Any:
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
 @pytest.mark.parametrize("is_fan_out", [False, True])
-def test_real_clients_send_three_requests(
+def test_real_clients_send_three_requests(  # noqa: PLR0917  Fixtures.
     is_fan_out: bool, kind: str, streaming: bool, known_prices: Any, provider: ProviderServer, guarded: Any, play: Any
 ) -> None:
     """The providers' own SDKs, whole and streamed: neighbours record $0 or break streaming. Counted by the server."""
@@ -135,15 +137,15 @@ def test_real_clients_send_three_requests(
     assert isinstance(refusal, BudgetExceeded)
 
 
+@pytest.mark.usefixtures("other_handlers")
 def test_a_stream_of_a_graph_is_refused_like_a_call(guarded: Any) -> None:
     """`stream`, `astream` and `astream_events` end with the refusal, after what was said before it."""
     model, handler = cents(), guarded(Budget(usd=FITS_THREE, scope="agent_id"))
     graph = looping(asking(model))
 
-    chunks = []
+    chunks: list[Any] = []
     with pytest.raises(BudgetExceeded):
-        for chunk in graph.stream({"said": []}, {"callbacks": [handler]}, stream_mode="updates"):
-            chunks.append(chunk)
+        chunks.extend(graph.stream({"said": []}, {"callbacks": [handler]}, stream_mode="updates"))
     assert len(chunks) == model.calls == 3
 
     async def others() -> None:

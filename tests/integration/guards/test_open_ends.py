@@ -269,9 +269,7 @@ def test_a_stream_refused_before_it_begins_gives_no_chunk(guarded: Any, ledger: 
     assert agrees(ledger)
 
 
-# LangChain makes a coroutine for each handler, and drops those behind the one that raises.
-@pytest.mark.filterwarnings("ignore:coroutine 'ahandle_event' was never awaited")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("other_handlers")
 def test_a_call_refused_by_the_second_handler_gives_back_what_the_first_held(
     guarded: Any, play: Any, ledger: Ledger
 ) -> None:
@@ -285,7 +283,6 @@ def test_a_call_refused_by_the_second_handler_gives_back_what_the_first_held(
         assert model.calls == 1
         assert caught.value.limit == Decimal("0.015")
         assert [each.held for each in ledger.balances()] == [0] * len(ledger.balances())
-    gc.collect()
 
 
 def test_a_tool_that_fails_leaves_nothing_held(guarded: Any, play: Any, ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""What people do from outside while agents run: kills, budgets, policy files, alerts; by the command line, as they would."""
+"""What people do from outside while agents run: kills, budgets, policy files, alerts; by the command line."""
 
 import asyncio
 import json
@@ -61,7 +61,7 @@ def at_call(number: int, action: Any) -> ScriptedChat:
 
 @ON_FILE
 def test_a_kill_by_the_command_line_stops_running_agents(finops: Any, guarded: Any, play: Any, ledger: Ledger) -> None:
-    """In the middle of the second call: it is finished and paid, the third is refused; others run on; revived, so it does."""
+    """In the second call: that is finished and paid, the third refused; others run on; revived, so does this one."""
     model = at_call(1, lambda: finops("kill", "--agent-id", "support", "--reason", "too loud"))
     handler = guarded()
 
@@ -231,7 +231,7 @@ def test_a_quarter_of_the_day_within_an_hour(guarded: Any, play: Any) -> None:
 
 
 def test_middleware_ends_an_agent_with_a_message(guarded: Any, play: Any, ledger: Ledger) -> None:
-    """A `create_agent` with FinOpsMiddleware: bounded answers, and a last message with a marker that `stopped` reads."""
+    """A `create_agent` with FinOpsMiddleware: bounded answers, and a last message that `stopped` reads."""
     from langchain.agents import create_agent
 
     from langchain_finops.langchain.middleware import FinOpsMiddleware
