@@ -75,9 +75,17 @@ class Questions:
         return sha256(f"finops|{place}|{self.answered.get(place, 0)}".encode()).hexdigest()[:ID_DIGITS]
 
     def take_answer(self, place: str, configurable: Configurable, unit: str | None) -> Answered | None:
-        """The answer that this invocation was given to the question there; None if it was given none."""
+        """The answer that this invocation was given to the question there; None if it was given none.
+
+        A no to any of several questions is one to all: it ends the run.
+        """
         question = self.id_of(place)
-        answer = (configurable.get(RESUME_MAP) or {}).get(question)
+        given = configurable.get(RESUME_MAP) or {}
+        answer = given.get(question)
+        # First: a yes beside it raises the limit, and the branch that was denied would have no reason to ask any more.
+        for denied in (read_answer(given[each], None) for each in self.waiting & given.keys()):
+            if denied.approve is False:
+                return denied
         if answer is None and question in self.waiting:
             # `consume`: without it the user's own `interrupt()` in the same node would be given our answer.
             answer = configurable[SCRATCHPAD].get_null_resume(consume=True)

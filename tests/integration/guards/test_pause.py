@@ -160,6 +160,22 @@ def test_parallel_branches_are_answered_by_the_helper(guarded: Any, play: Any, l
     assert statuses(ledger) == [("completed", None)]
 
 
+@pytest.mark.parametrize("denied", [0, 1, 2])
+def test_one_no_among_several_answers_ends_the_run(denied: int, guarded: Any, play: Any, ledger: Ledger) -> None:
+    """Whichever of the branches it is for: a yes beside it buys nothing."""
+    model, handler = cents(), guarded(asks())
+    graph = waiting_branches(model, 5, checkpointer=InMemorySaver())
+
+    result = play(graph, {"said": []}, handler, thread="t")
+    said = {each: {"approve": True, "usd": 1} for each in answers(result, {"approve": True})}
+    said[list(said)[denied]] = {"approve": False}
+    refusal = ending(play, graph, Command(resume=said), handler, thread="t")
+
+    assert isinstance(refusal, BudgetExceeded)
+    assert model.calls == 3
+    assert statuses(ledger) == [("stopped", f"budget:{asks().label}")]
+
+
 def test_a_question_inside_a_subgraph_reaches_the_outside(guarded: Any, play: Any) -> None:
     """Asked two graphs deep, answered at the root."""
     model, handler = cents(), guarded(asks(usd="0.015"))
