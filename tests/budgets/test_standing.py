@@ -287,6 +287,61 @@ async def test_a_ledger_that_hangs_costs_one_wait(ledger, standing, clocks, monk
     assert [message for message in caplog.messages if "did not answer" in message]
 
 
+async def test_a_thread_that_cannot_be_had_costs_one_look_and_not_the_kill_switch(
+    ledger, standing, clocks, monkeypatch, caplog
+):
+    """A container that is out of threads for a moment: the start goes on, and the next ones look again."""
+
+    def no_more(self: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    switch.kill(ledger, "all")
+    clocks.pass_s(1)
+    with monkeypatch.context() as out_of_threads, caplog.at_level(logging.WARNING, "langchain_finops"):
+        out_of_threads.setattr(threading.Thread, "start", no_more)
+        standing.refresh()
+    assert standing.kill_for(SUPPORT) is None
+    assert [message for message in caplog.messages if "can't start new thread" in message]
+
+    clocks.pass_s(1)
+    standing.refresh()
+    assert standing.kill_for(SUPPORT) is not None
+
+
+def test_a_ledger_that_is_slow_to_fail_takes_a_tenth_of_the_time_at_most(
+    ledger, standing, clocks, monkeypatch, tmp_path
+):
+    """A second for a look that fails, then nine without one; the policy file is looked at meanwhile."""
+    asked: list[float] = []
+    version = type(ledger).controls_version
+
+    def slow(self: object) -> int:
+        asked.append(clocks.monotonic)
+        clocks.pass_s(1)
+        raise LedgerError("timed out")
+
+    monkeypatch.setattr(type(ledger), "controls_version", slow)
+    for _ in range(18):
+        clocks.pass_s(0.5)
+        standing.refresh()
+    # From 1,000.5 to 1,001.5; then 17 half seconds, until 1,010.
+    assert asked == [1_000.5]
+    clocks.pass_s(0.5)
+    standing.refresh()
+    assert asked == [1_000.5, 1_010.5]
+
+    monkeypatch.setattr(type(ledger), "controls_version", version)
+    (tmp_path / "finops.yaml").write_text("budgets: [$2 per run]", encoding="utf-8")
+    clocks.pass_s(0.5)
+    standing.refresh()
+    assert standing.policies.budgets == (Budget(usd=2),)
+
+    switch.kill(ledger, "all")
+    clocks.pass_s(8.5)
+    standing.refresh()
+    assert standing.kill_for(SUPPORT) is not None
+
+
 def test_a_child_of_a_fork_looks_for_itself(ledger, standing):
     """What the parent looked at in this moment is not what the child may rely on: it asks anew."""
     switch.kill(ledger, "all")

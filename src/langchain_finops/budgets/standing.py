@@ -30,6 +30,9 @@ POLL_S: Final = 0.5
 OPEN_TIMEOUT_S: Final = 30.0
 PATIENCE_S: Final = 1.0
 """How long a start waits for the ledger to say what is new."""
+SPARED: Final = 9
+"""How many times as long as it took to fail a ledger is left alone: else starts would spend their time with it."""
+LONGEST_WAIT_S: Final = 30.0
 
 
 class Standing:
@@ -65,7 +68,7 @@ class Standing:
         """Look anew, in the child."""
         self._lock = threading.RLock()
         self._looking = False
-        self._looked_at = -float("inf")
+        self._looked_at = self._ask_at = -float("inf")
 
     def refresh(self) -> None:
         """Learn what was changed, unless that was looked at in the last half second. Never raises."""
@@ -75,8 +78,7 @@ class Standing:
         if not self._lock.acquire(timeout=PATIENCE_S):
             return
         try:
-            at = self._monotonic()
-            if self._looking or at - self._looked_at < POLL_S:
+            if self._looking or self._monotonic() - self._looked_at < POLL_S:
                 return
             self._looking = True
             try:
@@ -84,9 +86,12 @@ class Standing:
             finally:
                 # Not before: others would go on without what is being read. Also where it failed: a ledger that is gone
                 # must not cost every call a second.
-                self._looked_at = at
+                self._looked_at = self._monotonic()
         except TimeoutError:
             self._say("the ledger did not answer in time: kills and budgets that were set since are not known yet")
+        except RuntimeError as error:  # No thread is to be had for it: it has not begun, and nobody else would look.
+            self._looking = False
+            self._say(f"kills and budgets that were set since are not known yet: {error}")
         finally:
             self._lock.release()
 
@@ -116,7 +121,7 @@ class Standing:
     def _look(self) -> None:
         """Read what is new; on whatever thread may do so."""
         try:
-            self._look_at_ledger()
+            self._ask_ledger()
         except Exception as error:  # noqa: BLE001 - a ledger that is gone leaves what was known.
             self._say("the ledger cannot be read: kills and budgets stay as they were last known")
             self._note(error)
@@ -137,6 +142,18 @@ class Standing:
         """Count a fault of ours. What the user can mend was said, and would take the one line there is for ours."""
         if not isinstance(error, FinOpsError):
             self._failed(error)
+
+    def _ask_ledger(self) -> None:
+        """Look at the ledger, unless it failed a moment ago, and took its time to."""
+        began = self._monotonic()
+        if began < self._ask_at:
+            return
+        try:
+            self._look_at_ledger()
+        except Exception:
+            ended = self._monotonic()
+            self._ask_at = ended + min(SPARED * (ended - began), LONGEST_WAIT_S)
+            raise
 
     def _look_at_ledger(self) -> None:
         version = self._ledger.controls_version()
