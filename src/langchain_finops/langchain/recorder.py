@@ -379,12 +379,19 @@ class Recorder:
         """Begin a run, or go on with one that its thread has left unfinished."""
         run_id, _, metadata, _ = event
         span = self.tracker.open_run(run_id, name, metadata)
-        run, paused = span.run, None
+        run, paused, is_blind = span.run, None, False
         if run.thread_id is not None and resumes(inputs):
-            paused = unfinished(self.tracker, self.meter.ledger, run, run.thread_id)
+            try:
+                paused = unfinished(self.tracker, self.meter.ledger, run, run.thread_id)
+            except Exception as error:  # noqa: BLE001  A ledger that cannot be read is no way around its guards.
+                self.meter.faults.note(error)
+                paused = self.tracker.unfinished(run.thread_id, run.name)
+                is_blind = paused is None
             if paused is not None:
                 run.resume(paused)
         run.state = self.meter.open_run(run.run_id, run.invocation_id, resumed=paused is not None)
+        if is_blind:
+            self.meter.guard.accounts.begin_blind(run.state)
         tracer = find_tracer()
         if tracer is not None:
             run.trace = Trace(tracer)

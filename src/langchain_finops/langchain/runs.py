@@ -215,8 +215,8 @@ class Run:
         self.trace: Trace | None = None
         self.lock = threading.RLock()
         self.told: Told | None = None
-        self.state: RunState
-        """What its guards remember."""
+        self.state = RunState(invocation_id, invocation_id)
+        """What its guards remember. Never missing: whatever fails at its start, it is guarded."""
         self.refusal: Refusal | None = None
         """What stopped it; None again where a person lets it go on."""
         self.resumable = True

@@ -227,9 +227,8 @@ class Tracker:
                     self._paused.popitem(last=False)
 
     def unfinished(self, thread_id: str, name: str) -> Paused | None:
-        """What this handler knows of a thread's run that did not complete; known once, to whoever resumes it."""
-        with self._lock:
-            return self._paused.pop((thread_id, name), None)
+        """What this handler knows of a thread's run that did not complete."""
+        return self._paused.get((thread_id, name))
 
 
 def namespace_of(metadata: Mapping[str, Any]) -> str | None:
