@@ -13,7 +13,7 @@ from langchain_finops.budgets.units import Unit, in_units, smallest
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import NO_ATTRIBUTION, Attribution, Event
 
-__all__ = ["APPROVE", "DENY", "OVERSPEND", "REFUSE", "approve", "carry_over", "told", "waiver"]
+__all__ = ["APPROVE", "DENY", "OVERSPEND", "REFUSE", "approve", "carry_over", "refusal_of", "told", "waiver"]
 
 APPROVE: Final = "approve"
 DENY: Final = "deny"
@@ -63,14 +63,16 @@ def _go_through(state: RunState, event: Event) -> None:
             state.approve(name, int(extra))
     elif event.action in {DENY, OVERSPEND} or (event.action == REFUSE and _stays(after)):
         # What a budget refused may fit by now, such as on a new day; what is no matter of amounts stays refused.
-        state.end(_refusal(state, event.reason or event.action, after))
+        state.end(refusal_of(state.run_id, event.reason or event.action, after))
 
 
 def _stays(after: Mapping[str, Any]) -> bool:
     return after.get("kind") == "loop" and after.get("on_exceed") == "raise"
 
 
-def _refusal(state: RunState, reason: str, after: Mapping[str, Any]) -> Refusal:
+def refusal_of(run_id: str, reason: str, after: Mapping[str, Any]) -> Refusal:
+    """A refusal as the audit trail kept it."""
+
     def amount(name: str) -> Decimal | None:
         return None if after.get(name) is None else Decimal(str(after[name]))
 
@@ -85,7 +87,7 @@ def _refusal(state: RunState, reason: str, after: Mapping[str, Any]) -> Refusal:
         spent=amount("spent"),
         held=amount("held"),
         estimate=amount("estimate"),
-        run_id=state.run_id,
+        run_id=run_id,
     )
 
 

@@ -74,18 +74,34 @@ class Questions:
         """The id of the question there that is not answered yet."""
         return sha256(f"finops|{place}|{self.answered.get(place, 0)}".encode()).hexdigest()[:ID_DIGITS]
 
+    def take_no(self, configurable: Configurable) -> Answered | None:
+        """The no that this invocation was given to any of the questions that waited; None if it was given none.
+
+        It is looked for before a yes is, and before there is a reason to ask again: a yes to another branch, or a new
+        day, makes room where somebody was denied.
+        """
+        if not self.waiting:
+            return None
+        given = configurable.get(RESUME_MAP) or {}
+        said = [read_answer(given[each], None) for each in self.waiting & given.keys()]
+        # Without an id it is for the one question that waited: LangGraph takes no such answer where several do.
+        said = said or [read_answer(configurable[SCRATCHPAD].get_null_resume(consume=False), None)]
+        denied = next((each for each in said if each.approve is False), None)
+        if denied is not None:
+            self.waiting = frozenset()
+            configurable[SCRATCHPAD].get_null_resume(consume=True)
+        return denied
+
     def take_answer(self, place: str, configurable: Configurable, unit: str | None) -> Answered | None:
         """The answer that this invocation was given to the question there; None if it was given none.
 
         A no to any of several questions is one to all: it ends the run.
         """
         question = self.id_of(place)
-        given = configurable.get(RESUME_MAP) or {}
-        answer = given.get(question)
-        # First: a yes beside it raises the limit, and the branch that was denied would have no reason to ask any more.
-        for denied in (read_answer(given[each], None) for each in self.waiting & given.keys()):
-            if denied.approve is False:
-                return denied
+        denied = self.take_no(configurable)
+        if denied is not None:
+            return denied
+        answer = (configurable.get(RESUME_MAP) or {}).get(question)
         if answer is None and question in self.waiting:
             # `consume`: without it the user's own `interrupt()` in the same node would be given our answer.
             answer = configurable[SCRATCHPAD].get_null_resume(consume=True)

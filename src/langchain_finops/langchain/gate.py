@@ -11,6 +11,7 @@ from typing import Any
 
 from langgraph.errors import GraphDrained, GraphRecursionError
 
+from langchain_finops.budgets.carrying import refusal_of
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.switch import change_event
 from langchain_finops.langchain import control, failures
@@ -39,10 +40,18 @@ class Gate:
         """Whether there is nothing to guard against."""
         return self._meter.is_idle
 
+    @property
+    def fails_closed(self) -> bool:
+        """Whether some budget would rather have nothing begin than something that is not counted."""
+        accounts = self._meter.guard.accounts
+        return any(each.limit.budget.fail_closed for each in (*accounts.limits, *accounts.walls))
+
     # --- admission ---------------------------------------------------------------------------------------------------
 
     def admit(self, run: Run, namespace: str | None, start: Callable[[], Refusal | None]) -> BaseException | None:
         """Have something begin, asking a person where that is what the guard wants; what is raised if it may not."""
+        if run.questions.waiting and namespace is not None and (denied := self._no(run, namespace)) is not None:
+            return denied
         approvals = run.questions.approvals
         while (refusal := start()) is not None:
             configurable = self._askable(refusal, namespace)
@@ -100,6 +109,18 @@ class Gate:
         refusal = replace(refusal, on_exceed="raise", reason=f"More was asked for and denied{by}: {refusal.reason}")
         self._meter.deny(run.state, refusal, by=answered.by)
         return refusal
+
+    def _no(self, run: Run, namespace: str) -> BaseException | None:
+        """What is raised because a person said no to what the run asked before; whether it would fit by now or not."""
+        configurable = control.task_config(namespace)
+        with run.lock:
+            answered = None if configurable is None else run.questions.take_no(configurable)
+            if answered is None:
+                return None
+            asked = list(self._meter.ledger.events(subject=run.run_id, action=ASK))
+            reason, after = (asked[-1].reason, asked[-1].after) if asked else (None, None)  # It may be in a spill file.
+            refusal = refusal_of(run.run_id, reason or "a limit was met", after or {})
+            return self._refused(run, self._denied(run, refusal, answered), namespace)
 
     def _asked(
         self, run: Run, refusal: Refusal, place: str, configurable: Configurable, *, understood: bool

@@ -133,6 +133,24 @@ def test_the_users_own_question_in_the_same_node_gets_its_own_answer(order: str,
     assert set(heard) == {"blue"}
 
 
+@pytest.mark.parametrize("by_id", [False, True])
+def test_a_no_holds_where_there_is_room_again(by_id: bool, guarded: Any, play: Any, ledger: Ledger) -> None:
+    """Somebody raised the agent's limit while the question waited: it would fit, and the person said no."""
+    model = cents()
+    graph = looping(asking(model), checkpointer=InMemorySaver())
+
+    result = play(graph, {"said": []}, guarded(asks("agent_id")), thread="t")
+    no = {"approve": False, "by": "ada"}
+    resume = Command(resume=answers(result, no) if by_id else no)
+    refusal = ending(play, graph, resume, guarded(asks("agent_id", "1")), thread="t")
+
+    assert isinstance(refusal, BudgetExceeded)
+    assert "denied by ada" in str(refusal)
+    assert model.calls == 3
+    assert statuses(ledger) == [("stopped", f"budget:{asks('agent_id').label}")]
+    assert len(list(ledger.events(action="deny"))) == 1
+
+
 def waiting_branches(model: Any, count: int, **options: Any) -> Any:
     builder = StateGraph(State)
     builder.add_node("first", asking(model, "first"))
