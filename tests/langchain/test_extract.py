@@ -1,5 +1,6 @@
 """What LangChain's events say of a call, in counts."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Sys
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, Generation, LLMResult
 from pydantic import BaseModel
 
+from langchain_finops.budgets.estimate import WRITE_METERS
 from langchain_finops.langchain import extract
 from langchain_finops.meter import Endpoint, Request
 
@@ -134,6 +136,116 @@ def test_what_holds_itself_is_measured_all_the_same() -> None:
     schema["self"] = schema
 
     assert 100 < extract.request_of("", {"tools": [schema]}, {}).prompt_tokens < 130
+
+
+class Reply(BaseModel):
+    """How an answer is to look."""
+
+    first: str
+
+
+@pytest.mark.parametrize("name", ["response_format", "text", "output_config", "output_format"])
+def test_how_an_answer_is_to_look_is_part_of_the_prompt(name: str) -> None:
+    """A schema of 4,000 letters is at most as many tokens and its marks, and what a provider says of it."""
+    schema = {"description": "x" * 4_000}
+    plain = extract.request_bytes("hi", {})
+
+    assert plain == 2
+    # {"description": "..."} has 19 bytes around the text.
+    assert extract.request_bytes("hi", {name: schema}) == 2 + 4_019 + extract.ADDED_TOKENS
+    assert extract.request_of("hi", {name: schema}, {}).prompt_tokens == 1 + 1_005
+    whole = json.dumps(Reply.model_json_schema())
+    assert extract.request_bytes("hi", {name: Reply}) == 2 + extract.ADDED_TOKENS + len(whole)
+
+
+def test_answers_that_are_picked_from_are_made_as_well() -> None:
+    """`best_of=5` makes five to give one, or two."""
+    assert extract.request_of("", {"n": 2, "best_of": 5}, {}).answers == 5
+    assert extract.request_of("", {"n": 1, "best_of": None}, {}).answers == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "terms"),
+    [
+        ({"service_tier": "priority"}, (("service_tier", "priority"),)),
+        ({"extra_body": {"service_tier": "flex"}}, (("service_tier", "flex"),)),
+        ({"serviceTier": {"type": "priority"}}, (("service_tier", "priority"),)),
+        ({"speed": "fast", "model_kwargs": {"inference_geo": "us"}}, (("region", "us"), ("speed", "fast"))),
+        ({"service_tier": "auto", "speed": None, "model_kwargs": None}, ()),
+    ],
+)
+def test_what_a_request_asks_for_that_changes_its_price(params: dict[str, Any], terms: tuple[object, ...]) -> None:
+    """By the names that `context` has for it; what `auto` comes to is the provider's choice."""
+    assert extract.request_of("", params, {}).terms == terms
+
+
+MARK = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "params"),
+    [
+        ([HumanMessage([{"type": "text", "text": "x", **MARK}])], {}),
+        ([HumanMessage([{"type": "tool_result", "content": [{"type": "text", "text": "x", **MARK}]}])], {}),
+        ([HumanMessage("x", additional_kwargs=MARK)], {}),
+        ([SystemMessage([{"text": "x"}, {"cachePoint": {"type": "default"}}])], {}),
+        ([], {"tools": [{"name": "search"}, {"name": "find", **MARK}]}),
+        ([], MARK),
+        ([], {"model_kwargs": MARK}),
+        ([], {"extra_body": MARK}),
+    ],
+)
+def test_a_prompt_that_is_to_be_cached_may_be_written_at_any_rate(messages: Any, params: dict[str, Any]) -> None:
+    """Wherever the mark stands."""
+    assert extract.request_of(messages, params, {}).meters == WRITE_METERS
+
+
+def test_other_prompts_are_not_written() -> None:
+    """A tool may have a parameter of that name."""
+    tools = [{"name": "search", "input_schema": {"properties": MARK}}]
+
+    assert extract.request_of([HumanMessage([{"type": "text", "text": "x"}])], {"tools": tools}, {}).meters == ()
+    assert extract.request_of("", {"modalities": ["text", "audio"]}, {}).meters == ("audio_output_tokens",)
+
+
+@pytest.mark.parametrize(
+    ("content", "params"),
+    [
+        ([{"type": "file", "file": {"file_id": "f-1"}}], {}),
+        ([{"type": "file", "source_type": "id", "id": "f-1"}], {}),
+        ([{"type": "input_file", "file_url": "https://example.com/a.pdf"}], {}),
+        ([{"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}], {}),
+        ([{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}], {}),
+        ([{"type": "tool_result", "content": [{"type": "media", "file_uri": "gs://a/b"}]}], {}),
+        ("x", {"previous_response_id": "resp_1"}),
+        ("x", {"prompt": {"id": "pmpt_1"}}),
+        ("x", {"cached_content": "c"}),
+        ("x", {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        ("x", {"tools": [{"google_search": {}}]}),
+    ],
+)
+def test_what_nobody_here_can_measure_is_named(content: Any, params: dict[str, Any]) -> None:
+    """The provider adds it to the prompt; no byte of it is in the request."""
+    assert extract.request_of([HumanMessage(content)], params, {}).unmeasured is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "params"),
+    [
+        ([{"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}}], {}),
+        ([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}], {}),
+        ([{"type": "image", "source": {"type": "base64", "data": "AAAA"}}], {}),
+        ([{"type": "web_search_tool_result", "content": []}], {}),
+        ([{"type": "text", "text": "see", "url": "https://example.com"}], {"previous_response_id": None}),
+        (
+            "x",
+            {"tools": [{"type": "function", "function": {"name": "web_search"}}, {"name": "mcp", "input_schema": {}}]},
+        ),
+    ],
+)
+def test_what_is_in_the_request_can_be_measured(content: Any, params: dict[str, Any]) -> None:
+    """Files that are sent along, earlier results, tools that run here, links in a text."""
+    assert extract.request_of([HumanMessage(content)], params, {}).unmeasured is None
 
 
 @pytest.mark.parametrize("usage", [object(), 7, "many", ["x"]])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from worlds import AT, CARDS, WHO, World, spent, tokens
 
+from langchain_finops.budgets.estimate import WRITE_METERS
 from langchain_finops.budgets.keys import balance_keys
 from langchain_finops.budgets.loops import LoopGuard
 from langchain_finops.budgets.models import ModelPolicy
@@ -20,7 +21,7 @@ from langchain_finops.errors import BadArguments
 from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.holds import Balance
 from langchain_finops.ledger.memory import MemoryLedger
-from langchain_finops.meter import Answer, OpenCall, Request
+from langchain_finops.meter import Answer, Endpoint, OpenCall, Request
 from langchain_finops.pricing import PriceBook, parse_cards
 from langchain_finops.records import Attribution, CallError, ChargeRecord, RunRecord
 
@@ -374,6 +375,80 @@ def test_a_strict_budget_refuses_what_nothing_bounds() -> None:
     assert "expected_output_tokens" in refusal.reason
     assert (refusal.kind, refusal.estimate) == ("budget", None)
     assert estimate_of(promised, Request(0, None, 2)) == 2 * 50 * 10_000_000
+
+
+def test_a_strict_budget_refuses_a_prompt_that_nobody_can_measure() -> None:
+    """It names what keeps the prompt from being measured; where an expectation will do, the call is made."""
+    asked = Request(60, 100, 1, unmeasured="a file that it names by its id or address")
+    refusal = World((Budget(usd=1, admission="strict"),)).refused(asked)
+
+    assert "a file that it names by its id or address" in refusal.reason
+    assert "admission='expected'" in refusal.reason
+    assert estimate_of(World((Budget(usd=1),)), asked) == 60 * 2_000_000 + 100 * 10_000_000
+
+
+def test_a_call_of_anthropic_is_held_at_the_price_of_its_place() -> None:
+    """A tenth more where it is to be inferred in the US: claude-opus-4-6 answers at $27.50 a million instead of $25."""
+    world = World((Budget(usd=1),), prices=PriceBook())
+    amounts = []
+    for region in (None, "us"):
+        call = world.call(Request(0, 1_000, 1), model="claude-opus-4-6")
+        call.metadata = {"ls_provider": "anthropic", "ls_model_name": "claude-opus-4-6"}
+        call.endpoint, call.started_at = Endpoint(region=region), datetime(2026, 11, 20, tzinfo=UTC)
+        assert world.meter.open(call, world.state) is None
+        assert call.hold is not None
+        amounts.append(call.hold.shares[0].amount)
+
+    assert amounts == [1_000 * 25_000_000, 1_000 * 27_500_000]
+
+
+WRITES = [
+    {
+        "id": "writes",
+        "match": {"model": "w"},
+        "rates": {"input_tokens": "2", "cache_write_5m_tokens": "2.5", "cache_write_1h_tokens": "4",
+                  "output_tokens": "10", "audio_output_tokens": "30"},
+    }
+]  # fmt: skip
+WRITTEN = PriceBook(cards=parse_cards(WRITES, where="test"), catalog=False)
+
+
+@pytest.mark.parametrize(
+    ("provider", "meters", "input_usd", "output_usd"),
+    [
+        ("anthropic", (), 2, 10),
+        ("anthropic", WRITE_METERS, 4, 10),
+        ("openai", (), 4, 10),  # It writes prompts to its cache unasked.
+        ("openai", ("audio_output_tokens",), 4, 30),
+    ],
+)
+def test_a_strict_budget_holds_the_dearest_rate_that_may_be_charged(
+    provider: str, meters: tuple[str, ...], input_usd: int, output_usd: int
+) -> None:
+    """240 bytes written to a cache for an hour at $4 a million, and 100 tokens that may be spoken at $30."""
+    world = World((Budget(usd=1, admission="strict"),), prices=WRITTEN)
+    call = world.call(Request(60, 100, 1, meters=meters), model="w")
+    call.metadata = {"ls_provider": provider, "ls_model_name": "w"}
+
+    assert world.meter.open(call, world.state, prompt_bytes=lambda: 240) is None
+    assert call.hold is not None
+    assert call.hold.shares[0].amount == (240 * input_usd + 100 * output_usd) * 1_000_000
+
+
+@pytest.mark.parametrize("admission", ["expected", "strict"])
+def test_a_call_is_held_at_the_tier_that_it_asks_for(admission: Any) -> None:
+    """gpt-4.1-mini at priority: $0.70 and $2.80 a million, and $0.40 and $1.60 as usual."""
+    world = World((Budget(usd=1, admission=admission),), prices=PriceBook())
+    amounts = []
+    for terms in ((("service_tier", "priority"),), ()):
+        call = world.call(Request(10, 1_000, 1, terms), model="gpt-4.1-mini")
+        call.metadata = {"ls_provider": "openai", "ls_model_name": "gpt-4.1-mini"}
+        call.started_at = datetime(2026, 11, 20, tzinfo=UTC)
+        assert world.meter.open(call, world.state, prompt_bytes=lambda: 10) is None
+        assert call.hold is not None
+        amounts.append(call.hold.shares[0].amount)
+
+    assert amounts == [10 * 700_000 + 1_000 * 2_800_000, 10 * 400_000 + 1_000 * 1_600_000]
 
 
 def test_an_answer_above_its_bound_is_recorded_as_overspend_and_ends_the_run() -> None:

@@ -4,7 +4,9 @@ No tokenizer: a count of bytes is the same everywhere, needs no download, and an
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
@@ -13,6 +15,7 @@ from langchain_finops.usage import Usage
 __all__ = [
     "DEFAULT_OUTPUT_TOKENS",
     "DEFAULT_SECONDS",
+    "WRITE_METERS",
     "Expectation",
     "OutputSource",
     "Past",
@@ -49,6 +52,8 @@ CACHE_METERS = (
 """Meters of input that the past tells to expect: read from a cache, and written to one."""
 NOTHING_CACHED = (0,) * len(CACHE_METERS)
 CACHED_TOKENS = attrgetter(*CACHE_METERS)
+WRITE_METERS = CACHE_METERS[1:]
+OUTPUT_METERS = frozenset({"output_tokens", "audio_output_tokens"})
 
 OutputSource = Literal["max_tokens", "past", "expected_output_tokens", "default", "unbounded"]
 """Where an expectation of the output comes from."""
@@ -62,7 +67,13 @@ class Request(NamedTuple):
     max_tokens: int | None
     """Its own bound on the tokens of one answer."""
     answers: int
-    """How many answers it asks for (`n`)."""
+    """How many answers it has made (`n`, `best_of`)."""
+    terms: tuple[tuple[str, str], ...] = ()
+    """What it asks for that changes its price, as `context` names it: `service_tier`, `speed`, `region`."""
+    meters: tuple[str, ...] = ()
+    """What its tokens may be charged on besides plain input and output, such as what is written to a cache."""
+    unmeasured: str | None = None
+    """What the provider adds to its prompt that nobody here can see, such as a file by its id; None: nothing."""
 
 
 class Expectation(NamedTuple):
@@ -76,6 +87,10 @@ class Expectation(NamedTuple):
     """True: bounds. False: expectations, which a call may pass."""
     cached: tuple[int, ...] = NOTHING_CACHED
     """How many of the input tokens are expected on each of `CACHE_METERS`."""
+    meters: tuple[str, ...] = ()
+    """Where a bound has to be dearest: what its tokens may be charged on besides plain input and output."""
+    unmeasured: str | None = None
+    """What keeps it from being a bound."""
 
     @property
     def usage(self) -> Usage:
@@ -92,6 +107,19 @@ class Expectation(NamedTuple):
             cache_write_12h_tokens=half_a_day,
             output_tokens=self.output_tokens,
         )
+
+    def dearest(self, price: Callable[[Usage], Decimal | None], *unasked: str) -> Usage:
+        """The same on the meters that cost most, of those that it names and those that count `unasked`."""
+        best, most = self.usage, price(self.usage)
+        for plain, count in (("input_tokens", self.input_tokens), ("output_tokens", self.output_tokens)):
+            start = best
+            for meter in (*self.meters, *unasked):
+                if (meter in OUTPUT_METERS) == (plain in OUTPUT_METERS):
+                    moved = replace(start, **{plain: 0, meter: count})
+                    amount = price(moved)
+                    if amount is not None and (most is None or amount > most):
+                        best, most = moved, amount
+        return best
 
     @property
     def source(self) -> str:
@@ -157,7 +185,10 @@ def expect(
 def bound(request: Request, prompt_bytes: int, *, promised: int | None = None) -> Expectation:
     """What a call can use at most: no token is less than a byte of the prompt."""
     output, source = bounded_output_tokens(max_tokens=request.max_tokens, answers=request.answers, promised=promised)
-    return Expectation(prompt_bytes, output, source, strict=True)
+    if request.unmeasured is not None:
+        source = "unbounded"
+    meters, unmeasured = request.meters, request.unmeasured
+    return Expectation(prompt_bytes, output, source, strict=True, meters=meters, unmeasured=unmeasured)
 
 
 def charged_usage(reported: Usage | None, *, prompt_tokens: int, received_tokens: int, expected_tokens: int) -> Usage:

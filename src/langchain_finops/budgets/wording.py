@@ -99,14 +99,17 @@ def out_of_time(start: Start, run_id: str, label: str, cap: int, took: int) -> R
 
 
 def unbounded(start: Start, run_id: str, share: Share) -> Refusal:
-    """A strict budget, and nothing says how long the answer may be."""
+    """A strict budget, and nothing says how long the prompt or the answer may be."""
     unit = share.limit.unit
+    expected = start.estimated(share.limit).expected
+    what = f"the answer of {start.what}"
+    remedy = "set max_tokens on the model, or promise a bound with Budget(expected_output_tokens=...)"
+    if expected is not None and expected.unmeasured is not None:
+        what = f"the prompt of {start.what}, because of {expected.unmeasured}"
+        remedy = "send what it holds in the request itself, or take Budget(admission='expected')"
     return Refusal(
         kind="budget",
-        reason=(
-            f"budget {share.label!r} is strict, and nothing bounds the answer of {start.what}: set max_tokens on the "
-            "model, or promise a bound with Budget(expected_output_tokens=...)"
-        ),
+        reason=f"budget {share.label!r} is strict, and nothing bounds {what}: {remedy}",
         budget=share.label,
         scope=scope_of(share),
         unit=unit,

@@ -1,7 +1,7 @@
 """What LangChain's events say of a call: its answer's counts, its prompt's size, where its requests go. Counts only."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -9,7 +9,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import Generation, LLMResult
 
-from langchain_finops.budgets.estimate import tokens_of_bytes
+from langchain_finops.budgets.estimate import WRITE_METERS, tokens_of_bytes
 from langchain_finops.meter import NOTHING, UNKNOWN_ENDPOINT, Answer, Endpoint, Request
 from langchain_finops.pricing.facts import searches_in
 
@@ -28,11 +28,37 @@ MESSAGE_TOKENS = 4
 """What a message costs beyond its text: its role and the marks around it."""
 MEDIA_TOKENS = 1_000
 """What an image, a sound or a file is taken for; their bytes say nothing of their tokens."""
-MEDIA = frozenset({"image", "image_url", "input_image", "audio", "input_audio", "video", "file", "document", "media"})
+MEDIA = frozenset(
+    {"image", "image_url", "input_image", "audio", "input_audio", "video", "file", "input_file", "document", "media",
+     "container_upload"}
+)  # fmt: skip
+REFERENCES = ("url", "image_url", "file_id", "file_url", "file_uri")
+"""Where a file says where its bytes are, if they are not in the request."""
+CACHE_MARKS = ("cache_control", "cachePoint", "cache_point")
+"""What has a prompt written to a cache, wherever it stands."""
+SCHEMAS = ("response_format", "text", "output_config", "output_format", "instructions")
+"""What goes into the prompt beside its messages and tools."""
+ADDED_TOKENS = 1_000
+"""What a provider adds to a prompt that has tools, or a schema, in words of its own: hundreds of tokens at most."""
+SERVED = (
+    "web_search", "web_fetch", "file_search", "code_interpreter", "code_execution", "mcp", "image_generation",
+    "google_search", "url_context", "retrieval", "x_search",
+)  # fmt: skip
+"""How the types of tools begin that the provider runs: what they find goes into the prompt."""
+KEPT_THERE = {
+    "previous_response_id": "the answer that it goes on from",
+    "conversation": "the conversation that the provider keeps",
+    "cached_content": "the prompt that the provider has cached",
+    "mcp_servers": "tools that the provider runs",
+    "web_search_options": "tools that the provider runs",
+}
+"""Parameters that add to the prompt what is not in the request."""
+TERMS = {"service_tier": "service_tier", "serviceTier": "service_tier", "speed": "speed", "inference_geo": "region"}
+"""Parameters that change the price, and what `context` calls them."""
 MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample", "num_predict")
 URLS = ("openai_api_base", "base_url", "anthropic_api_url", "azure_endpoint", "endpoint_url", "endpoint")
 ACCOUNTS = ("openai_organization", "organization")
-REGIONS = ("region_name", "location")
+REGIONS = ("region_name", "location", "inference_geo")
 
 
 def answer_of(response: LLMResult | None) -> Answer:
@@ -118,17 +144,111 @@ def _message_tokens(messages: Iterable[BaseMessage]) -> int:
 
 
 def request_of(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> Request:
-    """How large a request is: its prompt, the tools it offers, and the bounds it states."""
-    return Request(_prompt_tokens(prompt, params), _max_tokens(params, metadata), _answers_wanted(params))
+    """How large a request is: its prompt, the tools it offers, the bounds it states, and what makes it dearer."""
+    blocks = list(_blocks(prompt))
+    return Request(
+        _prompt_tokens(prompt, params),
+        _max_tokens(params, metadata),
+        _answers_wanted(params),
+        _terms(params),
+        _meters(params, blocks),
+        _unmeasured(params, blocks),
+    )
 
 
 def request_bytes(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
-    """UTF-8 bytes of a request's messages and tools: more than its tokens, whatever the tokenizer."""
-    tools = params.get("tools") or params.get("functions")
-    size = _json_bytes(tools) if tools else 0
+    """UTF-8 bytes of all that goes into a request's prompt: more than its tokens, whatever the tokenizer."""
+    beside = _beside(params)
+    size = sum(map(_json_bytes, beside)) + (ADDED_TOKENS if beside else 0)
     if isinstance(prompt, str):
         return size + utf8(prompt)
     return size + sum(_message_bytes(message) for message in prompt)
+
+
+def _tools(params: Mapping[str, Any]) -> Sequence[Any]:
+    tools = params.get("tools") or params.get("functions") or ()
+    return tools if isinstance(tools, Sequence) and not isinstance(tools, str) else (tools,)
+
+
+def _beside(params: Mapping[str, Any]) -> list[object]:
+    """What goes into the prompt beside its messages: tools, and how the answer is to look."""
+    return [*_tools(params), *(_schema(value) for name in SCHEMAS if (value := params.get(name)))]
+
+
+def _schema(value: object) -> object:
+    """What is sent for a class that says how an answer is to look."""
+    schema = getattr(value, "model_json_schema", None)
+    return schema() if isinstance(value, type) and callable(schema) else value
+
+
+def _blocks(prompt: Sequence[BaseMessage] | str) -> Iterator[Mapping[str, Any]]:
+    """All blocks of a prompt's messages, and those within them."""
+    for message in () if isinstance(prompt, str) else prompt:
+        if message.additional_kwargs:
+            yield message.additional_kwargs
+        if isinstance(message.content, list):
+            yield from _within(message.content)
+
+
+def _within(blocks: Iterable[object]) -> Iterator[Mapping[str, Any]]:
+    for block in blocks:
+        if isinstance(block, Mapping):
+            yield block
+            inner = block.get("content")
+            if isinstance(inner, list):
+                yield from _within(inner)
+
+
+def _terms(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What a request asks for that changes its price. What `auto` comes to is the provider's choice."""
+    terms: dict[str, str] = {}
+    for source in (params.get("model_kwargs"), params.get("extra_body"), params):
+        if isinstance(source, Mapping):
+            for name, ours in TERMS.items():
+                value = source.get(name)
+                value = value.get("type") if isinstance(value, Mapping) else value
+                if isinstance(value, str) and value and value.lower() != "auto":
+                    terms[ours] = value
+    return tuple(sorted(terms.items()))
+
+
+def _meters(params: Mapping[str, Any], blocks: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What a request's tokens may be charged on besides plain input and output."""
+    others = (params.get("model_kwargs"), params.get("extra_body"), *_tools(params))
+    parts = [params, *(each for each in others if isinstance(each, Mapping)), *blocks]
+    meters = WRITE_METERS if any(mark in part for part in parts for mark in CACHE_MARKS) else ()
+    wanted = params.get("modalities")
+    speaks = isinstance(wanted, Sequence) and "audio" in wanted
+    return (*meters, "audio_output_tokens") if speaks else meters
+
+
+def _unmeasured(params: Mapping[str, Any], blocks: Iterable[Mapping[str, Any]]) -> str | None:
+    """What the provider adds to the prompt that is not in the request, in words; None where that is nothing."""
+    for name, what in KEPT_THERE.items():
+        if params.get(name):
+            return what
+    if isinstance(params.get("prompt"), Mapping):
+        return "the prompt that the provider keeps"
+    if any(_is_served(tool) for tool in _tools(params) if isinstance(tool, Mapping)):
+        return "tools that the provider runs"
+    if any(block.get("type") in MEDIA and _is_elsewhere(block) for block in blocks):
+        return "a file that it names by its id or address"
+    return None
+
+
+def _is_served(tool: Mapping[str, Any]) -> bool:
+    """Whether the provider runs a tool; Google's have no type, and are named by their only key."""
+    names: Iterable[object] = [tool["type"]] if "type" in tool else tool
+    return any(isinstance(name, str) and name.startswith(SERVED) for name in names)
+
+
+def _is_elsewhere(block: Mapping[str, Any]) -> bool:
+    """Whether a file's block says where its bytes are instead of holding them."""
+    if block.get("source_type") == "id":
+        return True
+    places = [block, *(value for value in block.values() if isinstance(value, Mapping))]
+    values = (place.get(name) for place in places for name in REFERENCES)
+    return any(isinstance(value, str) and not value.startswith("data:") for value in values)
 
 
 def _message_bytes(message: BaseMessage) -> int:
@@ -141,8 +261,8 @@ def _message_bytes(message: BaseMessage) -> int:
 
 def _prompt_tokens(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
     text = tokens_of_bytes(utf8(prompt)) if isinstance(prompt, str) else _message_tokens(prompt)
-    tools = params.get("tools") or params.get("functions")
-    return text + (tokens_of_bytes(_json_bytes(tools)) if tools else 0)
+    beside = _beside(params)
+    return text + (tokens_of_bytes(sum(map(_json_bytes, beside))) if beside else 0)
 
 
 def _content_tokens(message: BaseMessage) -> int:
@@ -187,9 +307,9 @@ def _max_tokens(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> int |
 
 
 def _answers_wanted(params: Mapping[str, Any]) -> int:
-    """How many answers the request asks for (`n`)."""
-    wanted = params.get("n")
-    return wanted if type(wanted) is int and wanted > 1 else 1
+    """How many answers the request has made: `n`, or more where the best of them are picked."""
+    wanted = [params.get(name) for name in ("n", "best_of")]
+    return max([1, *(count for count in wanted if type(count) is int)])
 
 
 def endpoint_of(serialized: Mapping[str, Any] | None) -> Endpoint:

@@ -2,21 +2,34 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 
-from langchain_finops.budgets.estimate import DEFAULT_SECONDS, Expectation, Past, Request, bound, expect
+from langchain_finops.budgets.estimate import (
+    DEFAULT_SECONDS,
+    WRITE_METERS,
+    Expectation,
+    Past,
+    Request,
+    bound,
+    expect,
+)
 from langchain_finops.budgets.holding import Estimate
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.meter.calls import OpenCall
 from langchain_finops.money import to_pico
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.pricing.cost import PriceKey, Reading
+from langchain_finops.usage import Usage
 
 __all__ = ["AskedPrices", "CallEstimates"]
 
 MICROSECONDS: Final = 1_000_000
 ONE_TOKEN: Final = {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1}
 KEYS_KEPT: Final = 4_096
+WRITE_WHEN_ASKED: Final = frozenset({"anthropic", "aws", "google"})
+"""Who writes to a cache only what a request marks; others may write any prompt."""
+Terms = tuple[tuple[str, str], ...]
 BYTES_PER_TOKEN: Final = 4
 """Where nobody measures a prompt's bytes: tokens are estimated from them, rounded up."""
 
@@ -70,7 +83,8 @@ class CallEstimates:
         else:
             expected = expect(request, past, node_path=path, model=model, promised=promised)
         took = past.microseconds(path, model)
-        usd, unpriced = self._price(expected, DEFAULT_SECONDS if took is None else took / MICROSECONDS)
+        seconds = DEFAULT_SECONDS if took is None else took / MICROSECONDS
+        usd, unpriced = self._price(expected, seconds, request.terms)
         return Estimate(
             usd=usd,
             tokens=expected.input_tokens + expected.output_tokens,
@@ -80,10 +94,18 @@ class CallEstimates:
             unpriced=unpriced,
         )
 
-    def _price(self, expected: Expectation, seconds: float) -> tuple[int, str | None]:
+    def _price(self, expected: Expectation, seconds: float, terms: Terms) -> tuple[int, str | None]:
         """Picodollars at the price in force, and why there is none where there is none."""
-        reading = Reading(usage=expected.usage, key=self._prices.key_of(self._call))
-        cost = self._prices.book.price(reading, seconds=seconds)
+        key, price = self._prices.key_of(self._call, terms), self._prices.book.price
+        usage = expected.usage
+        if expected.strict:
+            unasked = () if key.provider in WRITE_WHEN_ASKED else WRITE_METERS
+
+            def amount_of(usage: Usage) -> Decimal | None:
+                return price(Reading(usage=usage, key=key), seconds=seconds).contracted_usd
+
+            usage = expected.dearest(amount_of, *unasked)
+        cost = price(Reading(usage=usage, key=key), seconds=seconds)
         amount = cost.contracted_usd
         return (0, ", ".join(cost.reasons) or "unpriced") if amount is None else (to_pico(amount), None)
 
@@ -97,18 +119,23 @@ class AskedPrices:
         self.book = book
         self._keys: dict[tuple[object, ...], PriceKey] = {}
 
-    def key_of(self, call: OpenCall) -> PriceKey:
-        """What the price of a call depends on, as far as its request tells."""
+    def key_of(self, call: OpenCall, terms: Terms = ()) -> PriceKey:
+        """What the price of a call depends on, as far as its request tells; `terms` are what it asks for."""
         metadata, host, tags = call.metadata, call.endpoint.base_url_host, call.attribution.tags
         names = (
             metadata.get("ls_provider"),
             metadata.get("ls_model_name"),
             host,
+            call.endpoint.region,
+            terms,
             *(sorted(tags.items()) if tags else ()),
         )
         key = self._keys.get(names)
         if key is None:
-            reading = self.book.read(ONE_TOKEN, {}, metadata, at=call.started_at, base_url_host=host, tags=tags)
+            at, said = call.started_at, dict(terms)
+            if metadata.get("ls_provider") == "anthropic" and call.endpoint.region is not None:
+                said.setdefault("region", call.endpoint.region)  # Its client is told where to infer when it is made.
+            reading = self.book.read(ONE_TOKEN, {}, metadata, at=at, context=said, base_url_host=host, tags=tags)
             if len(self._keys) >= KEYS_KEPT:
                 self._keys.clear()
             key = self._keys[names] = reading.key
