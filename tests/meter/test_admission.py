@@ -133,6 +133,19 @@ def test_steps_on_a_shared_budget_are_settled_with_the_run() -> None:
     assert [run.steps for run in world.ledger.runs()] == [3, 2]
 
 
+@pytest.mark.parametrize("per", [None, "year"])
+def test_two_limits_on_one_balance_count_a_step_once(per: str | None) -> None:
+    """The smaller one refuses the sixth, and five are held, or spent where the run keeps them."""
+    world = World((Budget(steps=5, per=per), Budget(steps=8, per=per)))
+    answers = [world.meter.open_step(world.state, WHO) for _ in range(6)]
+
+    assert [answer is None for answer in answers] == [True] * 5 + [False]
+    assert answers[5] is not None
+    assert (answers[5].spent, answers[5].held) == (5, 0)
+    balance = spent(world, Budget(steps=5, per=per))
+    assert balance.spent + balance.held == 5
+
+
 def run_record(run_id: str = "run", steps: int = 0, **fields: Any) -> RunRecord:
     return RunRecord(
         **{

@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import WHO, World, spent, tokens
+from worlds import AT, WHO, World, spent, tokens
 
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.refusal import Refusal
@@ -17,14 +18,15 @@ from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement
 from langchain_finops.ledger.memory import MemoryLedger
 from langchain_finops.meter import Answer, OpenCall
+from langchain_finops.records import RunRecord
 
 
 class Failing(MemoryLedger):
-    """Fails when it is told to: it holds nothing, and spills what it is to settle."""
+    """Fails when it is told to: it holds nothing, and spills what it is to settle; or the latter only."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fails = False
+        self.fails = self.spills = False
         self.asked = 0
         self.spilled: list[Settlement] = []
 
@@ -35,7 +37,7 @@ class Failing(MemoryLedger):
         return super().hold(hold_id, lines, at=at, ttl_s=ttl_s)
 
     def settle(self, *settlements: Settlement) -> tuple[Balance, ...]:
-        if self.fails:
+        if self.fails or self.spills:
             self.spilled += settlements
             return ()
         return super().settle(*settlements)
@@ -69,6 +71,12 @@ def failing_world(clock: Clock, *budgets: Budget, **options: Any) -> tuple[World
     world = World(budgets, ledger, options=options)
     world.guard.accounts.books._shadow._clock = clock
     return world, ledger
+
+
+def ended(steps: int) -> RunRecord:
+    return RunRecord(
+        run_id="run", invocation_id="run-invocation", status="completed", started_at=AT, ended_at=AT, steps=steps
+    )
 
 
 def test_calls_go_on_against_the_balances_known_last(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
@@ -129,6 +137,7 @@ def test_what_the_ledger_does_not_know_counts_when_it_is_back(clock: Clock) -> N
     clock.now = 10.0
 
     assert world.until_refused() == 1
+    assert world.refused().spent == Decimal("0.04")
     assert spent(world, budget).spent == 10**10
 
 
@@ -145,6 +154,98 @@ def test_what_was_spilled_is_counted_once_it_is_recovered(clock: Clock) -> None:
 
     assert (spent(world, budget).spent, spent(world, budget).held) == (3 * 10**10, 0)
     assert len(list(ledger.calls())) == 2
+
+
+def test_a_spilled_call_that_took_less_than_its_hold_raises_no_limit(clock: Clock) -> None:
+    """Three calls took a tenth of the cent each that was held, and are recovered elsewhere: 0.3 cents, counted twice at
+    worst. Two more fit into 3.5 cents; as differences to holds that are gone they would have made room for five."""
+    budget = Budget(usd="0.035", scope="agent_id")
+    world, ledger = failing_world(clock, budget)
+    ledger.spills = True
+    for _ in range(3):
+        world.made(output=100)
+    assert (spent(world, budget).spent, spent(world, budget).held) == (0, 0)
+    ledger.spills = False
+    ledger.recover()
+
+    assert world.until_refused() == 2
+    assert spent(world, budget).spent == 2 * 10**10 + 3 * 10**9
+
+
+def test_what_was_spilled_counts_after_its_hold_would_have_expired(clock: Clock) -> None:
+    """Two calls of two, an hour ago, and nobody has recovered them."""
+    world, ledger = failing_world(clock, Budget(llm_calls=2, scope="all"))
+    ledger.spills = True
+    world.made()
+    world.made()
+    ledger.spills = False
+    late = world.call()
+    late.started_at += timedelta(minutes=61)
+
+    refusal = world.meter.open(late, world.state)
+
+    assert refusal is not None
+    assert (refusal.spent, refusal.held) == (2, 0)
+
+
+def test_spilled_steps_count_like_spilled_calls(clock: Clock) -> None:
+    """Three of four: nothing is held for them any more, and one more fits."""
+    budget = Budget(steps=4, per="year", scope="agent_id")
+    world, ledger = failing_world(clock, budget)
+    assert [world.meter.open_step(world.state, WHO) for _ in range(3)] == [None] * 3
+    ledger.spills = True
+    world.meter.close_run(world.state, ended(3))
+    ledger.spills = False
+    assert (spent(world, budget).spent, spent(world, budget).held) == (0, 0)
+
+    other = world.run("other")
+    assert [world.meter.open_step(other, WHO) is None for _ in range(2)] == [True, False]
+
+
+def test_steps_count_once_while_the_ledger_comes_and_goes(clock: Clock) -> None:
+    """Two on the ledger, three beside it, two on it again: seven of ten are held, then spent. Three are left."""
+    budget = Budget(steps=10, per="year", scope="agent_id")
+    world, ledger = failing_world(clock, budget)
+
+    def steps(count: int) -> None:
+        assert [world.meter.open_step(world.state, WHO) for _ in range(count)] == [None] * count
+
+    steps(2)
+    ledger.fails = True
+    steps(3)
+    ledger.fails, clock.now = False, 10.0
+    steps(2)
+    assert (spent(world, budget).spent, spent(world, budget).held) == (0, 7)
+    world.meter.close_run(world.state, ended(7))
+    assert (spent(world, budget).spent, spent(world, budget).held) == (7, 0)
+
+    other = world.run("other")
+    assert [world.meter.open_step(other, WHO) is None for _ in range(4)] == [True] * 3 + [False]
+
+
+def test_a_dead_ledger_is_no_reason_to_count_a_step_more_than_once(clock: Clock) -> None:
+    """Ten steps, one by one, and no eleventh; what the run took beside the ledger is settled once it ends."""
+    budget = Budget(steps=10, per="year", scope="agent_id")
+    world, ledger = failing_world(clock, budget)
+    ledger.fails = True
+    answers = [world.meter.open_step(world.state, WHO) for _ in range(11)]
+
+    assert [answer is None for answer in answers] == [True] * 10 + [False]
+    assert answers[10] is not None
+    assert (answers[10].spent, answers[10].estimate) == (10, 1)
+    ledger.fails = False
+    world.meter.close_run(world.state, ended(10))
+    assert (spent(world, budget).spent, spent(world, budget).held) == (10, 0)
+    assert world.guard.accounts.books._shadow._unknown == {}
+
+
+def test_a_hold_that_was_given_back_leaves_its_room_while_the_ledger_is_dead(clock: Clock) -> None:
+    """What the ledger said last had it in it."""
+    world, ledger = failing_world(clock, Budget(usd="0.015", scope="agent_id"))
+    world.meter.release(world.admitted())
+    ledger.fails = True
+
+    assert world.until_refused() == 1
 
 
 @pytest.mark.parametrize("on_exceed", ["raise", "warn", "interrupt"])
@@ -212,6 +313,7 @@ def test_a_release_in_the_shadow_gives_back(clock: Clock) -> None:
     ledger.fails = True
     world.meter.release(world.admitted())
 
+    assert world.guard.accounts.books._shadow._unknown == {}
     assert world.until_refused() == 3
 
 

@@ -10,8 +10,8 @@ from langchain_finops.budgets import wording
 from langchain_finops.budgets.alerts import AlertBook, BurnRateAlert, Watched
 from langchain_finops.budgets.books import Books
 from langchain_finops.budgets.carrying import OVERSPEND, carry_over, told
-from langchain_finops.budgets.holding import Counted, Estimate, Hold, Share, taken_from
-from langchain_finops.budgets.keys import applies, balance_keys, breadth
+from langchain_finops.budgets.holding import Counted, Estimate, Hold, Share, balances_of, steps_id, taken_from
+from langchain_finops.budgets.keys import breadth
 from langchain_finops.budgets.notices import Notices
 from langchain_finops.budgets.notify import Target
 from langchain_finops.budgets.policy_file import Policies
@@ -20,7 +20,6 @@ from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.switch import change_event
 from langchain_finops.budgets.units import Unit
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.ledger.holds import Settlement
 from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
 
 __all__ = ["MEASURED", "Accounts"]
@@ -116,13 +115,11 @@ class Accounts:
         at = record.started_at if isinstance(record, CallRecord) else record.at
         amounts: dict[str, int] = {}
         own: dict[str, int] = {}
-        for each in self.limits:
-            unit, who = each.limit.unit, record.attribution
-            amount = _added(unit, taken, before)
-            if not amount or not applies(each.limit.budget, who) or (each.is_own and state is None):
-                continue
-            run_id = state.run_id if state is not None else record.run_id or ""
-            for key in balance_keys(each.limit, who, at, run_id=run_id):
+        limits = [each for each in self.limits if state is not None or not each.is_own]
+        run_id = state.run_id if state is not None else record.run_id or ""
+        for each, key in balances_of(limits, record.attribution, at, run_id=run_id):
+            amount = _added(each.limit.unit, taken, before)
+            if amount:
                 (own if each.is_own else amounts)[key] = amount
         if state is not None:
             state.seed(own)
@@ -155,11 +152,7 @@ class Accounts:
 
     def close_run(self, state: RunState, record: RunRecord) -> None:
         """Write down how a run ended, and settle the steps that it took from shared balances."""
-        if state.steps:
-            steps = Settlement(record=record, hold_id=f"steps:{state.invocation_id}", amounts=dict(state.steps))
-            self.ledger.settle(steps)
-        else:
-            self.ledger.write(record)
+        self.books.settle_steps(state.steps, record, steps_id(state.invocation_id))
 
     def carry_over(self, state: RunState) -> None:
         """Give a run that is resumed what its earlier invocations spent, took and were allowed."""

@@ -1,21 +1,29 @@
 """Where shares are held: a run's own balances with the run, all others on the ledger, or beside it while it fails."""
 
 import logging
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from langchain_finops.budgets.holding import Hold, Share, amounts_of
-from langchain_finops.budgets.shadow import Shadow
+from langchain_finops.budgets.holding import Hold, Share, Steps, amounts_of
 from langchain_finops.errors import LedgerError
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.ledger.holds import Balance, Line, Settlement
-from langchain_finops.records import CallRecord, ChargeRecord
+from langchain_finops.ledger.forks import renew_in_child
+from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement
+from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
 
-__all__ = ["Books", "Misfit"]
+__all__ = ["Books", "Misfit", "Shadow"]
 
 log = logging.getLogger("langchain_finops")
 
 NOTHING: Final[Mapping[str, int]] = {}
+BALANCES_KEPT: Final = 10_000
+FIRST_WAIT_S: Final = 1.0
+LONGEST_WAIT_S: Final = 30.0
+"""How long a ledger that failed is left alone: else every call of a run would wait for it."""
 
 
 class Misfit(NamedTuple):
@@ -35,6 +43,8 @@ class Books:
         self._failed = failed
         self._shadow = Shadow()
 
+    # --- holding -----------------------------------------------------------------------------------------------------
+
     def reserve(self, hold: Hold) -> Misfit | None:
         """Hold all shares, or none; the outermost that does not fit."""
         state = hold.state
@@ -53,10 +63,16 @@ class Books:
         return refused
 
     def _reserve_shared(self, hold: Hold) -> Misfit | None:
-        shares, shadow = hold.shared, self._shadow
+        if hold.steps is None:
+            return self._on_ledger_or_beside(hold)
+        with hold.steps.lock:  # Two that grow one hold at once would each add to what was before the other.
+            return self._on_ledger_or_beside(hold)
+
+    def _on_ledger_or_beside(self, hold: Hold) -> Misfit | None:
+        shadow = self._shadow
         if shadow.may_ask():
             try:
-                answer = self.ledger.hold(hold.start.hold_id, self._lines(shares), at=hold.start.at)
+                answer = self.ledger.hold(hold.start.hold_id, self._lines(hold), at=hold.start.at)
             except LedgerError as error:
                 if shadow.failed():
                     log.warning(
@@ -69,28 +85,54 @@ class Books:
             else:
                 if shadow.answered():
                     log.warning("the ledger holds again")
-                if answer.refused is not None:
-                    return Misfit(shares[answer.refused], answer.balances[answer.refused])
-                for share, balance in zip(shares, answer.balances, strict=True):
-                    shadow.saw(share.key, balance.spent + balance.held + share.amount)
-                return None
+                return self._answered(hold, answer)
+        return self._beside(hold)
+
+    def _lines(self, hold: Hold) -> list[Line]:
+        unknown, steps = self._shadow.unknown, hold.steps
+        lines = []
+        for share in hold.shared:
+            key, cap, amount = share.key, share.cap, share.amount
+            if cap is not None:
+                cap -= unknown(key)
+            if steps is not None:
+                amount += steps.before(key)
+                if cap is not None:
+                    cap += steps.in_shadow.get(key, 0)  # It is in the amount, and need not fit twice.
+            lines.append(Line(balance=key, amount=amount, limit=cap))
+        return lines
+
+    def _answered(self, hold: Hold, answer: HoldAnswer) -> Misfit | None:
+        """What the ledger says to a hold."""
+        shadow, steps = self._shadow, hold.steps
+        if answer.refused is not None:
+            share, balance = hold.shared[answer.refused], answer.balances[answer.refused]
+            here = shadow.unknown(share.key) + (0 if steps is None else steps.held.get(share.key, 0))
+            return Misfit(share, _with(balance, spent=here) if here else balance)
+        for share, balance in zip(hold.shared, answer.balances, strict=True):
+            before = 0 if steps is None else steps.before(share.key)
+            shadow.saw(share.key, balance.spent + balance.held + before + share.amount)
+        if steps is not None:
+            for key, amount in amounts_of(hold.shared).items():
+                steps.held[key] = steps.before(key) + amount
+                shadow.add({key: -steps.in_shadow.pop(key, 0)})
+        return None
+
+    def _beside(self, hold: Hold) -> Misfit | None:
+        """Hold in this process, while the ledger cannot."""
+        shares, shadow = hold.shared, self._shadow
         for share in shares:
             if share.limit.budget.fail_closed and share.cap is not None:
                 return Misfit(share, None)
         misfit = shadow.reserve(shares)
-        hold.in_shadow = misfit is None
-        return None if misfit is None else Misfit(misfit, shadow.balance(misfit.key))
-
-    def _lines(self, shares: Sequence[Share]) -> list[Line]:
-        unknown = self._shadow.unknown
-        return [
-            Line(
-                balance=share.key,
-                amount=share.amount,
-                limit=None if share.cap is None else share.cap - unknown(share.key),
-            )
-            for share in shares
-        ]
+        if misfit is not None:
+            return Misfit(misfit, shadow.balance(misfit.key))
+        hold.in_shadow = True
+        if hold.steps is not None:
+            in_shadow = hold.steps.in_shadow
+            for key, amount in amounts_of(shares).items():
+                in_shadow[key] = in_shadow.get(key, 0) + amount
+        return None
 
     def _further_out(self, hold: Hold, own: Share) -> Misfit | None:
         """The outermost shared one that does not fit either, so that the refusal names it and not the run's own."""
@@ -102,10 +144,14 @@ class Books:
         except Exception:  # noqa: BLE001  Whatever it is, the run's own budget has no room.
             return None  # Refused it is; only the name is of the inner one.
         for share, balance in zip(shared, balances, strict=True):
-            taken = balance.spent + balance.held + self._shadow.unknown(share.key)
+            unknown = self._shadow.unknown(share.key)
+            taken = balance.spent + balance.held + unknown
             if share.cap is not None and taken + share.amount > share.cap:
-                return Misfit(share, balance)
+                steps = 0 if hold.steps is None else hold.steps.held.get(share.key, 0)
+                return Misfit(share, _with(balance, spent=unknown + steps, held=-steps))
         return None
+
+    # --- the end of a hold -------------------------------------------------------------------------------------------
 
     def release(self, hold: Hold) -> None:
         """Give back what was held: nothing was spent."""
@@ -114,10 +160,14 @@ class Books:
         if hold.in_shadow:
             self._shadow.release(hold.shared)
         elif hold.shared:
-            try:
-                self.ledger.release(hold.start.hold_id)
-            except Exception as error:  # noqa: BLE001  Whatever it is, the next call is not to pay for it.
-                log.warning("a hold could not be given back, and expires by itself: %s", type(error).__name__)
+            self._give_back(hold.start.hold_id, amounts_of(hold.shared))
+
+    def _give_back(self, hold_id: str, held: Mapping[str, int]) -> None:
+        self._shadow.gave_back(held)
+        try:
+            self.ledger.release(hold_id)
+        except Exception as error:  # noqa: BLE001  Whatever it is, the next call is not to pay for it.
+            log.warning("a hold could not be given back, and expires by itself: %s", type(error).__name__)
 
     def settle(
         self,
@@ -131,21 +181,158 @@ class Books:
         `beside`: what alerts count; a balance in both counts once. Durable or spilled when it returns. Raises
         LedgerError where neither was possible.
         """
-        if hold is not None and hold.in_shadow:
-            self._shadow.release(hold.shared)
-        hold_id = None if hold is None else hold.start.hold_id
+        if hold is None:
+            return self._settle(Settlement(record=record, amounts={**beside, **amounts}), amounts)
+        settlement = Settlement(record=record, hold_id=hold.start.hold_id, amounts={**beside, **amounts})
+        held = amounts_of(hold.shared)
+        if hold.in_shadow:
+            return self._settle(settlement, amounts, in_shadow=held)
+        return self._settle(settlement, amounts, held=held)
+
+    def settle_steps(self, steps: Steps, record: RunRecord, hold_id: str) -> None:
+        """The same for a run that has ended, and all steps of this invocation of it."""
+        with steps.lock:
+            held, in_shadow = dict(steps.held), dict(steps.in_shadow)
+            amounts = {key: steps.before(key) for key in {**held, **in_shadow}}
+        if amounts:
+            settlement = Settlement(record=record, hold_id=hold_id, amounts=amounts)
+            self._settle(settlement, amounts, held=held, in_shadow=in_shadow)
+        else:
+            self.ledger.write(record)
+
+    def _settle(
+        self,
+        settlement: Settlement,
+        amounts: Mapping[str, int],
+        *,
+        held: Mapping[str, int] = NOTHING,
+        in_shadow: Mapping[str, int] = NOTHING,
+    ) -> dict[str, int]:
+        """Replace what the ledger and the shadow hold by the truth; what is spent on each balance."""
+        shadow, is_known = self._shadow, False
         try:
-            all_amounts = {**beside, **amounts} if beside else amounts
-            settled = self.ledger.settle(Settlement(record=record, hold_id=hold_id, amounts=all_amounts))
-        except Exception:
-            self._shadow.add(amounts)
-            raise
-        if settled:
-            balances = [balance for balance in settled if balance.balance in amounts] if beside else settled
-            for balance in balances:
-                self._shadow.saw(balance.balance, balance.spent + balance.held)
-            return {balance.balance: balance.spent for balance in balances}
-        held = {} if hold is None or hold.in_shadow else amounts_of(hold.shared)
-        # Spilled: the ledger goes on holding the estimate, until somebody recovers it.
-        self._shadow.add({key: amount - held.get(key, 0) for key, amount in amounts.items()})
-        return {key: self._shadow.balance(key).spent for key in amounts}
+            settled = self.ledger.settle(settlement)
+            is_known = bool(settled)
+        finally:
+            if not is_known:
+                # Spilled, or lost. All of it: its hold, which the ledger would go on counting, is given back. The
+                # difference alone would be too little as soon as the hold has expired, or somebody has recovered it.
+                shadow.add(amounts)
+                if held and settlement.hold_id is not None:
+                    self._give_back(settlement.hold_id, held)
+            shadow.add({key: -amount for key, amount in in_shadow.items()})
+        if not is_known:
+            return {key: shadow.balance(key).spent for key in amounts}
+        spent = {}
+        for balance in settled:
+            if balance.balance in amounts:
+                shadow.saw(balance.balance, balance.spent + balance.held)
+                spent[balance.balance] = balance.spent
+        return spent
+
+
+def _with(balance: Balance, *, spent: int = 0, held: int = 0) -> Balance:
+    """The same with what this process knows of: spent and spilled, or steps, which are held until their run ends."""
+    return replace(balance, spent=balance.spent + spent, held=balance.held + held)
+
+
+class Shadow:
+    """Balances as the ledger told them last, and what this process has spent that the ledger does not know of.
+
+    What went to the spill file counts against the limits of this process until it ends, recovered or not: counting it
+    twice stops an agent too early, not counting it lets it spend what is not there. Safe between threads.
+    """
+
+    __slots__ = ("__weakref__", "_clock", "_failing", "_lock", "_retry_at", "_seen", "_unknown", "_wait_s")
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seen: OrderedDict[str, int] = OrderedDict()
+        self._unknown: dict[str, int] = {}
+        self._failing = False
+        self._retry_at = 0.0
+        self._wait_s = FIRST_WAIT_S
+        self._clock = clock
+        self.after_fork()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """The child has a lock of its own."""
+        self._lock = threading.RLock()
+
+    # --- whether to ask the ledger -----------------------------------------------------------------------------------
+
+    def may_ask(self) -> bool:
+        """Whether the ledger is to be asked: always while it answers, now and then, by one caller, while it fails."""
+        if not self._failing:
+            return True
+        with self._lock:
+            now = self._clock()
+            if now < self._retry_at:
+                return False
+            self._retry_at = now + self._wait_s
+            return True
+
+    def failed(self) -> bool:
+        """The ledger did not answer; True the first time in a row."""
+        with self._lock:
+            is_first, self._failing = not self._failing, True
+            self._wait_s = FIRST_WAIT_S if is_first else min(2 * self._wait_s, LONGEST_WAIT_S)
+            self._retry_at = self._clock() + self._wait_s
+            return is_first
+
+    def answered(self) -> bool:
+        """The ledger did; True if it had failed before."""
+        if not self._failing:
+            return False
+        with self._lock:
+            self._failing = False
+            return True
+
+    # --- what it knows -----------------------------------------------------------------------------------------------
+
+    def saw(self, key: str, taken: int) -> None:
+        """What the ledger says is spent and held on a balance."""
+        with self._lock:
+            self._seen[key] = taken
+            self._seen.move_to_end(key)
+            if len(self._seen) > BALANCES_KEPT:
+                self._seen.popitem(last=False)
+
+    def unknown(self, key: str) -> int:
+        """What this process has spent on a balance that the ledger did not learn of."""
+        return self._unknown.get(key, 0) if self._unknown else 0
+
+    def balance(self, key: str) -> Balance:
+        """What stands against a budget, as far as this process knows."""
+        with self._lock:
+            return Balance(balance=key, spent=self._seen.get(key, 0) + self._unknown.get(key, 0))
+
+    def reserve(self, shares: Sequence[Share]) -> Share | None:
+        """Count all of these as spent, or none; the first that does not fit."""
+        with self._lock:
+            for share in shares:
+                if share.cap is not None and self.balance(share.key).spent + share.amount > share.cap:
+                    return share
+            self.add(amounts_of(shares))
+        return None
+
+    def release(self, shares: Sequence[Share]) -> None:
+        """Give back what was held."""
+        self.add({key: -amount for key, amount in amounts_of(shares).items()})
+
+    def gave_back(self, held: Mapping[str, int]) -> None:
+        """The ledger holds that much less than it said last."""
+        with self._lock:
+            for key, amount in held.items():
+                if key in self._seen:
+                    self._seen[key] = max(0, self._seen[key] - amount)
+
+    def add(self, amounts: Mapping[str, int]) -> None:
+        """Count what the ledger does not learn of."""
+        with self._lock:
+            for key, amount in amounts.items():
+                unknown = self._unknown.get(key, 0) + amount
+                if unknown:
+                    self._unknown[key] = unknown
+                else:
+                    self._unknown.pop(key, None)

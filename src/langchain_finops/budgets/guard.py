@@ -13,8 +13,8 @@ from langchain_finops.budgets import wording
 from langchain_finops.budgets.accounts import MEASURED, Accounts
 from langchain_finops.budgets.carrying import waiver
 from langchain_finops.budgets.checks import ON_EXCEED, Decide
-from langchain_finops.budgets.holding import Estimate, Hold, Share, Start, taken_from
-from langchain_finops.budgets.keys import applies, balance_keys
+from langchain_finops.budgets.holding import Estimate, Hold, Share, Start, balances_of, taken_from
+from langchain_finops.budgets.keys import applies
 from langchain_finops.budgets.loops import Kind, Place
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.policy_file import NO_POLICIES, Policies
@@ -165,20 +165,17 @@ class Guard:
         """What a start takes, outermost first; and those of it that the run keeps."""
         shares: list[Share] = []
         own: list[Share] = []
-        for each in self.accounts.limits:
-            limit = each.limit
-            if not applies(limit.budget, start.who):
-                continue
-            amount = start.amount(limit)
+        limits = [each for each in self.accounts.limits if start.takes(each.limit.unit)]
+        for each, key in balances_of(limits, start.who, start.at, run_id=state.run_id):
+            amount = start.amount(each.limit)
             if amount is None:
                 continue
-            cap = None if is_protected else limit.amount + state.raised_by(each.name)
-            for key in balance_keys(limit, start.who, start.at, run_id=state.run_id):
-                # More than any ledger keeps fits no limit; without a bound it would be a fault, and the call pass.
-                share = Share(each, key, min(amount, LARGEST_AMOUNT), cap)
-                shares.append(share)
-                if each.is_own:
-                    own.append(share)
+            cap = None if is_protected else each.limit.amount + state.raised_by(each.name)
+            # More than any ledger keeps fits no limit; without a bound it would be a fault, and the call pass.
+            share = Share(each, key, min(amount, LARGEST_AMOUNT), cap)
+            shares.append(share)
+            if each.is_own:
+                own.append(share)
         return shares, own
 
     def _out_of_time(self, state: RunState, start: Start) -> Refusal | None:
@@ -273,13 +270,8 @@ class Guard:
         shares, own = self._shares(state, start, is_protected=is_protected)
         if not shares:
             return None
-        hold = Hold(start, state, shares, own)
-        for share in hold.shared:  # One hold for all steps of an invocation: it ends with the run's record.
-            share.amount = state.count_step(share.key)
-        refusal = self._take(hold)
+        refusal = self._take(Hold(start, state, shares, own, state.steps))
         if refusal is not None:
-            for share in hold.shared:
-                state.uncount_step(share.key)
             return refusal
         spent = state.settle(own, taken_from(own, STEPPED)) if own else {}
         for share in own:

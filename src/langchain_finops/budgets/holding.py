@@ -1,11 +1,12 @@
 """What one start takes from budgets: a share of each balance, all of them or none."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from langchain_finops.budgets.estimate import Expectation
-from langchain_finops.budgets.keys import is_local
+from langchain_finops.budgets.keys import applies, balance_keys, is_local
 from langchain_finops.budgets.policy import Budget, Limit
 from langchain_finops.budgets.units import Unit
 from langchain_finops.money import to_pico
@@ -24,8 +25,11 @@ __all__ = [
     "Hold",
     "Share",
     "Start",
+    "Steps",
     "amounts_of",
+    "balances_of",
     "raised",
+    "steps_id",
     "taken_by",
     "taken_by_charge",
     "taken_from",
@@ -74,6 +78,10 @@ class Start(NamedTuple):
     estimate: Callable[[Budget], Estimate] | None = None
     """The rest, as a budget wants it estimated; None where there is no rest."""
 
+    def takes(self, unit: Unit) -> bool:
+        """Whether it takes anything in a unit."""
+        return unit in self.fixed or (self.estimate is not None and unit in ESTIMATED)
+
     def amount(self, limit: Limit) -> int | None:
         """What it takes of a limit; None where it takes none of its unit."""
         amount = self.fixed.get(limit.unit)
@@ -118,6 +126,19 @@ class Counted(NamedTuple):
         return cls(limit, budget.label, name, is_own, is_wall, warnings)
 
 
+def balances_of(
+    limits: Iterable[Counted], who: Attribution, at: datetime, *, run_id: str
+) -> Iterator[tuple[Counted, str]]:
+    """What a start counts on: each limit that applies, with each of its balances, outermost first.
+
+    Several limits may share a balance, which counts a start once all the same.
+    """
+    for each in limits:
+        if applies(each.limit.budget, who):
+            for key in balance_keys(each.limit, who, at, run_id=run_id):
+                yield each, key
+
+
 def raised(label: str, unit: str) -> str:
     """The name by which an approval raises one limit of a budget."""
     return f"{unit} {label}"
@@ -137,12 +158,36 @@ class Share:
         """The limit as it stands for this run; None: counted, and never refused."""
 
 
+class Steps:
+    """Steps of one invocation on balances of the ledger: one hold that grows, and ends with the run's record."""
+
+    __slots__ = ("held", "in_shadow", "lock")
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        """What the ledger holds, by balance."""
+        self.in_shadow: dict[str, int] = {}
+        """What it could not be asked for, and this process holds; the next hold of the ledger's takes it in."""
+        self.lock = threading.RLock()
+
+    def before(self, key: str) -> int:
+        """How many were taken from a balance so far."""
+        return self.held.get(key, 0) + self.in_shadow.get(key, 0)
+
+
+def steps_id(invocation_id: str) -> str:
+    """The id of the hold of an invocation's steps."""
+    return f"steps:{invocation_id}"
+
+
 class Hold:
     """What was set aside for one start, until it is settled or released."""
 
-    __slots__ = ("expected", "in_shadow", "own", "prompt_tokens", "shared", "shares", "start", "state")
+    __slots__ = ("expected", "in_shadow", "own", "prompt_tokens", "shared", "shares", "start", "state", "steps")
 
-    def __init__(self, start: Start, state: "RunState", shares: list[Share], own: list[Share]) -> None:
+    def __init__(
+        self, start: Start, state: "RunState", shares: list[Share], own: list[Share], steps: Steps | None = None
+    ) -> None:
         self.start = start
         """It settles in the windows of its time, whenever it ends."""
         self.state = state
@@ -152,6 +197,8 @@ class Hold:
         """Those of balances that the run keeps."""
         self.shared = shares if not own else [share for share in shares if share not in own]
         """Those of balances that the ledger keeps."""
+        self.steps = steps
+        """The growing hold that it is a part of; None: it is one by itself."""
         self.in_shadow = False
         """True: the ledger could not be asked, and the shared ones are held in this process."""
         self.expected: Sequence[Expectation] = ()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 
-from langchain_finops.budgets.holding import Share, amounts_of
+from langchain_finops.budgets.holding import Share, Steps, amounts_of
 from langchain_finops.budgets.loops import Kind, LoopGuard, LoopWatch, Place
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.ledger.holds import Balance
@@ -60,8 +60,7 @@ class RunState:
         """What was refused so that the run is to end after this superstep."""
         self.watches: dict[str, LoopWatch] = {}
         """What loop guards have seen, by their names."""
-        self.steps: dict[str, int] = {}
-        """Steps of this invocation on balances that the ledger keeps."""
+        self.steps = Steps()
         self._counters: dict[str, Counter] = {}
         self._extra: dict[str, int] = {}
         self._drained: set[tuple[str | None, int | None]] = set()
@@ -114,17 +113,6 @@ class RunState:
             if counter is None:
                 return Balance(balance=key)
             return Balance(balance=key, spent=counter.spent, held=counter.held)
-
-    def count_step(self, key: str) -> int:
-        """One more step of this invocation on a balance that the ledger keeps; how many it has had."""
-        with self._lock:
-            self.steps[key] = self.steps.get(key, 0) + 1
-            return self.steps[key]
-
-    def uncount_step(self, key: str) -> None:
-        """Take a step back that was refused."""
-        with self._lock:
-            self.steps[key] -= 1
 
     def _counter(self, key: str) -> Counter:
         counter = self._counters.get(key)

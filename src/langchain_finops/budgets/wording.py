@@ -40,15 +40,12 @@ def exceeded(start: Start, run_id: str, share: Share, balance: Balance) -> Refus
     unit = limit.unit
     scope = scope_of(share)
     cap = limit.amount if share.cap is None else share.cap
-    # What the start adds: the hold of a run's steps has those before it in it.
-    amount = start.fixed.get(unit, share.amount)
-    spent = balance.spent + share.amount - amount
     held = f", {say(unit, balance.held)} held by calls in flight" if balance.held else ""
     unsettled = f" ({say(unit, balance.unsettled)} more by calls that never settled)" if balance.unsettled else ""
     estimate, verb = start.estimated(limit), "takes" if unit in start.fixed else "is estimated at"
     reason = (
-        f"budget {share.label!r} of {scope} has {say(unit, spent)} spent{held} of {say(unit, cap)}{unsettled}, and "
-        f"{start.what} {verb} {say(unit, amount)}{_sources(estimate)}. "
+        f"budget {share.label!r} of {scope} has {say(unit, balance.spent)} spent{held} of {say(unit, cap)}{unsettled}, "
+        f"and {start.what} {verb} {say(unit, share.amount)}{_sources(estimate)}. "
         f"{_remedy(limit, estimate)}"
     )
     return Refusal(
@@ -58,9 +55,9 @@ def exceeded(start: Start, run_id: str, share: Share, balance: Balance) -> Refus
         scope=scope,
         unit=unit,
         limit=in_units(unit, cap),
-        spent=in_units(unit, spent),
+        spent=in_units(unit, balance.spent),
         held=in_units(unit, balance.held),
-        estimate=in_units(unit, amount),
+        estimate=in_units(unit, share.amount),
         node_path=start.who.node_path,
         run_id=run_id,
     )

@@ -5,8 +5,8 @@ from functools import partial
 from typing import Final
 
 from langchain_finops.budgets.accounts import MEASURED, Accounts
-from langchain_finops.budgets.estimate import Past, Request
-from langchain_finops.budgets.keys import applies, balance_keys
+from langchain_finops.budgets.estimate import Past
+from langchain_finops.budgets.holding import balances_of
 from langchain_finops.budgets.policy import Limit
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.errors import LedgerError
@@ -32,7 +32,7 @@ def affordable_output_tokens(
     asked = call.request()
 
     def amount(limit: Limit, output_tokens: int) -> int:
-        request = Request(asked.prompt_tokens, output_tokens, asked.answers)
+        request = asked._replace(max_tokens=output_tokens)
         estimates = CallEstimates(call, prices, past, lambda: request, prompt_bytes)
         return estimates(limit.budget).of(limit.unit) or 0
 
@@ -44,18 +44,16 @@ def affordable_output_tokens(
 
 
 def _left(accounts: Accounts, call: OpenCall, state: RunState) -> Iterator[tuple[Limit, int]]:
-    """What is left on each limit of tokens or dollars that applies."""
-    who, shared = call.attribution, []
-    for each in accounts.limits:
-        if each.limit.unit not in MEASURED or not applies(each.limit.budget, who):
-            continue
+    """What is left on each limit of tokens or dollars that applies, and does more than warn."""
+    shared = []
+    limits = [each for each in accounts.limits if each.limit.unit in MEASURED and each.limit.budget.on_exceed != "warn"]
+    for each, key in balances_of(limits, call.attribution, call.started_at, run_id=state.run_id):
         cap = each.limit.amount + state.raised_by(each.name)
-        for key in balance_keys(each.limit, who, call.started_at, run_id=state.run_id):
-            if each.is_own:
-                balance = state.balance(key)
-                yield each.limit, cap - balance.spent - balance.held
-            else:
-                shared.append((each.limit, cap, key))
+        if each.is_own:
+            balance = state.balance(key)
+            yield each.limit, cap - balance.spent - balance.held
+        else:
+            shared.append((each.limit, cap, key))
     try:
         balances = accounts.ledger.balances(*(key for _, _, key in shared)) if shared else []
     except LedgerError:  # It will be asked again for the hold, and what is to happen then is decided there.

@@ -16,6 +16,7 @@ from langchain_finops.budgets.holding import (
     Estimate,
     Hold,
     Start,
+    steps_id,
     taken_by,
     taken_by_charge,
 )
@@ -118,7 +119,7 @@ class Meter:
         if guard.lets_pass(state, who):
             return None
         what = f"a step in node {who.node_path!r}"
-        start = Start(f"steps:{state.invocation_id}", what, who, datetime.now(UTC), ONE_STEP)
+        start = Start(steps_id(state.invocation_id), what, who, datetime.now(UTC), ONE_STEP)
         return guard.stopped(state, start) or guard.step(state, start)
 
     def open_tool(
