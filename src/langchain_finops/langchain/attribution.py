@@ -6,7 +6,7 @@ from typing import Any, cast
 from langchain_finops.meter import draft_of
 from langchain_finops.records import EMPTY, Attribution
 
-__all__ = ["Said", "attribution", "node_path", "said"]
+__all__ = ["Said", "attribution", "node_path", "said", "written"]
 
 Said = tuple[object, ...]
 """What an event's metadata says of who it is for; equal for events that get one attribution."""
@@ -81,8 +81,16 @@ def _name(value: object) -> str | None:
     return None if value is None else _text(value) or None
 
 
+def written(value: object) -> str:
+    """The text of an id of whatever type; of one that has none the type's name: a fault here would lose the event."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  The user's own class.
+        return type(value).__name__
+
+
 def _text(value: object) -> str:
-    text = value if isinstance(value, str) else str(value)
+    text = value if isinstance(value, str) else written(value)
     # JSON can bring half a surrogate pair, which no encoding has: a ledger would have to refuse the record.
     return text if text.isascii() else text.encode(errors="replace").decode()
 

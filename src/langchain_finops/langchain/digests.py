@@ -1,8 +1,9 @@
 """What a prompt, a tool's arguments or its result are the same as: keyed hashes, so that no text is kept anywhere."""
 
 import json
+import reprlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 from langchain_core.messages import BaseMessage
@@ -24,10 +25,10 @@ class Digests:
         """Of what a model reads; ids of messages, which are new each time, are left out."""
         if isinstance(prompt, str):
             return self.of_value(prompt)
-        calls = [getattr(message, "tool_calls", None) for message in prompt]
+        calls = [getattr(message, "tool_calls", None) or () for message in prompt]
         return self.of_value(
             [
-                (message.type, message.content, [(call.get("name"), call.get("args")) for call in each or ()])
+                (message.type, message.content, [_asked_for(call) for call in each])
                 for message, each in zip(prompt, calls, strict=True)
             ]
         )
@@ -42,8 +43,20 @@ class Digests:
         return blake2b(text.encode("utf-8", "surrogatepass"), key=self._key, digest_size=DIGEST_BYTES).digest()
 
 
+def _asked_for(call: object) -> object:
+    """What a message wants called, without the id; what has another shape, as it is."""
+    return (call.get("name"), call.get("args")) if isinstance(call, Mapping) else call
+
+
 def _json(value: object) -> str:
     try:
         return json.dumps(value, default=str, sort_keys=True)
-    except (TypeError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001  The text of a user's own object may fail in any way.
+        return _repr(value)
+
+
+def _repr(value: object) -> str:
+    try:
         return repr(value)
+    except Exception:  # noqa: BLE001  As above.
+        return reprlib.repr(value)  # Short, but never fails.

@@ -30,6 +30,13 @@ CANNOT_ASK = Refusal(
         "runs, or in a callable given to a guard; nothing can be held for it there. Make it outside of those."
     ),
 )
+CANNOT_COUNT = Refusal(
+    kind="ledger",
+    reason=(
+        "a budget is fail_closed, and a fault of langchain-finops's own (see `FinOpsHandler.faults` and the log) kept "
+        "this start from being counted. To let such calls be made uncounted, use fail_closed=False."
+    ),
+)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -107,9 +114,17 @@ class Hooks(GraphCallbackHandler):
         meanwhile, nor be asked about, because what it would be held against is half changed. So it is refused, unless
         there is nothing to hold it against.
         """
-        if here.thread.depth and not self._recorder.gate.is_idle:
-            return refused(CANNOT_ASK)
-        return self.tell(event, *args, **kwargs)
+        gate, thread = self._recorder.gate, here.thread
+        if thread.depth:
+            return self.tell(event, *args, **kwargs) if gate.is_idle else refused(CANNOT_ASK)
+        thread.depth = 1
+        try:
+            return event(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  As in `tell`, but where a budget would rather have no call.
+            self.note_fault(error)
+            return refused(CANNOT_COUNT) if gate.fails_closed else None
+        finally:
+            thread.leave()
 
     # --- models ----------------------------------------------------------------------------------------------------
 

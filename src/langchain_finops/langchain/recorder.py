@@ -36,6 +36,7 @@ from langchain_finops.langchain.sums import Sums, who_of
 from langchain_finops.langchain.tools import Tools
 from langchain_finops.langchain.tracker import Tracker, is_node_start, namespace_of, retry_attempt
 from langchain_finops.meter import Answer, Meter
+from langchain_finops.meter.blind import open_blindly
 from langchain_finops.records import Attribution, CallRecord, RunStatus
 from langchain_finops.sections import section
 
@@ -125,13 +126,17 @@ class Recorder:
         namespace = namespace_of(call.metadata)
 
         def start() -> Refusal | None:
-            return self.meter.open(
-                call,
-                run.state,
-                digest=partial(self._digests.of_prompt, prompt),
-                place=run.places.of(namespace),
-                prompt_bytes=partial(extract.request_bytes, prompt, params),
-            )
+            try:
+                return self.meter.open(
+                    call,
+                    run.state,
+                    digest=partial(self._digests.of_prompt, prompt),
+                    place=run.places.of(namespace),
+                    prompt_bytes=partial(extract.request_bytes, prompt, params),
+                )
+            except Exception as error:  # noqa: BLE001  What cannot be read is no way around a limit.
+                self.meter.faults.note(error)
+                return open_blindly(self.meter.guard, call, run.state)
 
         return self.gate.admit(run, namespace, start)
 

@@ -11,7 +11,7 @@ from langchain_finops.budgets.holding import Hold
 from langchain_finops.budgets.loops import Places
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.run_state import RunState
-from langchain_finops.langchain.attribution import Said, node_path
+from langchain_finops.langchain.attribution import Said, node_path, written
 from langchain_finops.langchain.control import Questions
 from langchain_finops.langchain.langsmith import Trace
 from langchain_finops.langchain.protect import Validation
@@ -307,4 +307,4 @@ class Run:
 def thread_of(metadata: Mapping[str, Any]) -> str | None:
     """The thread's id as text."""
     thread_id = metadata.get("thread_id")
-    return None if thread_id is None else str(thread_id)
+    return None if thread_id is None else written(thread_id)

@@ -1,13 +1,14 @@
-"""What cannot be read or counted as it should is no way around a limit: a ledger that is gone, odd prompts and names."""
+"""What cannot be read or counted is no way around a limit: a ledger that is gone, odd prompts and names."""
 
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, interrupt
 from limited_graphs import BOOK, Paid, asking, line
 
-from langchain_finops import Budget, BudgetExceeded, FinOpsHandler
+from langchain_finops import Budget, BudgetExceeded, CallRefused, FinOpsHandler, LoopDetected, LoopGuard, UnpricedCall
 from langchain_finops.errors import LedgerError
 from langchain_finops.ledger.memory import MemoryLedger
 
@@ -94,3 +95,95 @@ def test_a_pause_that_could_not_be_read_is_not_forgotten(run: Any) -> None:
 
     assert model.calls == 2
     assert len({each.run_id for each in ledger.runs()}) == 1
+
+
+# --- what cannot be read ---------------------------------------------------------------------------------------------
+
+
+class Odd(Paid):
+    """Tells callbacks a provider that is no name."""
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        return {"ls_provider": ["openai"], "ls_model_name": "m", "ls_model_type": "chat"}
+
+
+class Nameless:
+    """Somebody's own class of ids."""
+
+    def __str__(self) -> str:
+        raise ValueError("SECRET")
+
+    __repr__ = __str__
+
+
+def odd_prompt() -> Any:
+    """A message whose tool calls have a shape of their own, as some integration may make them."""
+    message = AIMessage("x")
+    object.__setattr__(message, "tool_calls", [Nameless()])
+    return [HumanMessage("q"), message]
+
+
+def asked_with(model: Any, prompt: Any) -> Any:
+    """A node that asks the same ten times."""
+
+    def ask(_: Any) -> dict[str, list[str]]:
+        return {"said": [model.invoke(prompt).text for _ in range(10)]}
+
+    return line(ask)
+
+
+CASES: dict[str, tuple[Any, Any, dict[str, Any], Any, int, type[CallRefused]]] = {
+    "provider, calls": (Odd, "x", {}, Budget(llm_calls=2), 2, BudgetExceeded),
+    "provider, tokens": (Odd, "x", {}, Budget(tokens=2_000), 2, BudgetExceeded),
+    "provider, dollars": (Odd, "x", {}, Budget(usd=1), 0, UnpricedCall),
+    "provider, strict": (Odd, "x", {}, Budget(tokens=9, admission="strict"), 0, BudgetExceeded),
+    "user, calls": (Paid, "x", {"user_id": Nameless()}, Budget(llm_calls=2), 2, BudgetExceeded),
+    "user, a day": (
+        Paid,
+        "x",
+        {"user_id": Nameless()},
+        Budget(usd="0.03", per="day", scope="user_id"),
+        3,
+        BudgetExceeded,
+    ),
+    "prompt, calls": (Paid, odd_prompt(), {}, Budget(llm_calls=2), 2, BudgetExceeded),
+    "prompt, strict": (Paid, odd_prompt(), {}, Budget(usd="0.03", admission="strict"), 0, UnpricedCall),
+    "prompt, loop": (Paid, odd_prompt(), {}, LoopGuard(repeats=3), 3, LoopDetected),
+}
+"""The model, its prompt, the run's metadata, the budget, the calls that it lets pass, and what it raises then."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_cannot_be_read_is_counted_all_the_same(case: str, run: Any) -> None:
+    """Ten calls; a budget that needs what cannot be read refuses, all others count the calls as ever."""
+    make, prompt, metadata, budget, calls, refusal = CASES[case]
+    model, handler = make(), FinOpsHandler(budgets=[budget], ledger=":memory:", prices=BOOK)
+
+    with pytest.raises(refusal):
+        run(asked_with(model, prompt), {"said": []}, handler, metadata=metadata)
+
+    assert model.calls == calls
+
+
+@pytest.mark.parametrize(("fail_closed", "calls"), [(False, 1), (True, 0)])
+@pytest.mark.parametrize("broken", ["open_call", "start_chain"])
+def test_a_fault_that_nobody_foresaw_refuses_where_a_budget_is_fail_closed(
+    broken: str, fail_closed: bool, calls: int, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it never kills the user's run: the call is made, uncounted, and the fault is."""
+    model = Paid()
+    handler = FinOpsHandler(budgets=[Budget(llm_calls=5, fail_closed=fail_closed)], ledger=":memory:", prices=BOOK)
+
+    def fault(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(handler.recorder, broken, fault)
+    graph = line(asking(model, "hi"))
+    if fail_closed:
+        with pytest.raises(BudgetExceeded, match="fail_closed"):
+            run(graph, {"said": []}, handler)
+    else:
+        run(graph, {"said": []}, handler)
+
+    assert model.calls == calls
+    assert handler.faults > 0
