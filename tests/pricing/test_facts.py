@@ -1,17 +1,15 @@
 """What an answer tells next to its counts."""
 
-from types import SimpleNamespace
-
 import pytest
-from langchain_core.messages import AIMessage
 
-from langchain_finops.pricing.facts import MOST_USD, Facts, read_facts, searches_in
+from langchain_finops.pricing.facts import MOST_USD, Facts, read_facts
 from langchain_finops.pricing.providers import identify
+from langchain_finops.pricing.server_tools import NOTHING_SHOWN, Shown
 
-SEARCH = {"type": "web_search_call", "status": "completed", "action": {"type": "search"}}
 
-
-def facts(provider: str, said: dict[str, object], context: object = None, model: str = "m", searches: int = 0) -> Facts:
+def facts(
+    provider: str, said: dict[str, object], context: object = None, model: str = "m", shown: Shown = NOTHING_SHOWN
+) -> Facts:
     """The facts of an answer of a provider."""
     identity = identify(
         asked_provider=provider,
@@ -21,45 +19,15 @@ def facts(provider: str, said: dict[str, object], context: object = None, model:
         host=None,
         aliases={},
     )
-    return read_facts(said, said.get("service_tier"), identity, context, searches)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("content", "searches"),
-    [
-        ("text", 0),
-        ([], 0),
-        ([SEARCH, SEARCH], 2),
-        ([{"type": "web_search_call"}], 1),
-        ([{"type": "web_search_call", "action": {"type": "open_page"}}], 0),
-        ([{"type": "web_search_call", "action": {"type": "find_in_page"}}], 0),
-        ([{"type": "web_search_call", "status": "failed", "action": {"type": "search"}}], 0),
-        ([{"type": "server_tool_use", "name": "web_search"}], 1),
-        ([{"type": "server_tool_use", "name": "code_execution"}], 0),
-        ([{"type": "server_tool_call", "name": "web_search"}, {"type": "server_tool_result"}], 1),
-        ([{"type": "web_search_tool_result", "content": {"type": "web_search_tool_result_error"}}], 0),
-        (["piece", {"type": "text", "text": "x"}], 0),
-    ],
-)
-def test_searches_are_counted_by_what_was_charged(content: list[object], searches: int) -> None:
-    """A search is; opening a page, a failed search and other tools are not."""
-    assert searches_in(SimpleNamespace(content=content)) == searches
-
-
-def test_an_older_integration_keeps_them_beside_the_content() -> None:
-    """`langchain-openai` with `output_version="v0"` puts them into `additional_kwargs`."""
-    message = AIMessage("found", additional_kwargs={"tool_outputs": [SEARCH, {"type": "file_search_call"}]})
-
-    assert searches_in(message) == 1
-    assert searches_in(object()) == 0
+    return read_facts(said, said.get("service_tier"), identity, context, shown)  # type: ignore[arg-type]
 
 
 def test_a_count_goes_before_the_content() -> None:
     """Anthropic's `invoke` counts; its streams do not, and the content has to tell."""
     counted = {"usage": {"server_tool_use": {"web_search_requests": 3}}}
 
-    assert facts("anthropic", counted, searches=1).web_searches == 3
-    assert facts("anthropic", {}, searches=1).web_searches == 1
+    assert facts("anthropic", counted, shown=Shown(1)).web_searches == 3
+    assert facts("anthropic", {}, shown=Shown(1)).web_searches == 1
 
 
 @pytest.mark.parametrize(
@@ -147,3 +115,81 @@ def test_what_a_caller_states_and_we_cannot_use_is_said(context: object, remarks
 def test_a_region_that_the_price_is_of_is_no_condition(provider: str, region: str, geography: str | None) -> None:
     """The price pages show one region first."""
     assert facts(provider, {}, {"region": region}).geography == geography
+
+
+@pytest.mark.parametrize(
+    ("provider", "tools", "remarks"),
+    [
+        ("openai", ("file_search", "image_generation"), ["no_rate:file_search", "no_rate:image_generation"]),
+        ("anthropic", ("compaction",), ["no_rate:compaction"]),
+        ("openai", ("compaction",), []),
+        ("google_genai", ("code_interpreter",), []),
+    ],
+)
+def test_a_tool_that_costs_something_makes_a_lower_bound(
+    provider: str, tools: tuple[str, ...], remarks: object
+) -> None:
+    """Unless it is part of the provider's tokens: running code at Google, a compaction at OpenAI."""
+    assert facts(provider, {}, shown=Shown(tools=tools)).remarks == remarks
+
+
+def test_what_the_caller_states_of_tools_replaces_what_the_content_shows() -> None:
+    """But not that the provider summarised the context."""
+    shown = Shown(searches=2, tools=("code_execution", "compaction"))
+
+    assert facts("anthropic", {}, {"server_tools": {}}, shown=shown).remarks == ["no_rate:compaction"]
+
+
+@pytest.mark.parametrize(
+    ("iterations", "remarks"),
+    [
+        ([{"type": "message", "input_tokens": 5}], []),
+        ([{"type": "compaction", "input_tokens": 5}], ["compaction_added"]),
+        ([{"type": "advisor_message", "model": "claude-opus-5"}], ["no_rate:advisor"]),
+        ([{"type": "fallback_message", "model": "claude-opus-4-8"}, "odd"], ["no_rate:fallback"]),
+        ("odd", []),
+    ],
+)
+def test_requests_beside_the_call_are_told(iterations: object, remarks: list[str]) -> None:
+    """Anthropic's totals leave out summaries of the context, and what other models did for a call."""
+    found = facts("anthropic", {"usage": {"iterations": iterations}})
+
+    assert found.remarks == remarks
+    assert len(found.compactions) == ("compaction_added" in remarks)
+
+
+@pytest.mark.parametrize(
+    ("said", "remarks"),
+    [
+        ({"stop_reason": "refusal", "usage": {"output_tokens": 0}}, ["refusal_may_be_free"]),
+        ({"stop_reason": "refusal"}, ["refusal_may_be_free"]),
+        ({"stop_reason": "refusal", "usage": {"output_tokens": 7}}, []),
+        ({"stop_reason": "end_turn", "usage": {"output_tokens": 0}}, []),
+    ],
+)
+def test_a_refusal_before_any_output_may_not_be_charged(said: dict[str, object], remarks: list[str]) -> None:
+    """It depends on the category; a stream does not say how much there was."""
+    assert facts("anthropic", said).remarks == remarks
+
+
+def test_openrouter_cannot_know_what_the_users_own_key_paid() -> None:
+    """A cost of 0 says that OpenRouter charged nothing; the call was not free."""
+    own_key = facts("openrouter", {"token_usage": {"cost": 0, "is_byok": True}})
+
+    assert (own_key.reported_usd, own_key.remarks) == (None, ["upstream_cost_not_reported"])
+    assert facts("openrouter", {"token_usage": {"cost": 0}}).reported_usd == 0
+
+
+def test_code_that_anthropic_ran_is_flagged_once() -> None:
+    """Its counts and its content may both tell."""
+    counted = {"usage": {"server_tool_use": {"web_search_requests": 0, "code_execution_requests": 2}}}
+
+    assert facts("anthropic", counted, shown=Shown(tools=("code_execution",))).remarks == ["no_rate:code_execution"]
+
+
+def test_provisioned_throughput_is_no_price_of_tokens() -> None:
+    """Google charges it by the hour; what it says of a call is not what the call costs."""
+    assert facts("google_vertexai", {"usage_metadata": {"traffic_type": "ON_DEMAND"}}).remarks == []
+    assert facts("google_vertexai", {"usage_metadata": {"traffic_type": "PROVISIONED_THROUGHPUT"}}).remarks == [
+        "provisioned_throughput"
+    ]

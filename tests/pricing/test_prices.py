@@ -407,14 +407,6 @@ UNSURE = [
         [(600, "0.125"), (400, "0.0125"), (100, "1")],
         "no_rate:cache_read_tokens",
     ),
-    # Nor is it known what a batch's searches cost.
-    (
-        "anthropic",
-        "claude-opus-4-5-20251101",
-        {"said": {"usage": {"service_tier": "batch", "server_tool_use": {"web_search_requests": 3}}}},
-        [(1000, "2.50"), (100, "12.50"), (30_000, "1")],
-        "no_rate:web_searches",
-    ),
     # The page has no rate for cached input in a batch of GPT-4.1: the standard one stands in.
     (
         "openai",

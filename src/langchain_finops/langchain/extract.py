@@ -11,7 +11,7 @@ from langchain_core.outputs import Generation, LLMResult
 
 from langchain_finops.budgets.estimate import WRITE_METERS, tokens_of_bytes
 from langchain_finops.meter import NOTHING, UNKNOWN_ENDPOINT, Answer, Endpoint, Request
-from langchain_finops.pricing.facts import searches_in
+from langchain_finops.pricing.server_tools import shown_in
 
 __all__ = [
     "answer_of",
@@ -72,7 +72,7 @@ def answer_of(response: LLMResult | None) -> Answer:
         metadata = message.response_metadata
         if usage is None:
             usage = output.get("token_usage")
-        return Answer(usage=_mapping(usage), response=metadata or output, searches=searches_in(message))
+        return Answer(usage=_mapping(usage), response=metadata or output, shown=shown_in(message))
     info = (first.generation_info if first is not None else None) or NOTHING
     usage = output.get("token_usage") or _ollama_usage(info)
     return Answer(usage=_mapping(usage), response={**output, **info})

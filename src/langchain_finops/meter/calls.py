@@ -11,6 +11,7 @@ from langchain_finops.budgets.estimate import Request
 from langchain_finops.budgets.holding import Hold
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.clock import CALL_CLOCK
+from langchain_finops.pricing.server_tools import NOTHING_SHOWN, Shown
 from langchain_finops.records import Attribution, CallError
 
 __all__ = ["NOTHING", "UNKNOWN_ENDPOINT", "Answer", "Endpoint", "Faults", "OpenCall", "short_text"]
@@ -129,8 +130,8 @@ class Answer:
     """The integration's own counts; None where it reports none."""
     response: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
     """The integration's `response_metadata`."""
-    searches: int = 0
-    """Web searches that the content shows, which some integrations count nowhere else."""
+    shown: Shown = NOTHING_SHOWN
+    """The provider's own tools that the content shows, which some integrations count nowhere else."""
     received_bytes: int = 0
     """Text of the answer, in UTF-8 bytes; looked at only where no usage is reported."""
     error: CallError | None = None

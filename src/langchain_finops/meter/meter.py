@@ -374,7 +374,7 @@ class Meter:
                 at=at,
                 base_url_host=call.endpoint.base_url_host,
                 tags=call.attribution.tags,
-                searches=answer.searches,
+                shown=answer.shown,
             )
         except Exception as error:  # noqa: BLE001  An answer that cannot be read was still paid for.
             self.faults.note(error)

@@ -15,12 +15,12 @@ from langchain_finops.pricing.catalog import current_catalog
 from langchain_finops.pricing.cost import Cost, MeterCost, PriceKey, Reading
 from langchain_finops.pricing.drafts import CostDraft, sealed
 from langchain_finops.pricing.engine import Breakdown, amount_pico, gaps_used, has_rare, round_half_even
-from langchain_finops.pricing.facts import searches_in
 from langchain_finops.pricing.matching import fits
 from langchain_finops.pricing.normalize import NO_USAGE, read_answer
 from langchain_finops.pricing.overlay import shipped_overlay
 from langchain_finops.pricing.providers import Identity, identify
 from langchain_finops.pricing.quotes import Quote, Quoting
+from langchain_finops.pricing.server_tools import NOTHING_SHOWN, Shown, shown_in
 from langchain_finops.records import EMPTY, BillingMode, CostStatus
 
 if TYPE_CHECKING:
@@ -91,26 +91,25 @@ class PriceBook:
         at: datetime | None = None,
         context: Mapping[str, object] | None = None,
     ) -> Cost:
-        """Price an AIMessage, from its `usage_metadata` and `response_metadata`, and the searches in its content.
+        """Price an AIMessage, from its `usage_metadata` and `response_metadata`, and the tools its content shows.
 
         `metadata` is the callback's, `at` when the call began (aware; default now), `context` what only the caller
         knows: `processing`, `service_tier`, `speed`, `region`, `server_tools`, `cache_ttl`, `search_context_size`,
-        `seconds`. What it states replaces what the message says. Raises BadArguments for a naive `at`, nothing for
-        what a provider wrote.
+        `seconds`. What it states replaces what the message says. Raises BadArguments for an `at` that is no
+        aware datetime, nothing for what a provider wrote.
         """
-        if at is not None and at.utcoffset() is None:
-            raise BadArguments(f"at={at.isoformat()} has no time zone: add one, such as datetime.now(UTC)")
+        moment = datetime.now(UTC) if at is None else _aware(at)
         said = getattr(message, "response_metadata", None)
         reading = self.read(
             getattr(message, "usage_metadata", None),
             said if isinstance(said, Mapping) else {},
             metadata if isinstance(metadata, Mapping) else {},
-            at=at or datetime.now(UTC),
+            at=moment,
             context=context,
-            searches=searches_in(message),
+            shown=shown_in(message),
         )
         seconds = context.get("seconds") if isinstance(context, Mapping) else None
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float | Decimal):
             seconds = None
         return self.price(reading, seconds=seconds)
 
@@ -124,12 +123,12 @@ class PriceBook:
         context: Mapping[str, object] | None = None,
         base_url_host: str | None = None,
         tags: Mapping[str, str] = EMPTY,
-        searches: int = 0,
+        shown: Shown = NOTHING_SHOWN,
     ) -> Reading:
         """Disjoint meters and a price key of one answer. Never raises on a provider's data: it clamps and flags.
 
-        `metadata` is the callback's (`ls_provider`, `ls_model_name`); `at` is aware; `searches` what `searches_in` says
-        of the answer's content. A completion model's `token_usage` may stand for `usage_metadata`, its `llm_output` for
+        `metadata` is the callback's (`ls_provider`, `ls_model_name`); `at` is aware; `shown` what `shown_in` says of
+        the answer's content. A completion model's `token_usage` may stand for `usage_metadata`, its `llm_output` for
         `response_metadata`.
         """
         names = (
@@ -153,10 +152,10 @@ class PriceBook:
             context=context,
             base_url_host=base_url_host,
             tags=tags,
-            searches=searches,
+            shown=shown,
         )
 
-    def price(self, reading: Reading, *, seconds: float | None = None) -> Cost:
+    def price(self, reading: Reading, *, seconds: float | Decimal | None = None) -> Cost:
         """What the call costs. `seconds` is its wall time, which self-hosted cards charge for."""
         quote = self._quote(reading.key)
         card, usage = quote.rates, reading.usage
@@ -253,6 +252,18 @@ class PriceBook:
         return quote
 
 
+def _aware(at: object) -> datetime:
+    """The moment in UTC; raises BadArguments that names the remedy."""
+    if not isinstance(at, datetime):
+        raise BadArguments(f"at={at!r} is a {type(at).__name__}: give a datetime, such as datetime.now(UTC)")
+    try:
+        if at.utcoffset() is None:
+            raise BadArguments(f"at={at.isoformat()} has no time zone: add one, such as datetime.now(UTC)")
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise BadArguments(f"at={at.isoformat()} is out of the calendar in UTC: give a day that is in it") from None
+
+
 def _tool_price(card: Card, price: Decimal, at: datetime) -> tuple[Decimal, str] | None:
     """Dollars for a call, and the card with the table that converted them, because a charge has no field for it."""
     rate = card.usd_per_unit(at)
@@ -298,7 +309,7 @@ def _unpriced(reading: Reading, quote: Quote, reasons: tuple[str, ...]) -> Cost:
     )
 
 
-def _price_otherwise(reading: Reading, quote: Quote, seconds: float | None) -> Cost:
+def _price_otherwise(reading: Reading, quote: Quote, seconds: float | Decimal | None) -> Cost:
     """Price what is not tokens times rates: reported, free, by the hour, or unknown."""
     if reading.reported_usd is not None:
         return _reported(reading, reading.reported_usd)
@@ -320,8 +331,8 @@ def _reported(reading: Reading, reported: Decimal) -> Cost:
     return _cost(reading, Quote(card_id="reported"), usd, status=status, reasons=reading.reasons, by_meter=by_meter)
 
 
-def _self_hosted(reading: Reading, quote: Quote, machine: SelfHosted, seconds: float | None) -> Cost:
-    elapsed = None if seconds is None else Decimal(repr(seconds))
+def _self_hosted(reading: Reading, quote: Quote, machine: SelfHosted, seconds: float | Decimal | None) -> Cost:
+    elapsed = Decimal(repr(seconds)) if isinstance(seconds, int | float) else seconds
     if elapsed is None or not elapsed.is_finite() or elapsed < 0:
         return _unpriced(reading, quote, (*reading.reasons, "no_wall_time"))
     usd = from_pico(to_pico(machine.price(elapsed)))

@@ -3,12 +3,13 @@
 One reader a provider, in `READERS`. Nothing in here raises on a provider's data: it assumes, and says so.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from langchain_finops.money import EXACT, usd
 from langchain_finops.pricing.providers import Extras, Identity, Rule
+from langchain_finops.pricing.server_tools import CHARGED, COMPACTION, Shown
 
 __all__ = [
     "CONTEXT_KEYS",
@@ -20,7 +21,6 @@ __all__ = [
     "count_of",
     "is_plain",
     "read_facts",
-    "searches_in",
 ]
 
 MOST_TOKENS = 10**9
@@ -43,7 +43,10 @@ USUAL_PLACES = (None, "global", "not_available")
 """What is no condition of a price, whoever says it."""
 NOTHING: Mapping[str, object] = {}
 XAI_TICKS_PER_USD = Decimal(10**10)
-FAILED = ("failed", "error")
+REFUSAL = "refusal"
+PROVISIONED = "PROVISIONED_THROUGHPUT"
+SHOWN_TOOLS_ARE_FREE = ("google",)
+"""Whose tools other than searches cost no more than their tokens: running code, at Google."""
 
 
 @dataclass(slots=True)
@@ -65,6 +68,8 @@ class Facts:
     cache_ttl: str | None = None
     """How long cache writes live that come without saying so."""
     reported_usd: Decimal | None = None
+    compactions: tuple[Mapping[str, object], ...] = ()
+    """Counts of requests that the call had beside its own, which its totals leave out."""
     remarks: list[str] = field(default_factory=list)
     """What was said and could not be made use of, or not said and assumed: the price may then be another."""
 
@@ -80,18 +85,22 @@ def is_plain(said: Mapping[str, object], rule: Rule) -> bool:
         return True
     if extras == "anthropic":
         raw = said.get("usage")
-        return raw is None or (
-            type(raw) is dict
-            and raw.get("service_tier") in USUAL_TIERS
-            and raw.get("speed") in USUAL_SPEEDS
-            and raw.get("inference_geo") in USUAL_PLACES
-            and not raw.get("server_tool_use")
+        return said.get("stop_reason") != REFUSAL and (
+            raw is None
+            or (
+                type(raw) is dict
+                and raw.get("service_tier") in USUAL_TIERS
+                and raw.get("speed") in USUAL_SPEEDS
+                and raw.get("inference_geo") in USUAL_PLACES
+                and not raw.get("server_tool_use")
+                and not raw.get("iterations")
+            )
         )
     if extras == "google":
-        return not said.get("grounding_metadata")
+        return not said.get("grounding_metadata") and "usage_metadata" not in said
     if extras == "xai":
         return not said.get("token_usage")
-    return extras == "bedrock" and "serviceTier" not in said
+    return extras == "bedrock" and "serviceTier" not in said and "performanceConfig" not in said
 
 
 def read_facts(
@@ -99,11 +108,13 @@ def read_facts(
     service_tier: object,
     identity: Identity,
     context: Mapping[str, object] | None,
-    searches: int,
+    shown: Shown,
 ) -> Facts:
-    """The facts of one answer. `searches` are those found in its content, where its counts do not tell."""
-    facts = Facts(model=identity.model, named_tier=service_tier, web_searches=searches)
+    """The facts of one answer. `shown` is what its content shows, where its counts do not tell."""
+    facts = Facts(model=identity.model, named_tier=service_tier, web_searches=shown.searches)
     rule = identity.rule
+    if rule.extras not in SHOWN_TOOLS_ARE_FREE:
+        facts.remarks += (f"no_rate:{tool}" for tool in shown.tools if tool != COMPACTION or rule.splits_cache_writes)
     if rule.extras in READERS:
         READERS[rule.extras](said, facts)
     _set_tier(facts, facts.named_tier, rule)
@@ -113,33 +124,6 @@ def read_facts(
     elif stated:
         facts.remarks.append("ignored_context")
     return facts
-
-
-def searches_in(message: object) -> int:
-    """Web searches that an answer's content shows. OpenAI and streams of Anthropic tell them nowhere else."""
-    content = getattr(message, "content", None)
-    blocks: list[object] = content if isinstance(content, list) else []
-    kwargs = getattr(message, "additional_kwargs", None)
-    outputs = kwargs.get("tool_outputs") if isinstance(kwargs, Mapping) else None
-    if isinstance(outputs, list):
-        blocks = blocks + outputs
-    return max(0, sum(_searches(block) for block in blocks if isinstance(block, Mapping)))
-
-
-def _searches(block: Mapping[str, object]) -> int:
-    """1 for a search that was charged, -1 for a result that says that one failed and was not, else 0."""
-    kind = block.get("type")
-    if kind == "web_search_call":
-        action = block.get("action")
-        # Opening a page and looking for words in it are calls, too, and cost nothing.
-        looked = action.get("type", "search") == "search" if isinstance(action, Mapping) else True
-        return int(looked and block.get("status") not in FAILED)
-    if kind in ("server_tool_use", "server_tool_call"):
-        return int(block.get("name") == "web_search")
-    if kind == "web_search_tool_result":
-        result = block.get("content")
-        return -int(isinstance(result, Mapping) and result.get("type") == "web_search_tool_result_error")
-    return 0
 
 
 def count_of(value: object, name: str, doubts: list[str]) -> int:
@@ -165,8 +149,11 @@ def _set_tier(facts: Facts, name: object, rule: Rule) -> None:
 
 
 def _read_anthropic(said: Mapping[str, object], facts: Facts) -> None:
-    """Speed, geography and searches from Anthropic's own counts, which only `invoke` keeps."""
+    """Speed, geography, tools and compactions from Anthropic's own counts, which only `invoke` keeps."""
     raw = said.get("usage")
+    if said.get("stop_reason") == REFUSAL and not (isinstance(raw, Mapping) and raw.get("output_tokens")):
+        # Some categories are not charged where the model had not begun to answer, and counted all the same.
+        facts.remarks.append("refusal_may_be_free")
     if not isinstance(raw, Mapping):
         return
     facts.speed = _unusual(raw.get("speed"), USUAL_SPEEDS)
@@ -174,13 +161,40 @@ def _read_anthropic(said: Mapping[str, object], facts: Facts) -> None:
     tools = raw.get("server_tool_use")
     if isinstance(tools, Mapping):
         facts.web_searches = count_of(tools.get("web_search_requests"), "web_searches", facts.remarks)
+        if tools.get("code_execution_requests"):
+            _lacks_rate(facts, "code_execution")
+    iterations = raw.get("iterations")
+    if isinstance(iterations, list | tuple):
+        _read_iterations([each for each in iterations if isinstance(each, Mapping)], facts)
     facts.named_tier = raw.get("service_tier") or facts.named_tier
 
 
+def _read_iterations(iterations: Sequence[Mapping[str, object]], facts: Facts) -> None:
+    """What the totals leave out: a summary of the context, which the same model makes, and what other models did.
+
+    The totals hold the other turns. Which step of a long prompt's price a summary is on, nobody says.
+    """
+    facts.compactions = tuple(each for each in iterations if each.get("type") == COMPACTION)
+    if facts.compactions:
+        facts.remarks = [remark for remark in facts.remarks if remark != f"no_rate:{COMPACTION}"]
+        facts.remarks.append("compaction_added")
+    for kind, tool in (("advisor_message", "advisor"), ("fallback_message", "fallback")):
+        if any(each.get("type") == kind for each in iterations):
+            _lacks_rate(facts, tool)
+
+
+def _lacks_rate(facts: Facts, tool: str) -> None:
+    if f"no_rate:{tool}" not in facts.remarks:
+        facts.remarks.append(f"no_rate:{tool}")
+
+
 def _read_bedrock(said: Mapping[str, object], facts: Facts) -> None:
-    named = said.get("serviceTier")
+    """A service tier, and the latency that was given, which is to a price what a speed is."""
+    named, performance = said.get("serviceTier"), said.get("performanceConfig")
     if isinstance(named, Mapping):
         facts.named_tier = named.get("type")
+    if isinstance(performance, Mapping):
+        facts.speed = _unusual(performance.get("latency"), USUAL_SPEEDS)
 
 
 def _read_google(said: Mapping[str, object], facts: Facts) -> None:
@@ -190,6 +204,9 @@ def _read_google(said: Mapping[str, object], facts: Facts) -> None:
     if isinstance(queries, list | tuple):
         by_prompt = facts.model is not None and facts.model.startswith(("gemini-1", "gemini-2"))
         facts.web_searches = min(1, len(queries)) if by_prompt else len(queries)
+    counts = said.get("usage_metadata")
+    if isinstance(counts, Mapping) and counts.get("traffic_type") == PROVISIONED:
+        facts.remarks.append("provisioned_throughput")  # Paid for by the hour; what is over it is charged as usual.
 
 
 def _read_perplexity(said: Mapping[str, object], facts: Facts) -> None:
@@ -215,6 +232,7 @@ def _read_perplexity(said: Mapping[str, object], facts: Facts) -> None:
 
 
 NO_SEARCHES = "searches_not_reported"
+REPLACED_BY_TOOLS = frozenset({NO_SEARCHES, *(f"no_rate:{tool}" for tool in CHARGED.values())})
 NO_SIZE = "search_context_size_assumed"
 
 
@@ -236,6 +254,9 @@ def _read_openrouter(said: Mapping[str, object], facts: Facts) -> None:
     cost, upstream = source.get("cost"), source.get("cost_details")
     if cost == 0 and isinstance(upstream, Mapping):
         cost = upstream.get("upstream_inference_cost") or cost
+    if cost == 0 and source.get("is_byok"):
+        facts.remarks.append("upstream_cost_not_reported")
+        return
     _report(cost, facts)
 
 
@@ -320,7 +341,8 @@ def _read_tools(tools: object, facts: Facts) -> None:
         facts.remarks.append("ignored_context:server_tools")
         return
     facts.web_searches = count_of(tools.get("web_search"), "web_searches", facts.remarks)
-    facts.remarks = [remark for remark in facts.remarks if remark != NO_SEARCHES]
+    # What the caller states replaces what the answer shows; of other models and requests he says nothing.
+    facts.remarks = [remark for remark in facts.remarks if remark not in REPLACED_BY_TOOLS]
     facts.remarks += [f"no_rate:{name}" for name, count in tools.items() if name != "web_search" and count]
 
 

@@ -4,6 +4,7 @@ Nothing in here raises on a provider's data: it clamps, assumes, and says so.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from langchain_finops.pricing.cost import PriceKey, Reading
@@ -19,8 +20,9 @@ from langchain_finops.pricing.facts import (
     read_facts,
 )
 from langchain_finops.pricing.providers import Identity, Rule
+from langchain_finops.pricing.server_tools import NOTHING_SHOWN, Shown
 from langchain_finops.records import EMPTY
-from langchain_finops.usage import Usage
+from langchain_finops.usage import TOKEN_METERS, Usage
 
 __all__ = ["NO_USAGE", "read_answer"]
 
@@ -59,13 +61,13 @@ def read_answer(
     context: Mapping[str, object] | None = None,
     base_url_host: str | None = None,
     tags: Mapping[str, str] = EMPTY,
-    searches: int = 0,
+    shown: Shown = NOTHING_SHOWN,
 ) -> Reading:
-    """Make a reading of one answer. `at` is aware; `searches` are those that its content shows."""
+    """Make a reading of one answer. `at` is aware; `shown` is what its content shows."""
     rule = identity.rule
     service_tier = response_metadata.get("service_tier")
-    plain = not context and not searches and service_tier in USUAL_TIERS and is_plain(response_metadata, rule)
-    facts = PLAIN if plain else read_facts(response_metadata, service_tier, identity, context, searches)
+    plain = not context and not shown and service_tier in USUAL_TIERS and is_plain(response_metadata, rule)
+    facts = PLAIN if plain else read_facts(response_metadata, service_tier, identity, context, shown)
     raw = usage_metadata if type(usage_metadata) is dict or isinstance(usage_metadata, Mapping) else NOTHING
     doubts = list(facts.remarks)
     counts = raw
@@ -73,6 +75,9 @@ def read_answer(
     if usage is None:
         counts = _token_usage(response_metadata)
         usage = _disjoint(counts, response_metadata, rule, facts, doubts) if _has_counts(counts) else None
+    if not plain and usage is not None:
+        for compaction in facts.compactions:
+            usage = _with_compaction(usage, _disjoint(_of_anthropic(compaction), NOTHING, rule, facts, doubts))
 
     key = PriceKeyDraft()
     key.provider, key.model, key.requested_model = identity.provider, identity.model, identity.requested_model
@@ -118,6 +123,14 @@ def _of_anthropic(raw: Mapping[str, object]) -> Mapping[str, object]:
         "output_tokens": raw.get("output_tokens"),
         "input_token_details": details,
     }
+
+
+def _with_compaction(usage: Usage, more: Usage | None) -> Usage:
+    """The call's tokens and those of a summary of its context; its searches and its request count once."""
+    if more is None:
+        return usage
+    meters = (*TOKEN_METERS, "reasoning_tokens")
+    return replace(usage, **{meter: getattr(usage, meter) + getattr(more, meter) for meter in meters})
 
 
 def _disjoint(

@@ -77,6 +77,8 @@ OPEN_CLIENTS = frozenset({"openai", "anthropic"})
 EXACT_HOSTS = frozenset({"api.openai.com", "api.anthropic.com"})
 """Hosts where those clients pay the list price. A regional host of the same provider may charge more."""
 
+SHORTEST_NAME = 2
+"""Shorter than any model is called: what is said twice of fewer letters is no repetition of a name."""
 MODEL_PREFIXES = ("models/", "publishers/google/models/", "azure/")
 
 
@@ -183,16 +185,24 @@ def identify(
     if host and (provider is None or provider in OPEN_CLIENTS):
         provider = provider_at(host) or provider
     requested = _clean_model(asked_model)
+    if answering_model != asked_model:
+        answering_model = _once(answering_model)
     model = _clean_model(answering_model) or requested
     if model and requested and model.startswith("arn:") and not requested.startswith("arn:"):
         model = requested  # An application profile's id says nothing; the request may name the model below it.
-    if model and requested and model != requested and model == requested * (len(model) // len(requested)):
-        model = requested  # Merged chunks of a stream may name the model once for each chunk.
     for name in (answering_model, model, asked_model, requested):
         if name is not None and name in aliases:
             model = aliases[name]
             break
     return Identity(provider=provider, model=model, requested_model=requested, rule=rule_of(provider))
+
+
+def _once(name: str | None) -> str | None:
+    """The name without its repetitions: merged chunks of a stream may name the model once for each chunk."""
+    if not name:
+        return name
+    period = (name + name).find(name, 1)
+    return name[:period] if period >= SHORTEST_NAME else name
 
 
 def _clean_model(name: str | None) -> str | None:

@@ -18,6 +18,10 @@ __all__ = ["FIRST_MOMENT", "LAST_MOMENT", "Quote", "Quoting", "Source"]
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 NO_CATALOG = "not_on_a_card"
+FEES = ("web_searches", "requests")
+FEES_STAND = ("anthropic",)
+"""Who charges the same for a search in a batch and at each speed (https://platform.claude.com/docs/en/agents-and-tools/
+tool-use/web-search-tool); elsewhere that is so only of places."""
 FIRST_API = datetime(2020, 6, 11, tzinfo=UTC)
 """When the first of all these APIs opened: a call of before has a wrong date."""
 
@@ -186,7 +190,10 @@ class Quoting:
             else:
                 if changed:
                     # Meters that a condition does not name keep their standard rate, which nobody says is right.
-                    listed.uncertain += tuple(meter for meter in standard if meter not in changed)
+                    # Fees stand where what it multiplies are tokens.
+                    fees = FEES if when[0] == "geography" or key.provider in FEES_STAND else ()
+                    unnamed = (meter for meter in standard if meter not in changed and meter not in fees)
+                    listed.uncertain += tuple(unnamed)
                 if correction is not None and correction.doubt is not None:
                     listed.reasons.append(correction.doubt)
                 listed.rates.update(changed)
