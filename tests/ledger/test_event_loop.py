@@ -12,6 +12,7 @@ from blockbuster import BlockBuster, BlockingError, blockbuster_ctx
 
 from langchain_finops.errors import LedgerError
 from langchain_finops.ledger import open_ledger, recover, sql
+from langchain_finops.ledger.in_time import in_time
 from langchain_finops.ledger.rows import Row, row_of
 from langchain_finops.records import CallRecord
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_run, an_outcome
@@ -83,6 +84,19 @@ async def test_a_thread_that_hangs_costs_no_record(no_blocking, path: Path, open
     assert ledger.flush(30)
     assert [call.call_id for call in ledger.calls()] == ["1"]
     assert recover(ledger) == 0
+
+
+async def test_a_thread_that_hangs_keeps_no_run_waiting(no_blocking, path: Path, opened):
+    """What a run waits for is given up after `hold_timeout`, and is not done later."""
+    ledger = opened(path, hold_timeout=0.05)
+    hanging = threading.Event()
+    ledger._writer.own_thread()._jobs.put(_job_that_waits_for(hanging))
+
+    with in_time(), pytest.raises(LedgerError, match=r"took longer than 0\.05 s"):
+        list(ledger.calls())
+    hanging.set()
+    assert ledger.flush(30)
+    assert list(ledger.calls()) == []
 
 
 async def test_a_bad_batch_is_its_writers_fault_alone(path: Path, opened, monkeypatch: pytest.MonkeyPatch):

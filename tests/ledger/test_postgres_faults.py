@@ -19,6 +19,7 @@ from langchain_finops.errors import LedgerError, MissingExtra
 from langchain_finops.ledger import Ledger, open_ledger, recover
 from langchain_finops.ledger import postgres as postgres_store
 from langchain_finops.ledger.holds import Balance, Line, Settlement
+from langchain_finops.ledger.in_time import in_time
 from langchain_finops.ledger.postgres_cursor import PatientCursor
 from langchain_finops.ledger.stores import Busy
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
@@ -177,6 +178,65 @@ def test_a_balance_that_another_machine_locks(opened, postgres: Server, postgres
     assert ledger.spilled == 1
     assert recover(ledger) == 1
     assert ledger.balances("b") == [Balance(balance="b", spent=1)]
+
+
+@contextmanager
+def locked_table(postgres: Server, url: str, table: str) -> Iterator[None]:
+    """Another session that has the table for itself, such as a migration."""
+    statement = f"LOCK TABLE {url.partition('%3D')[2]}.{table} IN ACCESS EXCLUSIVE MODE"
+    with postgres.connected() as other, other.transaction():
+        other.execute(statement)  # type: ignore[call-overload]  # no text of anybody's
+        yield
+
+
+def test_what_a_run_waits_for_is_read_in_time_or_not_at_all(opened, postgres: Server, postgres_url: str):
+    """A table that somebody has for himself ends it after `hold_timeout`; a report waits for as long as it takes."""
+    ledger = opened(postgres_url)
+    ledger.write(a_run(run_id="r-1"))
+    reported: list[Any] = []
+    report = threading.Thread(target=lambda: reported.extend(ledger.runs()))
+
+    with locked_table(postgres, postgres_url, "runs"):
+        waits(ledger, 0.2)
+        report.start()
+        with in_time(), pytest.raises(LedgerError, match=r"(lock|statement) timeout"):
+            list(ledger.runs())
+        assert reported == []
+    report.join(30)
+
+    assert [run.run_id for run in reported] == ["r-1"]
+    waits(ledger, 30)
+    with in_time():
+        assert [run.run_id for run in ledger.runs()] == ["r-1"]
+
+
+async def test_an_event_loop_waits_no_longer_for_a_read(opened, postgres: Server, postgres_url: str):
+    """The same on the ledger's own thread, which is free again in time for the next hook."""
+    ledger = opened(postgres_url, hold_timeout=30.0)
+
+    with locked_table(postgres, postgres_url, "runs"):
+        waits(ledger, 0.5)
+        with in_time(), pytest.raises(LedgerError):
+            list(ledger.runs())
+        assert hold(waits(ledger, 30), "1") is None
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_server_that_is_halted_ends_a_read_in_time(opened, postgres: Server, postgres_url: str, is_new: bool):
+    """On a connection that is open, and on one that would have to be made; both are forgotten."""
+    ledger = opened(postgres_url, hold_timeout=30.0)
+    ledger.write(a_call("1"))
+    if is_new:
+        ledger._store()._engine.dispose()
+
+    with postgres.halted():
+        waits(ledger, 0.2)
+        with in_time(), pytest.raises(LedgerError, match="the server does not answer"):
+            list(ledger.calls())
+
+    waits(ledger, 30)
+    with in_time():
+        assert [call.call_id for call in ledger.calls()] == ["1"]
 
 
 def postgres_lock(name: str) -> int:

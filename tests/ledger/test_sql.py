@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
@@ -21,6 +22,7 @@ from langchain_finops.budgets.policy import Budget
 from langchain_finops.errors import LedgerError, LedgerTooNew
 from langchain_finops.ledger import migrations, open_ledger
 from langchain_finops.ledger.holds import Settlement
+from langchain_finops.ledger.in_time import in_time
 from langchain_finops.records import Attribution
 from langchain_finops.testing.holding import hold, standing
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
@@ -240,6 +242,36 @@ def test_every_connection_overwrites_what_it_deletes(path: Path, opened):
     with store.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 2
     assert store._writer.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 2
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def test_a_query_without_end_ends_at_its_deadline(path: Path, opened):
+    """What a run waits for is broken off; the next reader is not."""
+    store = opened(path)._store()
+
+    with pytest.raises(LedgerError, match="interrupted"), store.reading(time.monotonic() + 0.01) as connection:
+        connection.exec_driver_sql(ENDLESS)
+    with store.reading() as connection:
+        assert connection.exec_driver_sql(ENDLESS.replace("FROM n)", "FROM n WHERE i < 200000)")).scalar_one() == 200000
+
+
+def test_all_that_a_run_waits_for_together_takes_hold_timeout(ledger, monkeypatch: pytest.MonkeyPatch):
+    """The third read begins when the second that both took is over: it is not begun. Reports know no such end."""
+    ledger.write(a_call("1"))
+    clock = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with in_time():
+        for _ in range(2):
+            assert [call.call_id for call in ledger.calls()] == ["1"]
+            clock[0] += 0.5
+        with pytest.raises(LedgerError, match=r"took longer than 1\.0 s"):
+            list(ledger.calls())
+    with in_time():
+        assert [call.call_id for call in ledger.calls()] == ["1"]
+    clock[0] += 1_000
+    assert [call.call_id for call in ledger.calls()] == ["1"]
 
 
 def test_a_file_of_a_newer_version_is_refused(path: Path, opened):

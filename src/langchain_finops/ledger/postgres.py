@@ -25,7 +25,7 @@ from sqlalchemy.sql import ClauseElement
 from langchain_finops.errors import LedgerError
 from langchain_finops.ledger import migrations
 from langchain_finops.ledger.append import Appender
-from langchain_finops.ledger.postgres_connection import Connection, Link, connect, plain
+from langchain_finops.ledger.postgres_connection import Connection, Link, connect, made_by, plain
 from langchain_finops.ledger.postgres_cursor import PatientCursor, Statement
 from langchain_finops.ledger.postgres_url import Address, address_of
 from langchain_finops.ledger.stores import Busy, Cursor, Place, RecordRefused, SqlStore
@@ -137,9 +137,11 @@ class PostgresStore:
             raw.execute("COMMIT")
 
     @contextmanager
-    def _connected(self, begin: Callable[[Connection], object]) -> Iterator[SqlConnection]:
+    def _connected(
+        self, begin: Callable[[Connection], object], deadline: float | None = None
+    ) -> Iterator[SqlConnection]:
         """A connection of SQLAlchemy's on which `begin` was run; what it leaves open is rolled back."""
-        connection = self._begun(begin)
+        connection = self._begun(begin, deadline)
         raw = _raw(connection)
         try:
             yield connection
@@ -147,10 +149,10 @@ class PostgresStore:
             _roll_back(raw)
             _hand_back(connection, raw)
 
-    def _begun(self, begin: Callable[[Connection], object]) -> SqlConnection:
+    def _begun(self, begin: Callable[[Connection], object], deadline: float | None) -> SqlConnection:
         """A connection on which `begin` went well: those that broke while nobody used them are dropped."""
         for idle in reversed(range(IDLE + 1)):
-            connection = self._engine.connect()
+            connection = self._engine.connect() if deadline is None else self._connected_by(deadline)
             raw = _raw(connection)
             try:
                 begin(raw)
@@ -162,6 +164,13 @@ class PostgresStore:
                 raise
             return connection
         raise AssertionError("unreachable")
+
+    def _connected_by(self, deadline: float) -> SqlConnection:
+        """A connection of the pool, which may have to be made. Raises Busy where that takes longer."""
+        try:
+            return made_by(deadline, self._engine.connect, SqlConnection.close)
+        except Busy as error:
+            raise Busy(f"cannot reach the ledger {self._name}: {error}") from error
 
     def is_stale(self) -> bool:
         """A server stays the same."""
@@ -234,11 +243,12 @@ class PostgresStore:
             return _finish(_raw(connection), PatientCursor(_raw(connection)), work)
 
     @contextmanager
-    def reading(self) -> Iterator[SqlConnection]:
+    def reading(self, deadline: float | None = None) -> Iterator[SqlConnection]:
         """A connection of its own that sees one state of the ledger until the block ends."""
-        deadline = time.monotonic() + READ_TIMEOUT_S
+        until = time.monotonic() + READ_TIMEOUT_S if deadline is None else deadline
+        begin = partial(_begin, deadline=until, statements=_reading(until))
         try:
-            with self._connected(partial(_begin, deadline=deadline, statements=_reading(deadline))) as connection:
+            with self._connected(begin, deadline) as connection:
                 yield connection
         except (psycopg.Error, DBAPIError) as error:
             raise self._error("read", error) from error

@@ -10,14 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.adapt import Loader
 
 from langchain_finops.ledger.stores import Busy
 
-__all__ = ["Connection", "Link", "connect", "plain"]
+__all__ = ["Connection", "Link", "connect", "made_by", "plain"]
+
+T = TypeVar("T")
 
 _EVENTS: Final = {1: selectors.EVENT_READ, 2: selectors.EVENT_WRITE, 3: selectors.EVENT_READ | selectors.EVENT_WRITE}
 """What psycopg waits for, by the number it gives it."""
@@ -77,6 +79,42 @@ def plain(error: BaseException) -> str:
     cause = getattr(error, "orig", None) or error
     said = cause.diag.message_primary if isinstance(cause, psycopg.Error) else None
     return said or (str(cause).strip() or type(cause).__name__).splitlines()[0]
+
+
+def made_by(deadline: float, make: Callable[[], T], discard: Callable[[T], object]) -> T:
+    """What `make` makes, on a thread of its own. Raises Busy where that takes longer: it is then discarded."""
+    answers: SimpleQueue[T | Exception] = SimpleQueue()
+    ticket: SimpleQueue[None] = SimpleQueue()  # Whoever takes it decides what becomes of what was made.
+    ticket.put(None)
+
+    def work() -> None:
+        try:
+            made: T | Exception = make()
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            made = error
+        if _taken(ticket):
+            answers.put(made)
+        elif not isinstance(made, Exception):
+            discard(made)
+
+    threading.Thread(target=work, name="finops-connect", daemon=True).start()
+    try:
+        made = answers.get(timeout=max(0.001, deadline - time.monotonic()))
+    except Empty:
+        if _taken(ticket):
+            raise Busy("the server does not answer") from None
+        made = answers.get()  # It came at the last moment.
+    if isinstance(made, Exception):
+        raise made
+    return made
+
+
+def _taken(ticket: "SimpleQueue[None]") -> bool:
+    try:
+        ticket.get_nowait()
+    except Empty:
+        return False
+    return True
 
 
 class Link:

@@ -8,6 +8,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection
+
 from langchain_finops.errors import BadData, LedgerError
 from langchain_finops.ledger import reading, upkeep
 from langchain_finops.ledger.append import Appender
@@ -16,6 +18,7 @@ from langchain_finops.ledger.codec import now_micros, to_micros
 from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.grouping import Period, check_by, check_filters, fold, matches
 from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement, checked_lines
+from langchain_finops.ledger.in_time import asked_at
 from langchain_finops.ledger.pruning import prune
 from langchain_finops.ledger.rows import Row, is_kept_by_sums, row_of, row_of_settlement
 from langchain_finops.ledger.spill import Entry, Spill
@@ -135,17 +138,19 @@ class SqlLedger:
     def _look(self, work: Callable[[Appender, Cursor], T]) -> T:
         return self._in_time(lambda deadline: self._writer.look(work, deadline), undo=_nothing)
 
-    def _in_time(self, action: Callable[[float], T], *, undo: Callable[[T], None]) -> T:
+    def _in_time(self, action: Callable[[float], T], *, undo: Callable[[T], None], began: float | None = None) -> T:
         """What the action gives by its deadline. Raises LedgerError if `hold_timeout` has passed: it is undone then."""
         writer = self._writer
-        if not under_event_loop():
-            return action(time.monotonic() + writer.hold_timeout)
-        deadline = time.monotonic() + writer.hold_timeout * SHARE_FOR_SQL
-        results: list[T] = []
-        act = partial(_append_result, results, partial(action, deadline))
-        if not writer.own_thread().ask(act, lambda: undo(results[0]), writer.hold_timeout):
-            raise LedgerError(f"the ledger {writer.place.name} took longer than {writer.hold_timeout} s")
-        return results[0]
+        now = time.monotonic()
+        left = writer.hold_timeout - (0.0 if began is None else now - began)
+        if left > 0:
+            if not under_event_loop():
+                return action(now + left)
+            results: list[T] = []
+            act = partial(_append_result, results, partial(action, now + left * SHARE_FOR_SQL))
+            if writer.own_thread().ask(act, lambda: undo(results[0]), left):
+                return results[0]
+        raise LedgerError(f"the ledger {writer.place.name} took longer than {writer.hold_timeout} s")
 
     def recover(self) -> int:
         """Bring in what was spilled; how many records were new. Raises LedgerError, BadData: nothing is then lost."""
@@ -169,7 +174,10 @@ class SqlLedger:
             act()
         return results[0]
 
-    def _store(self) -> SqlStore:
+    def _store(self, deadline: float | None = None) -> SqlStore:
+        if deadline is not None:
+            with section, self._writer.turn(deadline) as store:
+                return store
         with section, self._writer.lock:
             return self._writer.opened()
 
@@ -182,21 +190,16 @@ class SqlLedger:
     def _pages(self, kind: str, history: bool, period: Period, filters: Mapping[str, object]) -> Iterator[Any]:
         after: reading.Place | None = None
         while True:
-            records, after = self._run(partial(self._page, kind, history, period, filters, after))
+            read = partial(reading.page, kind=kind, history=history, period=period, filters=filters, after=after)
+            page, began = partial(self._connected, read), asked_at()
+            records, after = self._run(page) if began is None else self._in_time(page, undo=_nothing, began=began)
             yield from (record for record in records if matches(record, filters))
             if after is None:
                 return
 
-    def _page(
-        self,
-        kind: str,
-        history: bool,
-        period: Period,
-        filters: Mapping[str, object],
-        after: reading.Place | None,
-    ) -> tuple[list[Record], reading.Place | None]:
-        with self._store().reading() as connection:
-            return reading.page(connection, kind, history=history, period=period, filters=filters, after=after)
+    def _connected(self, read: Callable[[Connection], T], deadline: float | None = None) -> T:
+        with section, self._store(deadline).reading(deadline) as connection:
+            return read(connection)
 
     def calls(
         self, *, history: bool = False, since: datetime | None = None, until: datetime | None = None, **filters: object
@@ -242,11 +245,8 @@ class SqlLedger:
         if not is_kept_by_sums(filters):
             calls, charges, outcomes = self.calls(), self.charges(), self.outcomes()
             return fold(calls, charges, outcomes, by=dimensions, period=period, filters=filters)
-        return self._run(lambda: self._sum_up(dimensions, period, filters))
-
-    def _sum_up(self, by: tuple[str, ...], period: Period, filters: Mapping[str, object]) -> list[Group]:
-        with self._store().reading() as connection:
-            return sum_up(connection, by, period, filters)
+        read = partial(sum_up, by=dimensions, period=period, filters=filters)
+        return self._run(partial(self._connected, read))
 
     def forget(self, user_id: str) -> int:
         """Unlink a person: `user_id` becomes None in all records, spilled ones included; how many named it."""

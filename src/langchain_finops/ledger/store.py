@@ -29,6 +29,8 @@ __all__ = ["Store", "place_of"]
 
 OPEN_TIMEOUT_S: Final = 10.0
 """How long opening waits for another process that creates or migrates the file."""
+STEPS_BETWEEN_LOOKS: Final = 10_000
+"""Of SQLite's machine: a millisecond or less."""
 T = TypeVar("T")
 _OF_THE_RECORD: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.DataError)
 
@@ -239,11 +241,15 @@ class Store:
         return str(statement.compile(dialect=self._engine.dialect))
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, deadline: float | None = None) -> Iterator[Connection]:
         """A connection of its own that sees one state of the file until the block ends."""
         try:
             with in_sqlite, self._engine.connect() as connection:
-                connection.exec_driver_sql(f"PRAGMA busy_timeout={OPEN_TIMEOUT_S * 1000:.0f}")
+                patience = OPEN_TIMEOUT_S if deadline is None else max(0.0, deadline - time.monotonic())
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={patience * 1000:.0f}")
+                if deadline is not None:
+                    raw: Any = connection.connection.dbapi_connection
+                    raw.set_progress_handler(lambda: time.monotonic() >= deadline, STEPS_BETWEEN_LOOKS)
                 connection.execute(text("BEGIN"))
                 yield connection
                 connection.execute(text("ROLLBACK"))

@@ -79,8 +79,11 @@ class SqlStore(Protocol):
         Raises LedgerError if that is not possible until the deadline. For what hooks ask; the caller holds the lock.
         """
 
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A connection of its own that sees one state of the ledger until the block ends."""
+    def reading(self, deadline: float | None = None) -> AbstractContextManager[Connection]:
+        """A connection of its own that sees one state of the ledger until the block ends.
+
+        What it runs raises LedgerError once `time.monotonic()` passes the deadline; None: when it has taken minutes.
+        """
 
     def sql(self, statement: ClauseElement) -> str:
         """The statement as text for the driver's cursor."""
