@@ -35,6 +35,7 @@ from langchain_finops.langchain.settling import (
 from langchain_finops.langchain.sums import Sums, who_of
 from langchain_finops.langchain.tools import Tools
 from langchain_finops.langchain.tracker import Tracker, is_node_start, namespace_of, retry_attempt
+from langchain_finops.ledger.in_time import in_time
 from langchain_finops.meter import Answer, Meter
 from langchain_finops.meter.blind import open_blindly
 from langchain_finops.records import Attribution, CallRecord, RunStatus
@@ -113,6 +114,8 @@ class Recorder:
             # A completion model's start is told in a task of its own, which ends before the call does.
             call.unwatch = None if isinstance(prompt, str) else self._watch(call)
             self.watch_root(run)
+        elif run.ended:
+            self.watch(lambda: self._open.get(run_id) is call, partial(self._abandon, call, None))
         run.open_calls.add(call)
         if node is not None:
             node.open += 1
@@ -289,8 +292,11 @@ class Recorder:
 
     def watch_root(self, run: Run) -> None:
         """End a run whose only call, tool or retriever was cancelled."""
-        cancelled = partial(self.end_run, run, "cancelled", "CancelledError", told=False)
-        when_left(lambda: not run.closed, lambda: self._unasked(cancelled))
+        self.watch(lambda: not run.closed, partial(self.end_run, run, "cancelled", "CancelledError", told=False))
+
+    def watch(self, still_open: Callable[[], bool], then: Callable[[], None]) -> None:
+        """Do this once what starts here is over, if nobody has told its end by then."""
+        when_left(still_open, lambda: self._unasked(then))
 
     def _unasked(self, then: Callable[[], None]) -> None:
         """Book what no hook brings. The event loop would print a fault of ours with its message."""
@@ -339,6 +345,8 @@ class Recorder:
         if span is None:
             return None
         run, node = span.run, span.node
+        if error is not None or (span.owner == run_id.int and run.open_calls and (node is None or node.open)):
+            self.tracker.leave(run_id.int, span)
         if node is not None and span.owner == run_id.int:
             self._end_node(node, error)
         if run.root != run_id:
@@ -384,7 +392,17 @@ class Recorder:
         """Begin a run, or go on with one that its thread has left unfinished."""
         run_id, _, metadata, _ = event
         span = self.tracker.open_run(run_id, name, metadata)
-        run, paused, is_blind = span.run, None, False
+        run = span.run
+        with in_time():
+            self._begin(run, inputs)
+        tracer = find_tracer()
+        if tracer is not None:
+            run.trace = Trace(tracer)
+            run.trace.started(run_id)
+        return span
+
+    def _begin(self, run: Run, inputs: object) -> None:
+        paused, is_blind = None, False
         if run.thread_id is not None and resumes(inputs):
             try:
                 paused = unfinished(self.tracker, self.meter.ledger, run, run.thread_id)
@@ -397,11 +415,6 @@ class Recorder:
         run.state = self.meter.open_run(run.run_id, run.invocation_id, resumed=paused is not None)
         if is_blind:
             self.meter.guard.accounts.begin_blind(run.state)
-        tracer = find_tracer()
-        if tracer is not None:
-            run.trace = Trace(tracer)
-            run.trace.started(run_id)
-        return span
 
     def _start_node(self, event: Event, span: Span, namespace: str) -> BaseException | None:
         run_id, _, metadata, tags = event

@@ -1,5 +1,6 @@
 """Tools from their start to their end: each is a charge, and may be refused like a call."""
 
+from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -53,6 +54,8 @@ class Tools:
         self._open[run_id.int] = tool
         if bare:
             recorder.watch_root(run)
+        elif run.ended:
+            recorder.watch(lambda: self._open.get(run_id.int) is tool, partial(self.end, run_id, CancelledError()))
         return None
 
     def _admit(self, tool: OpenTool, namespace: str | None, arguments: str) -> BaseException | None:

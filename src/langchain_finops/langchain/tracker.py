@@ -26,6 +26,8 @@ IDS_KEPT = 10_000
 """Ids remembered, at least, so that one that is given twice names two things."""
 PAUSED_KEPT = 10_000
 """Threads whose run did not complete and may be resumed."""
+LEFT_KEPT = 1_000
+"""Runnables that ended with something still going on in them: its next start belongs to their run, ended or not."""
 RETRY = "retry:attempt:"
 START = "__start__:"
 """Where LangGraph takes a graph's input in and asks its entry's router; no node of the user's, and so no step."""
@@ -38,6 +40,7 @@ class Tracker:
         self._defaults = defaults
         self._spans: dict[int, Span] = {}
         self._nodes: dict[str, Node] = {}
+        self._left: OrderedDict[int, Span] = OrderedDict()
         self._lock = threading.RLock()
         self._ids: dict[int, int] = {}
         self._older_ids: dict[int, int] = {}
@@ -73,7 +76,24 @@ class Tracker:
         config = var_child_runnable_config.get()
         manager = None if config is None else config.get("callbacks")
         outer = getattr(manager, "parent_run_id", None)
-        return self._spans.get(outer.int) if isinstance(outer, UUID) else None
+        span = self._spans.get(outer.int) if isinstance(outer, UUID) else None
+        return span if span is not None or not self._left else self._left_by(parent_run_id, outer)
+
+    def _left_by(self, *parents: object) -> Span | None:
+        """The ended runnable that an event belongs to which goes on all the same."""
+        left = (self._left.get(each.int) for each in parents if isinstance(each, UUID))
+        return next((span for span in left if span is not None), None)
+
+    def leave(self, key: int, span: Span) -> None:
+        """Remember a runnable that ended while something in it may go on.
+
+        Neither `asyncio.gather` nor LangChain cancels the other branches of one that failed: each of their calls would
+        be a run of its own, with limits of its own.
+        """
+        with self._lock:
+            self._left[key] = span
+            if len(self._left) > LEFT_KEPT:
+                self._left.popitem(last=False)
 
     def open_span(self, run_id: UUID, span: Span) -> Span:
         """Remember where the children of a runnable belong."""
@@ -110,8 +130,10 @@ class Tracker:
         with run.lock:
             counts = not namespace.rpartition("|")[2].startswith(START)
             run.steps += counts
-            node = self._nodes[namespace] = Node(run, namespace, run.steps if counts else None, outer.graph)
-            run.nodes.add(namespace)
+            node = Node(run, namespace, run.steps if counts else None, outer.graph)
+            if not run.ended:  # Nobody would forget it.
+                self._nodes[namespace] = node
+                run.nodes.add(namespace)
         return node
 
     def refuse_node(self, run_id: UUID, node: Node) -> None:
@@ -132,6 +154,8 @@ class Tracker:
         ended, kept = (run.failed_nodes, FAILED_KEPT) if failed else (run.ended_nodes, NODES_KEPT)
         with run.lock:
             node.running -= 1
+            if run.ended:
+                return
             ended.append(node)
             oldest = ended.popleft() if len(ended) > kept else None
             if oldest is not None and not oldest.running and not oldest.open:
@@ -204,8 +228,11 @@ class Tracker:
             span = self._spans.get(key)
             if span is not None and span.run is run:  # Two runs at once may have been given one id.
                 self._spans.pop(key, None)
+                self.leave(key, span)
         for namespace in list(run.nodes):
             self._nodes.pop(namespace, None)
+        for kept in (run.spans, run.nodes, run.ended_nodes, run.failed_nodes):
+            kept.clear()
         return True
 
     def forget_run(self, run: Run) -> None:
