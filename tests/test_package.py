@@ -61,6 +61,16 @@ def test_there_are_at_most_15_public_names_and_all_resolve() -> None:
         assert name in dir(langchain_finops)
 
 
+@pytest.mark.parametrize("name", ["Killed", "LoopDetected", "ModelPolicy", "RunDrained", "Stop", "UnpricedCall"])
+def test_what_goes_with_the_public_names_is_found_beside_them(name: str) -> None:
+    """Whoever catches `BudgetExceeded` looks for its siblings in the same place; `import *` leaves them out."""
+    found = getattr(langchain_finops, name)
+
+    assert found.__name__ == name
+    assert name in dir(langchain_finops)
+    assert name not in langchain_finops.__all__
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """A typing mistake is told like in any other module."""
     with pytest.raises(AttributeError, match="FinOpsHandlr"):

@@ -1,4 +1,8 @@
-"""Financial control of autonomous AI agents on LangChain and LangGraph."""
+"""Financial control of autonomous AI agents on LangChain and LangGraph.
+
+`__all__` is what everybody needs. Some names more are here for those who look for them here: the kinds of refusals
+beside `BudgetExceeded`, `ModelPolicy` beside `Budget`, and `Stop`, which `stopped` returns.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -6,11 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from langchain_finops.budgets.alerts import BurnRateAlert
     from langchain_finops.budgets.loops import LoopGuard
+    from langchain_finops.budgets.models import ModelPolicy as ModelPolicy
     from langchain_finops.budgets.policy import Budget
     from langchain_finops.errors import FinOpsError
     from langchain_finops.langchain.attach import attach, detach
     from langchain_finops.langchain.handler import FinOpsHandler
     from langchain_finops.langchain.refusals import BudgetExceeded, CallRefused
+    from langchain_finops.langchain.refusals import Killed as Killed
+    from langchain_finops.langchain.refusals import LoopDetected as LoopDetected
+    from langchain_finops.langchain.refusals import RunDrained as RunDrained
+    from langchain_finops.langchain.refusals import UnpricedCall as UnpricedCall
+    from langchain_finops.langchain.stops import Stop as Stop
     from langchain_finops.langchain.stops import stopped
     from langchain_finops.ledger import open_ledger
     from langchain_finops.ledger.base import Ledger
@@ -44,10 +54,16 @@ _HOMES = {
     "Cost": "pricing.cost",
     "FinOpsError": "errors",
     "FinOpsHandler": "langchain.handler",
+    "Killed": "langchain.refusals",
     "Ledger": "ledger.base",
+    "LoopDetected": "langchain.refusals",
     "LoopGuard": "budgets.loops",
+    "ModelPolicy": "budgets.models",
     "Outcome": "records",
     "PriceBook": "pricing",
+    "RunDrained": "langchain.refusals",
+    "Stop": "langchain.stops",
+    "UnpricedCall": "langchain.refusals",
     "attach": "langchain.attach",
     "detach": "langchain.attach",
     "open_ledger": "ledger",
@@ -67,4 +83,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """The public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})

@@ -28,6 +28,7 @@ __all__ = [
     "LoopDetected",
     "RunDrained",
     "UnpricedCall",
+    "innermost",
     "refused",
     "stop_reason",
     "unvalidated_text",
@@ -102,8 +103,13 @@ class CallRefused(FinOpsError, GraphBubbleUp, ModelError):
         return self.refusal.estimate
 
     @property
+    def node(self) -> str | None:
+        """The node it was asked for in, the innermost of its path."""
+        return innermost(self.refusal.node_path)
+
+    @property
     def node_path(self) -> str | None:
-        """Where it was asked for."""
+        """Where it was asked for: `researcher/search` for a node in a subgraph."""
         return self.refusal.node_path
 
     @property
@@ -171,6 +177,11 @@ _KINDS: dict[str, type[CallRefused]] = {
 def refused(refusal: Refusal, unvalidated: Sequence[str] = ()) -> CallRefused:
     """The exception for a refusal."""
     return _KINDS.get(refusal.kind, CallRefused)(refusal, unvalidated)
+
+
+def innermost(node_path: str | None) -> str | None:
+    """The last node of a path."""
+    return None if node_path is None else node_path.rpartition("/")[2]
 
 
 def stop_reason(refusal: Refusal) -> str:

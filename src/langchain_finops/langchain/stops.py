@@ -13,7 +13,14 @@ from langgraph.errors import GraphDrained, GraphInterrupt, GraphRecursionError
 from langgraph.types import Interrupt
 
 from langchain_finops.budgets.refusal import Refusal
-from langchain_finops.langchain.refusals import CallRefused, DrainReason, RunDrained, stop_reason, unvalidated_text
+from langchain_finops.langchain.refusals import (
+    CallRefused,
+    DrainReason,
+    RunDrained,
+    innermost,
+    stop_reason,
+    unvalidated_text,
+)
 
 __all__ = ["MARKER", "Question", "Stop", "Told", "questions", "stopped", "told_of"]
 
@@ -37,6 +44,7 @@ class Told(TypedDict):
     held: str | None
     estimate: str | None
     node: str | None
+    node_path: str | None
     run_id: str | None
     reason: str
     unvalidated: list[str]
@@ -67,21 +75,29 @@ class Stop:
     held: Decimal | None = None
     estimate: Decimal | None = None
     node_path: str | None = None
-    """Where it was refused."""
+    """Where it was refused: `researcher/search` for a node in a subgraph."""
     run_id: str | None = None
     unvalidated: tuple[str, ...] = ()
     """Protected nodes that have not run since the state last changed."""
     interrupts: tuple[str, ...] = ()
     """Ids of the questions that wait for an answer; `answers` makes the map of them."""
 
+    @property
+    def node(self) -> str | None:
+        """The node it was refused in, the innermost of its path."""
+        return innermost(self.node_path)
+
 
 def stopped(result: object) -> Stop | None:
     """Why a run stopped, from what `invoke` returned, a `GraphOutput`, a stream's chunk or an exception.
 
-    None for a run that was not stopped, and for interrupts of the user's own.
+    Of what `batch(return_exceptions=True)` returned, the first that was stopped. None for a run that was not stopped,
+    and for interrupts of the user's own.
     """
     if isinstance(result, BaseException):
         return _of_error(result)
+    if type(result) is list and any(isinstance(each, BaseException) for each in result):
+        return next((stop for each in result if (stop := stopped(each)) is not None), None)
     asked = list(questions(result))
     if asked:
         return _of_told(asked[0][1], tuple(each for each, _ in asked))
@@ -109,7 +125,8 @@ def told_of(refusal: Refusal, unvalidated: Sequence[str] = ()) -> Told:
         spent=_figure(refusal.spent),
         held=_figure(refusal.held),
         estimate=_figure(refusal.estimate),
-        node=refusal.node_path,
+        node=innermost(refusal.node_path),
+        node_path=refusal.node_path,
         run_id=refusal.run_id,
         reason=refusal.reason,
         unvalidated=list(unvalidated),
@@ -180,7 +197,7 @@ def _of_told(told: Mapping[str, Any], interrupts: tuple[str, ...] = ()) -> Stop:
         spent=_amount(told.get("spent")),
         held=_amount(told.get("held")),
         estimate=_amount(told.get("estimate")),
-        node_path=told.get("node"),
+        node_path=told.get("node_path"),
         run_id=told.get("run_id"),
     )
     stop = _of_refusal(refusal, stop_reason(refusal), tuple(told.get("unvalidated") or ()))

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphBubbleUp, GraphDrained, GraphInterrupt, GraphRecursionError
 from langgraph.types import GraphOutput, Interrupt, interrupt
-from limited_graphs import Paid, asking, line
+from limited_graphs import Paid, asking, line, refuse
 
 import langchain_finops.errors
 from langchain_finops import Budget, CallRefused, FinOpsError, stopped
@@ -61,20 +61,17 @@ def test_its_fields_are_the_refusals_and_cross_a_process_boundary(kind: type[Cal
         for field in fields(Refusal):
             if field.name != "on_exceed":
                 assert getattr(each, field.name) == getattr(REFUSAL, field.name), field.name
+        assert each.node == "b"
         assert each.unvalidated == ("validate",)
         assert str(each) == (
             "No money left. Earn some. Not validated: `validate` did not run since the state last changed."
         )
 
 
-def raises(_: object) -> None:
-    raise refused(REFUSAL)
-
-
 def test_a_refusal_comes_back_from_a_process_pool() -> None:
     """With its fields."""
     with get_context("spawn").Pool(1) as pool, pytest.raises(CallRefused) as raised:
-        pool.map(raises, [1])
+        pool.map(refuse, [REFUSAL])
 
     assert raised.value.spent == REFUSAL.spent
 
@@ -128,8 +125,17 @@ def test_a_question_is_read_from_whatever_brings_it(form: str) -> None:
         Decimal("0.999999999999"),
         "a/b",
     )
-    assert (stop.unvalidated, stop.interrupts) == (("validate",), ("0" * 32,))
+    assert (stop.node, stop.unvalidated, stop.interrupts) == ("b", ("validate",), ("0" * 32,))
+    assert (QUESTION.value["node"], QUESTION.value["node_path"]) == ("b", "a/b")
     assert stopped(FORMS[form](OWN)) is None
+
+
+def test_what_a_batch_returned_was_stopped_where_one_of_it_was() -> None:
+    """With `return_exceptions=True` the refusals are among the results."""
+    results = [{"said": []}, ValueError("own"), refused(REFUSAL)]
+
+    assert stopped(results).spent == REFUSAL.spent  # type: ignore[union-attr]
+    assert stopped(results[:2]) is None
 
 
 def test_of_several_interrupts_ours_are_told() -> None:
