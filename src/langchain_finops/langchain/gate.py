@@ -5,6 +5,7 @@ it ends the graph after its superstep, resumable. Whichever it is, the run's rec
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,13 +15,15 @@ from langgraph.errors import GraphDrained, GraphRecursionError
 from langchain_finops.budgets.carrying import refusal_of
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.switch import change_event
+from langchain_finops.errors import LedgerError
 from langchain_finops.langchain import control, failures
 from langchain_finops.langchain.attribution import node_path
 from langchain_finops.langchain.control import ASK, Answered, Configurable
 from langchain_finops.langchain.refusals import CallRefused, RunDrained, refused, stop_reason
 from langchain_finops.langchain.runs import Node, Run, RunCall
+from langchain_finops.ledger.in_time import in_time
 from langchain_finops.meter import Meter
-from langchain_finops.records import Attribution, RunStatus
+from langchain_finops.records import Attribution, Event, RunStatus
 
 __all__ = ["Gate"]
 
@@ -117,7 +120,9 @@ class Gate:
             answered = None if configurable is None else run.questions.take_no(configurable)
             if answered is None:
                 return None
-            asked = list(self._meter.ledger.events(subject=run.run_id, action=ASK))
+            asked: list[Event] = []
+            with in_time(), suppress(LedgerError):  # A no is one, also where what was asked cannot be read.
+                asked += self._meter.ledger.events(subject=run.run_id, action=ASK)
             reason, after = (asked[-1].reason, asked[-1].after) if asked else (None, None)  # It may be in a spill file.
             refusal = refusal_of(run.run_id, reason or "a limit was met", after or {})
             return self._refused(run, self._denied(run, refusal, answered), namespace)

@@ -15,9 +15,11 @@ _ASKED_AT: Final[ContextVar[float | None]] = ContextVar("finops_asked_at", defau
 def in_time() -> Iterator[None]:
     """What is read of a ledger in this block takes its `hold_timeout` at most, all of it together.
 
-    Readers raise LedgerError where that is not enough. The block must not await: what it is for is over when it ends.
+    Readers raise LedgerError where that is not enough. A block within another one is a part of it. It must not await:
+    what runs meanwhile would be in a hurry, too.
     """
-    token = _ASKED_AT.set(time.monotonic())
+    outer = _ASKED_AT.get()
+    token = _ASKED_AT.set(time.monotonic() if outer is None else outer)
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.switch import change_event
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.in_time import in_time
 from langchain_finops.meter.affording import affordable_output_tokens
 from langchain_finops.meter.asking import AskedPrices, CallEstimates
 from langchain_finops.meter.calls import Answer, Endpoint, Faults, OpenCall
@@ -235,7 +236,8 @@ class Meter:
         What was known at its start is read back from the ledger: keeping it for every call cut off, in case its answer
         came yet, would keep finished runs in memory.
         """
-        old = next(self.ledger.calls(history=True, call_id=call_id), None)
+        with in_time():
+            old = next(self.ledger.calls(history=True, call_id=call_id), None)
         if old is None:
             return None
         metadata = {"ls_provider": old.provider, "ls_model_name": old.requested_model or old.model}
