@@ -141,7 +141,7 @@ class Hooks(GraphCallbackHandler):
     ) -> None:
         """Open a call of a chat model."""
         event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
-        signal = self.ask(self._recorder.open_call, event, serialized, messages, kwargs)
+        signal = self.ask(self._recorder.calls.open, event, serialized, messages, kwargs)
         if signal is not None:
             raise signal
 
@@ -158,7 +158,7 @@ class Hooks(GraphCallbackHandler):
     ) -> None:
         """Open a call of a completion model."""
         event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
-        signal = self.ask(self._recorder.open_call, event, serialized, prompts, kwargs)
+        signal = self.ask(self._recorder.calls.open, event, serialized, prompts, kwargs)
         if signal is not None:
             raise signal
 
@@ -166,24 +166,24 @@ class Hooks(GraphCallbackHandler):
         self, token: str | list[str | dict[str, Any]], *, chunk: Any = None, run_id: UUID, **_: Any
     ) -> None:
         """Count what is streamed. A stream that is to be cut off ends here."""
-        signal = self.tell(self._recorder.stream, run_id, chunk, lambda: extract.chunk_bytes(token, chunk))
+        signal = self.tell(self._recorder.calls.stream, run_id, chunk, lambda: extract.chunk_bytes(token, chunk))
         if signal is not None:
             raise signal
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **_: Any) -> None:
         """Count what a content-block stream brings. The same."""
-        signal = self.tell(self._recorder.stream_event, run_id, event)
+        signal = self.tell(self._recorder.calls.stream_event, run_id, event)
         if signal is not None:
             raise signal
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Settle a call by its answer."""
-        self.tell(self._recorder.end_call, run_id, response)
+        self.tell(self._recorder.calls.end, run_id, response)
 
     @_safe
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Settle a call that failed."""
-        self._recorder.fail_call(run_id, error, kwargs.get("response"))
+        self._recorder.calls.fail(run_id, error, kwargs.get("response"))
 
     # --- chains, nodes, graphs, retrievers ---------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ from limited_graphs import BOOK, Paid, asking, line
 
 from langchain_finops import Budget, BudgetExceeded, CallRefused, FinOpsHandler, LoopDetected, LoopGuard, UnpricedCall
 from langchain_finops.errors import LedgerError
+from langchain_finops.langchain.calls import Calls
+from langchain_finops.langchain.recorder import Recorder
 from langchain_finops.ledger.memory import MemoryLedger
 
 
@@ -166,9 +168,9 @@ def test_what_cannot_be_read_is_counted_all_the_same(case: str, run: Any) -> Non
 
 
 @pytest.mark.parametrize(("fail_closed", "calls"), [(False, 1), (True, 0)])
-@pytest.mark.parametrize("broken", ["open_call", "start_chain"])
+@pytest.mark.parametrize("broken", [(Calls, "open"), (Recorder, "start_chain")])
 def test_a_fault_that_nobody_foresaw_refuses_where_a_budget_is_fail_closed(
-    broken: str, fail_closed: bool, calls: int, run: Any, monkeypatch: pytest.MonkeyPatch
+    broken: tuple[type, str], fail_closed: bool, calls: int, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it never kills the user's run: the call is made, uncounted, and the fault is."""
     model = Paid()
@@ -177,7 +179,7 @@ def test_a_fault_that_nobody_foresaw_refuses_where_a_budget_is_fail_closed(
     def fault(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(handler.recorder, broken, fault)
+    monkeypatch.setattr(*broken, fault)
     graph = line(asking(model, "hi"))
     if fail_closed:
         with pytest.raises(BudgetExceeded, match="fail_closed"):

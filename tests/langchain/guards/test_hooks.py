@@ -9,6 +9,8 @@ from langgraph.errors import GraphInterrupt
 from limited_graphs import BOOK, Paid, asking, line
 
 from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, Ledger
+from langchain_finops.langchain.calls import Calls
+from langchain_finops.langchain.recorder import Recorder
 from langchain_finops.sections import section
 
 
@@ -20,8 +22,8 @@ def test_a_fault_of_ours_never_kills_the_run(budgets: Any, ledger: Ledger, monke
     def broken(*_: Any, **__: Any) -> None:
         raise GraphInterrupt  # LangGraph would pause for it.
 
-    for name in ("open_call", "start_chain", "end_call", "end_chain"):
-        monkeypatch.setattr(handler.recorder, name, broken)
+    for part, name in ((Calls, "open"), (Recorder, "start_chain"), (Calls, "end"), (Recorder, "end_chain")):
+        monkeypatch.setattr(part, name, broken)
     line(asking(model, "hi")).invoke({"said": []}, {"callbacks": [handler]})
 
     assert model.calls == 1
@@ -83,6 +85,6 @@ def test_a_token_in_the_middle_of_our_own_bookkeeping_waits(limited: Any, ledger
     with section:
         handler.on_llm_new_token("twelve bytes", run_id=call)
 
-    opened = handler.recorder._open.get(call)
+    opened = handler.recorder.calls._open.get(call)
     assert opened is not None
     assert opened.received_bytes == 12
