@@ -121,7 +121,7 @@ class Ledger(Protocol):
         """Fold calls and charges of UTC days that ended by `before` into daily sums; return how many those were.
 
         Readers no longer yield them, nor can they be written again; `totals` goes on counting them exactly. Balances
-        whose keys are `holds.timed` and whose time was over by then go, too.
+        of windows, or by `holds.timed`, whose time was over by then go, too, some of them a day later.
         """
 
     def flush(self, timeout: float | None = None) -> bool:

@@ -1,18 +1,22 @@
 """What is set aside before a call, settled by the truth after it, and what stands against each budget."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.cleaning import clean_text
 from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
 
-__all__ = ["TIMED", "Balance", "HoldAnswer", "Line", "Settlement", "answer_to", "checked_amounts", "checked_lines",
-           "timed"]  # fmt: skip
+__all__ = ["DATED", "TIMED", "Balance", "HoldAnswer", "Line", "Settlement", "answer_to", "checked_amounts",
+           "checked_lines", "is_over", "timed"]  # fmt: skip
 
 TIMED: Final = "until "
 """What the key of a balance begins with that is of use for some time only."""
+DATED: Final = " @"
+"""What the key of a balance has in it that is of one window, such as `usd/day all @2026-11-26T00:00:00Z`."""
 LARGEST_AMOUNT: Final = 10**24
 """Of one line or settlement, in the smallest unit: a trillion dollars. Balances may be as large as they like."""
 
@@ -20,6 +24,34 @@ LARGEST_AMOUNT: Final = 10**24
 def timed(key: str, end_s: int) -> str:
     """The key of a balance that is of no use from that second since 1970 on: `Ledger.prune` takes it away."""
     return f"{TIMED}{end_s:010d} {key}"  # Ten digits, so that keys sort by time.
+
+
+_DAY_S: Final = 86_400
+_LENGTHS: Final = {"hour": 3_600, "day": _DAY_S, "week": 7 * _DAY_S, "month": 31 * _DAY_S, "quarter": 92 * _DAY_S,
+                   "year": 366 * _DAY_S}  # fmt: skip
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": _DAY_S}
+_TIMED: Final = re.compile(rf"{TIMED}(\d{{10}}) ")
+_WINDOW: Final = re.compile(r"[^ /]+/(?:([a-z]+)|(\d{1,8})([smhd])) .* @(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)Z(?: .*)?")
+
+
+def is_over(key: str, by_s: int) -> bool:
+    """Whether a balance was of no use any more by that second since 1970: its time was over, or its window.
+
+    A window counts for a day longer than it is: where clocks change, some are.
+    """
+    found = _TIMED.match(key)
+    if found is not None:
+        return int(found[1]) < by_s
+    found = _WINDOW.fullmatch(key)
+    if found is None:
+        return False
+    name, count, unit, start = found.groups()
+    length = _LENGTHS.get(name) if unit is None else int(count) * _SECONDS[unit]
+    try:
+        began = datetime.fromisoformat(f"{start}+00:00").timestamp()
+    except ValueError:  # 31 February: no key of ours.
+        return False
+    return length is not None and began + length + _DAY_S <= by_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from langchain_finops.ledger.holds import (
     Settlement,
     checked_amounts,
     checked_lines,
-    timed,
 )
 from langchain_finops.ledger.memory_book import MemoryBook
 from langchain_finops.ledger.naming import unlinked_event
@@ -218,7 +217,7 @@ class MemoryLedger:
                     versions = ids.pop(id_)
                     folded[id_] = versions[max(versions)][1]
                     count += 1
-            self._book.prune(timed("", limit // 1_000_000))
+            self._book.prune(limit // 1_000_000)
         return count
 
     def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - nothing is ever pending

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from langchain_finops.ledger.codec import dumps
-from langchain_finops.ledger.holds import TIMED, Balance, HoldAnswer, Line, answer_to
+from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, answer_to, is_over
 from langchain_finops.ledger.naming import is_for, marker, names, renamed
 
 __all__ = ["MemoryBook"]
@@ -132,9 +132,9 @@ class MemoryBook:
         """All of a kind by key."""
         return {key: json.loads(body) for key, body in sorted(self._controls.get(kind, {}).items())}
 
-    def prune(self, end: str) -> None:
-        """Take away timed balances that sort before this key."""
-        for key in [key for key, account in self._accounts.items() if TIMED <= key < end and not account.holds]:
+    def prune(self, by_s: int) -> None:
+        """Take away the balances that were of use until that second since 1970."""
+        for key in [key for key, account in self._accounts.items() if not account.holds and is_over(key, by_s)]:
             del self._accounts[key]
 
     def forget(self, user_id: str) -> int:

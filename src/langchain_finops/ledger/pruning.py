@@ -8,12 +8,12 @@ from functools import partial
 from operator import add
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, literal_column, select, tuple_
+from sqlalchemy import bindparam, delete, insert, literal_column, or_, select, tuple_
 
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.append import pruned_key
 from langchain_finops.ledger.codec import LARGEST, MICROS_PER_DAY, floor_day
-from langchain_finops.ledger.holds import TIMED, timed
+from langchain_finops.ledger.holds import DATED, TIMED, is_over
 from langchain_finops.ledger.stores import Cursor, SqlStore
 
 __all__ = ["prune"]
@@ -43,24 +43,25 @@ def prune(store: SqlStore, before: datetime) -> int:
         kinds = connection.execute(select(labels.label, labels.kind).where(labels.kind.in_(("call", "charge")))).all()
     folds = {kind: _Fold(store, kind, limit) for kind in ("call", "charge")}
     count = sum(_prune_label(store, folds[kind], label) for label, kind in kinds)
-    _drop_timed(store, limit)
+    _drop_over(store, limit // 1_000_000)
     return count
 
 
-def _drop_timed(store: SqlStore, limit: int) -> None:
-    """Take away the balances that were of use until then."""
+def _drop_over(store: SqlStore, limit_s: int) -> None:
+    """Take away the balances that were of use until then, but not what holds still take from."""
     b, size = schema.balances.c, min(CHUNK, store.most_at_once)
     held = select(schema.holds.c.balance).where(schema.holds.c.balance == b.balance).exists()
-    over = select(b.balance).where(b.key >= bindparam("begin"), b.key < bindparam("end"), ~held)
-    find = store.sql(over.limit(bindparam("size")).offset(literal_column("0")))
-    drop = store.sql(delete(schema.balances).where(b.balance == bindparam("number")))
+    drop = store.sql(delete(schema.balances).where(b.balance == bindparam("number"), ~held))
+    found = select(b.balance, b.key).where(or_(b.key.startswith(TIMED), b.key.contains(DATED)))
+    with store.reading() as connection:
+        over = [(number,) for number, key in connection.execute(found) if is_over(key, limit_s)]
 
-    def work(cursor: Cursor) -> int:
-        numbers = cursor.execute(find, (TIMED, timed("", limit // 1_000_000), size)).fetchall()
-        cursor.executemany(drop, [tuple(number) for number in numbers])
-        return len(numbers)
+    def work(cursor: Cursor, numbers: Sequence[tuple[int]]) -> None:
+        cursor.executemany(drop, numbers)
 
-    while store.exclusively(work, time.monotonic() + PATIENCE_S) == size:
+    for first in range(0, len(over), size):
+        some = over[first : first + size]
+        store.exclusively(partial(work, numbers=some), time.monotonic() + PATIENCE_S)
         time.sleep(PAUSE_S)
 
 
