@@ -1,5 +1,6 @@
 """Whether a run goes on with one that its thread has left unfinished."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from langgraph.types import Command
@@ -47,8 +48,20 @@ def _questions(ledger: Ledger, run: RunRecord) -> tuple[frozenset[str], dict[str
     for event in ledger.events(subject=run.run_id, action=ASK):
         after = event.after or {}
         asked.setdefault(after["place"], {})[after["question"]] = after["invocation_id"]
-    waiting = {id_ for ids in asked.values() for id_, invocation in ids.items() if invocation == run.invocation_id}
+    if not asked:
+        return frozenset(), {}
+    latest = _latest_to_begin(ledger, run, {each for ids in asked.values() for each in ids.values()})
+    waiting = {id_ for ids in asked.values() for id_, invocation in ids.items() if invocation == latest}
     return frozenset(waiting), {place: len(ids) - bool(waiting & ids.keys()) for place, ids in asked.items()}
+
+
+def _latest_to_begin(ledger: Ledger, run: RunRecord, asking: Collection[str]) -> str:
+    """The run's last invocation in which something began: one that LangGraph turned away answered no question."""
+    latest, steps = run.invocation_id, 0
+    for each in ledger.runs(history=True, run_id=run.run_id):
+        if each.status not in {"failed", "cancelled"} or each.steps > steps or each.invocation_id in asking:
+            latest, steps = each.invocation_id, each.steps
+    return latest
 
 
 def _last_run(ledger: Ledger, thread_id: str, name: str) -> RunRecord | None:

@@ -244,6 +244,24 @@ def test_of_two_branches_that_were_refused_together_the_second_tries_again_first
     assert len(list(ledger.events(action="approve"))) == 1
 
 
+@pytest.mark.parametrize("same_handler", [True, False])
+def test_an_answer_that_langgraph_turns_away_answers_nothing(
+    same_handler: bool, limited: Any, run: Any, ledger: Ledger
+) -> None:
+    """A plain answer to five questions is an error of LangGraph's, and the map of their ids still counts."""
+    model, handler = Paid(), limited(ASKING)
+    graph = fan_out(asking(model), 8, checkpointer=InMemorySaver())
+    result = run(graph, {"said": []}, handler, thread="t")
+    other = handler if same_handler else limited(ASKING)
+
+    with pytest.raises(RuntimeError, match="multiple"):
+        run(graph, Command(resume={"approve": True, "usd": 1}), other, thread="t")
+    result = run(graph, Command(resume=answers(result, {"approve": True, "usd": 1})), other, thread="t")
+
+    assert (model.calls, len(result["said"]), stopped(result)) == (8, 8, None)
+    assert ended(ledger) == [("completed", None)]
+
+
 def test_answers_may_depend_on_the_question_and_leave_the_users_own_alone(limited: Any, run: Any) -> None:
     """The map names our questions only."""
     model = Paid()
