@@ -64,7 +64,7 @@ def test_a_node_that_is_running_is_not_forgotten(tracker: Tracker, monkeypatch: 
 
 
 def test_a_closed_run_leaves_nothing(tracker: Tracker) -> None:
-    """Runnables and nodes that never ended go with it; closing it again is nothing."""
+    """Runnables and nodes that never ended are no longer open; closing it again is nothing."""
     root = tracker.open_run(UUID(int=1), "graph", {})
     tracker.open_node(UUID(int=10), root, "a:10")
     tracker.open_span(UUID(int=11), root)
@@ -73,8 +73,20 @@ def test_a_closed_run_leaves_nothing(tracker: Tracker) -> None:
     assert not tracker.close_run(root.run)
     tracker.forget_run(root.run)
     assert [tracker.span(UUID(int=number)) for number in (1, 10, 11)] == [None] * 3
-    assert tracker.place(UUID(int=10), {"langgraph_checkpoint_ns": "a:10"}) is None
+    assert tracker.place(None, {"langgraph_checkpoint_ns": "a:10"}) is None
     assert tracker.open_runs() == []
+
+
+def test_what_begins_in_something_that_never_ended_belongs_to_the_run_that_has(tracker: Tracker) -> None:
+    """Nobody cancels the branches of a node that failed."""
+    root = tracker.open_run(UUID(int=1), "graph", {})
+    node = tracker.open_node(UUID(int=10), root, "a:10")
+    tracker.close_run(root.run)
+
+    span = tracker.place(UUID(int=10), {"langgraph_checkpoint_ns": "a:10"})
+
+    assert span is not None
+    assert (span.run, span.node) == (root.run, node)
 
 
 def test_ids_are_remembered_within_bounds(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from langchain_finops.langchain.digests import Digests
 from langchain_finops.langchain.gate import Gate
 from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
 from langchain_finops.langchain.leaving import when_left
-from langchain_finops.langchain.resuming import resumes, unfinished
+from langchain_finops.langchain.resuming import Resuming
 from langchain_finops.langchain.runs import Node, Run, Span
 from langchain_finops.langchain.settling import (
     NotStarted,
@@ -23,7 +23,6 @@ from langchain_finops.langchain.settling import (
 from langchain_finops.langchain.sums import Sums
 from langchain_finops.langchain.tools import Tools
 from langchain_finops.langchain.tracker import Tracker, is_node_start, namespace_of, retry_attempt
-from langchain_finops.ledger.in_time import in_time
 from langchain_finops.meter import Meter
 from langchain_finops.records import Attribution, RunStatus
 from langchain_finops.sections import section
@@ -47,6 +46,7 @@ class Recorder:
         self.meter = meter
         self._judges = judges
         self.tracker = Tracker(defaults)
+        self._resuming = Resuming(meter, self.tracker)
         self.sums = Sums()
         self.feedback = Feedback()
         self.gate = Gate(meter)
@@ -91,8 +91,8 @@ class Recorder:
             return self._start_node(event, span, namespace)
         attempt = retry_attempt(tags)
         if span.node is None and namespace is None and name is not None:
-            if resumes(inputs):
-                span.run.paused.discard(name)
+            if span.run.root != run_id:
+                self._resuming.begin_graph(span.run, name, inputs, metadata)
             span = Span(span.run, None, span.owner, attempt or span.attempt, name)
         elif attempt is not None:
             span = Span(span.run, span.node, span.owner, attempt, span.graph)
@@ -145,7 +145,11 @@ class Recorder:
             return
         attribution = self.tracker.of_run(run)
         try:
-            self.meter.close_run(run.state, run_record(run, attribution, status, reason))
+            record = run_record(run, attribution, status, reason)
+            if self.tracker.is_shared(run):  # Its steps are settled where the last invocation of it ends.
+                self.meter.write(record)
+            else:
+                self.meter.close_run(run.state, record)
         finally:
             with self.sums.lock:  # Without it a summary could count the run twice, or not at all.
                 self.sums.fold((run.close_sums(), run.before))
@@ -160,28 +164,12 @@ class Recorder:
         run_id, _, metadata, _ = event
         span = self.tracker.open_run(run_id, name, metadata)
         run = span.run
-        with in_time():
-            self._begin(run, inputs)
+        self._resuming.begin(run, inputs)
         tracer = find_tracer()
         if tracer is not None:
             run.trace = Trace(tracer)
             run.trace.started(run_id)
         return span
-
-    def _begin(self, run: Run, inputs: object) -> None:
-        paused, is_blind = None, False
-        if run.thread_id is not None and resumes(inputs):
-            try:
-                paused = unfinished(self.tracker, self.meter.ledger, run, run.thread_id)
-            except Exception as error:  # noqa: BLE001  A ledger that cannot be read is no way around its guards.
-                self.meter.faults.note(error)
-                paused = self.tracker.unfinished(run.thread_id, run.name)
-                is_blind = paused is None
-            if paused is not None:
-                run.resume(paused)
-        run.state = self.meter.open_run(run.run_id, run.invocation_id, resumed=paused is not None)
-        if is_blind:
-            self.meter.guard.accounts.begin_blind(run.state)
 
     def _start_node(self, event: Event, span: Span, namespace: str) -> BaseException | None:
         run_id, _, metadata, tags = event

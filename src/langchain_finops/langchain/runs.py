@@ -34,8 +34,10 @@ class Paused(NamedTuple):
     """What is known of a run that did not complete, and may be resumed."""
 
     run_id: str
+    name: str
     steps: int
     revision: int
+    """Of its last invocation; -1 where that left no record."""
     cells: frozenset[Cell] = frozenset()
     """What it was summed in so far."""
     asked: frozenset[str] = frozenset()
@@ -155,6 +157,7 @@ class Run:
         "ended_nodes",
         "ending",
         "failed_nodes",
+        "goes_on",
         "graph_name",
         "invocation_id",
         "lock",
@@ -197,6 +200,8 @@ class Run:
         self.steps = 0
         self.revision = 0
         self.before: frozenset[Cell] = frozenset()
+        self.goes_on = False
+        """Whether it goes on with one that was unfinished."""
         self.paused: set[str | None] = set()
         """Names of the graphs in it that wait for somebody."""
         self.cells: Cells = {}
@@ -227,11 +232,22 @@ class Run:
         self.places = Places()
         self.validation = Validation()
 
+    def belong_to(self, thread_id: str | None) -> None:
+        """Take the thread of a graph in it for its own, where it was told none."""
+        if thread_id is not None:
+            self.thread_id, self.metadata = thread_id, {**self.metadata, "thread_id": thread_id}
+
     def resume(self, paused: Paused) -> None:
         """Go on with a run that did not complete: under its id, counting on."""
-        self.run_id, self.steps, self.revision, self.before = paused[:4]
+        self.run_id, self.name, self.revision, self.before = (
+            paused.run_id,
+            paused.name,
+            paused.revision + 1,
+            paused.cells,
+        )
+        self.steps += paused.steps
         self.questions = Questions(paused.asked, paused.answered)
-        self.revision += 1
+        self.goes_on = True
 
     def add_call(self, who: Who, call: CallRecord) -> bool:
         """Sum a settled call, a little later: many one after another take a fifth of the time.

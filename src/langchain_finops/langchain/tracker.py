@@ -11,6 +11,7 @@ from uuid import UUID
 
 from langchain_core.runnables.config import var_child_runnable_config
 
+from langchain_finops.budgets.run_state import RunState
 from langchain_finops.langchain.attribution import NAMESPACE, NODE, attribution, said
 from langchain_finops.langchain.runs import Node, Paused, Run, Span
 from langchain_finops.langchain.sums import Who, who_of
@@ -46,6 +47,7 @@ class Tracker:
         self._older_ids: dict[int, int] = {}
         self._paused: OrderedDict[tuple[str, str], Paused] = OrderedDict()
         self._runs: dict[str, Run] = {}
+        self._going_on: dict[str, Run] = {}
 
     # --- ids and spans -----------------------------------------------------------------------------------------------
 
@@ -202,6 +204,36 @@ class Tracker:
         self._runs[run.invocation_id] = run
         return self.open_span(run_id, Span(run, None, run_id.int, graph=name))
 
+    def is_shared(self, run: Run) -> bool:
+        """Whether another invocation of the same run goes on just now: two answers to one question, at once."""
+        return self._going_on.get(run.run_id, run) is not run
+
+    def join(self, run: Run) -> bool:
+        """Give a run that goes on what another invocation of it has that does so just now; False if there is none."""
+        with self._lock:
+            first = self._going_on.get(run.run_id)
+            if first is None:
+                return False
+            run.state, run.questions, run.lock = first.state, first.questions, first.lock
+            return True
+
+    def lead(self, run: Run, state: RunState) -> None:
+        """Give a run that goes on its state, unless another invocation of it was first."""
+        with self._lock:
+            if not self.join(run):
+                run.state = state
+                self._going_on[run.run_id] = run
+
+    def _hand_over(self, run: Run) -> None:
+        """Forget that a run goes on, unless another invocation of it does."""
+        with self._lock:
+            if self._going_on.get(run.run_id) is run:
+                del self._going_on[run.run_id]
+                for other in list(self._runs.values()):
+                    if other.state is run.state and not other.ended:
+                        self._going_on[run.run_id] = other
+                        return
+
     def open_runs(self) -> list[Run]:
         """Runs that have not ended."""
         return list(self._runs.values())
@@ -224,6 +256,8 @@ class Tracker:
             if run.ended:
                 return False
             run.ended = True
+        if run.goes_on:
+            self._hand_over(run)
         for key in list(run.spans):
             span = self._spans.get(key)
             if span is not None and span.run is run:  # Two runs at once may have been given one id.
@@ -249,7 +283,7 @@ class Tracker:
             if status != "completed":
                 cells = run.before | run.cells.keys()
                 asked, answered = frozenset(run.questions.asked), run.questions.answered
-                self._paused[key] = Paused(run.run_id, run.steps, run.revision, cells, asked, answered)
+                self._paused[key] = Paused(run.run_id, run.name, run.steps, run.revision, cells, asked, answered)
                 if len(self._paused) > PAUSED_KEPT:
                     self._paused.popitem(last=False)
 
