@@ -133,6 +133,8 @@ def test_a_stream_may_name_the_model_once_a_chunk() -> None:
     """LangChain joins the strings of chunks."""
     assert who("x", None, "gemini-2.5-flash", "gemini-2.5-flash" * 3).model == "gemini-2.5-flash"
     assert who("x", None, "a", "aab").model == "aab"
+    assert who("x", None, "gemini-flash", "models/gemini-2.5-flash" * 2).model == "gemini-2.5-flash"
+    assert who("x", None, "gogo", "gogo").model == "gogo"  # As it was asked for.
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ REDUCED_FIRST = (
 """Where the parts are more than the whole input, the cheap ones give way: rather charge too much than too little."""
 OWN_CLIENTS = ("anthropic", "bedrock", "google")
 """Whose adapters are not OpenAI's, which alone names a tier in the keys of the details."""
+THINKING = "thinking"
+"""What an answer's thinking is to its price, where it has another one: a speed."""
 NOTHING: Mapping[str, object] = {}
 
 
@@ -86,6 +88,8 @@ def read_answer(
     if facts.tier is None and service_tier is None and not facts.batch and not facts.tier_stated:
         key.tier = _tier_in_details(counts)
     key.base_url_host, key.tags = base_url_host, tags
+    if rule.extras == "google" and usage is not None and usage.reasoning_tokens and _is_dearer_thinking(identity.model):
+        key.speed = THINKING
 
     reading = ReadingDraft()
     reading.usage, reading.key, reading.reported_usd = usage, sealed(key, PriceKey), facts.reported_usd
@@ -94,6 +98,11 @@ def read_answer(
     reading.estimated = bool(doubts)
     reading.reasons = tuple(doubts) if usage is not None else (*doubts, NO_USAGE)
     return sealed(reading, Reading)
+
+
+def _is_dearer_thinking(model: str | None) -> bool:
+    """True for the first Gemini 2.5 Flash, whose answers had two prices: with thinking, and without."""
+    return model is not None and model.startswith("gemini-2.5-flash-preview-0")
 
 
 def _has_counts(raw: Mapping[str, object]) -> bool:
