@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def reading(book: PriceBook, usage: Mapping[str, object] | None = None, **more: 
     return book.read(counts, said, asked, at=at, **more)  # type: ignore[arg-type]
 
 
-def priced(book: PriceBook, text: str, seconds: float | None = None, **more: object) -> Cost:
+def priced(book: PriceBook, text: str, seconds: float | Decimal | None = None, **more: object) -> Cost:
     """The cost of one call with cards above the shipped book."""
     with_cards = book.with_cards(cards(text))
     return with_cards.price(reading(with_cards, **more), seconds=seconds)  # type: ignore[arg-type]
@@ -165,6 +165,7 @@ def test_wall_time_is_read_by_its_repr_and_rounded_half_even(book: PriceBook) ->
     text = "[{id: own, self_hosted: {usd_per_instance_hour: 0.36}}]"
 
     assert priced(book, text, seconds=0.1).usd == Decimal("0.00001")
+    assert priced(book, text, seconds=Decimal("0.1")).usd == Decimal("0.00001")
     assert priced(book, text, seconds=0.1).by_meter["seconds"].quantity == Decimal("0.1")
     assert priced(book, text, seconds=0.000000025).usd == Decimal("2e-12")  # 2.5 picodollars.
     assert priced(book, text, seconds=0.000000035).usd == Decimal("4e-12")  # 3.5 picodollars.
@@ -430,6 +431,21 @@ def test_a_time_without_a_zone_is_refused(book: PriceBook) -> None:
     """It could mean two prices."""
     with pytest.raises(BadArguments, match="has no time zone"):
         book.price_message(Message(), at=datetime(2026, 1, 1))  # noqa: DTZ001  # That is the point.
+
+
+@pytest.mark.parametrize(
+    ("at", "fault"),
+    [
+        ("2026-01-01", "at='2026-01-01' is a str: give a datetime"),
+        (date(2026, 1, 1), "is a date: give a datetime"),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))), "is out of the calendar in UTC"),
+        (datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-14))), "is out of the calendar in UTC"),
+    ],
+)
+def test_a_moment_that_is_none_is_the_callers_fault(book: PriceBook, at: object, fault: str) -> None:
+    """One error with the remedy, of the kind that the API says."""
+    with pytest.raises(BadArguments, match=fault):
+        book.price_message(Message(), at=at)  # type: ignore[arg-type]
 
 
 def test_a_remembered_price_ends_where_another_begins(book: PriceBook) -> None:

@@ -336,7 +336,7 @@ def test_long_prompts_pay_the_rates_of_their_step(
         ("{id: t, rates: {EUR: {2026-01-01: 0}}}", "fx.rates.EUR.2026-01-01: is 0; it has to be more"),
         ("{id: t, rates: {EUR: {soon: 1}}}", "fx.rates.EUR.soon: is 'soon'; it has to be a date"),
         ("{id: t, rates: {EUR: {2026-01-01: x}}}", "fx.rates.EUR.2026-01-01: 'x' is not an amount of money"),
-        ("{id: t, rates: {EUR: {2026-01-01: 1, '2026-01-01': 2}}}", "is a moment that has a rate already"),
+        ("{id: t, rates: {EUR: {2026-01-01: 1, '2026-01-01': 2}}}", "'2026-01-01' is given twice"),
         ("{id: t, rates: {EUR: {2026-01-01: 1, 2026-01-01T00:00:00Z: 2}}}", "is a moment that has a rate already"),
     ],
 )
@@ -349,6 +349,34 @@ def test_each_fault_of_a_table_is_named(tmp_path: Path, fx: str, fault: str) -> 
     (told,) = (str(each) for each in caught.value.faults)
 
     assert fault in told.removeprefix(f"{path}: ")
+
+
+def test_a_day_that_is_in_no_calendar_is_one_fault_among_the_others(tmp_path: Path) -> None:
+    """It does not hide them, and is told at its place."""
+    path = tmp_path / "cards.yaml"
+    path.write_text(
+        "cards:\n"
+        "- {id: a, rates: {input_tokens: 1}, from: 2026-02-30}\n"
+        "- {id: b, rates: {input_tokens: 1}, from: 2026-01-31 16:00:00+00:00, until: 2026-13-01}\n"
+        "- {id: c, rates: {input_tokens: -1}}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(BadData) as caught:
+        PriceBook.load(path)
+
+    assert [str(each).removeprefix(f"{path}: ") for each in caught.value.faults] == [
+        "cards[0].from: is '2026-02-30'; it has to be a date such as 2026-01-31",
+        "cards[1].until: is '2026-13-01'; it has to be a date such as 2026-01-31",
+        "cards[2].rates.input_tokens: is -1; it has to be 0 or more",
+    ]
+
+
+def test_what_is_no_yaml_is_told_with_its_line_and_its_problem(tmp_path: Path) -> None:
+    """The reader's own words for what is wrong there."""
+    path = tmp_path / "cards.yaml"
+    path.write_text("cards:\n  - id: a\n    match: {model: x: y}\n", encoding="utf-8")
+    with pytest.raises(BadData, match=r"cards\.yaml:3: is not YAML in UTF-8: .+"):
+        PriceBook.load(path)
 
 
 def test_a_card_in_a_currency_that_the_table_lacks_is_a_fault(tmp_path: Path) -> None:

@@ -95,7 +95,9 @@ def show_command(
     *,
     model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
     provider: Annotated[str | None, typer.Option(metavar="NAME", help="Who sells it, where several do.")] = None,
-    at: Annotated[str | None, typer.Option(metavar="WHEN", help="The prices then: 2026-01-31 (UTC) or 7d ago.")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="The prices then: 2026-01-31 (UTC), or 7d for a week ago.")
+    ] = None,
     prices: CardsOption = None,
     output_format: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -103,7 +105,7 @@ def show_command(
 
     \b
     finops prices show gpt-4.1-mini
-    finops prices show claude-sonnet-4-5 --provider aws --at 2026-01-31
+    finops prices show amazon.nova-pro-v1:0 --provider aws --at 2026-01-31
     """
     from langchain_finops.reports.prices import history_table
     from langchain_finops.reports.render import render
@@ -112,7 +114,8 @@ def show_command(
     check_named(provider, "--provider", "name it, or leave it out")
     moment = datetime.now(UTC) if at is None else moment_of(at, "--at")
     with busy("Loading prices"):
-        periods = _book(prices).history(model, provider=provider, at=moment)
+        book = _book(prices)
+        periods = book.history(model, provider=provider, at=moment)
     table = history_table(periods, moment)
     priced = any(period.kind != "unpriced" for period in periods if period.in_force)
     for_people = output_format in {OutputFormat.TABLE, OutputFormat.MARKDOWN}
@@ -121,10 +124,18 @@ def show_command(
         why = ", ".join(periods[0].quote.reasons)
         typer.echo(
             f"{periods[0].model}{of} has no price at {moment:%Y-%m-%d %H:%M} UTC: {why}.\n"
-            "Name the provider with --provider, or give the model a card in a file that $FINOPS_PRICES names."
+            f"{_remedy(provider, book.similar(model, provider=provider))}"
         )
     if not for_people or any(period.kind != "unpriced" for period in periods):
         render(table, output_format, sys.stdout)
+
+
+def _remedy(provider: str | None, similar: list[str]) -> str:
+    """What to do for a model without a price. Who named the provider is not told to name it."""
+    card = "give the model a card in a file that $FINOPS_PRICES names."
+    meant = f"There are {', '.join(similar)}. " if similar else ""
+    named = "Name the provider with --provider" if provider is None else "Name the model as its answers do"
+    return f"{meant}{named}, or {card}"
 
 
 @app.command("diff", short_help="What differs between two card files or catalogues.")

@@ -202,6 +202,11 @@ class PriceBook:
         key = PriceKey(provider=known, model=identity.model, requested_model=identity.requested_model, at=moment)
         return history(self._quoting, key)
 
+    def similar(self, model: str, *, provider: str | None = None) -> list[str]:
+        """Up to three names in the catalogue that a model's name may have been meant for."""
+        identity = self._identify((provider, None, model, None, None))
+        return self._quoting.similar(identity.provider, identity.model or model)
+
     def tool_price(self, name: str, *, at: datetime) -> tuple[Decimal, str] | None:
         """Dollars for one call of a tool, and the card that says so; None where no tool card fits."""
         moment = at.astimezone(UTC)

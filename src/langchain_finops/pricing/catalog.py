@@ -128,6 +128,15 @@ class Catalog:
             for info in provider.models:
                 yield Listing(catalog=self.name, provider=provider.id, info=info, own=True)
 
+    def similar(self, provider: str, model: str) -> list[str]:
+        """Up to three names of the provider's models that hold this one, else look like it."""
+        from difflib import get_close_matches
+
+        seller = self._providers.get(provider)
+        names = [info.id for info in seller.models] if seller is not None else []
+        holding = sorted((name for name in names if model.lower() in name.lower()), key=len)
+        return holding[:3] or get_close_matches(model, names, n=3)
+
     def check_size(self, current: "Catalog") -> None:
         """Raise PriceError where this is less than half of the current one: a part of a catalogue is no newer one."""
         mine, theirs = (sum(1 for _ in each.listings()) for each in (self, current))

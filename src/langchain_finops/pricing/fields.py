@@ -28,13 +28,16 @@ def read_yaml(path: Path, faults: list[Fault]) -> object:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[tuple[str, str]] = set()
             for key, _ in node.value:
-                name = (key.tag, str(key.value))
+                # A day is the same key whether it is quoted or not.
+                name = (key.tag.replace("timestamp", "str"), str(key.value))
                 if name in seen:
                     place = f"{path}:{key.start_mark.line + 1}"
                     faults.append(Fault(where=place, what=f"{key.value!r} is given twice; keep one of them"))
                 seen.add(name)
             return super().construct_mapping(node, deep=deep)
 
+    # YAML would give up the whole file for a day that is in no calendar; as text it is one fault among the others.
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: node.value)
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Loader)  # noqa: S506  It is a safe loader.
     except OSError as error:
@@ -42,7 +45,9 @@ def read_yaml(path: Path, faults: list[Fault]) -> object:
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
-        faults.append(Fault(where=f"{path}{line}", what="is not YAML in UTF-8"))
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+        why = f": {problem}" if problem else ""
+        faults.append(Fault(where=f"{path}{line}", what=f"is not YAML in UTF-8{why}"))
     else:
         return {} if data is None else data
     return {}
@@ -162,7 +167,8 @@ def read_moment(value: object) -> datetime:
     moment = value
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value) if "T" in value else date.fromisoformat(value)
+            is_time = "T" in value or " " in value
+            moment = datetime.fromisoformat(value) if is_time else date.fromisoformat(value)
         except ValueError:
             moment = None
     if isinstance(moment, datetime):

@@ -35,6 +35,8 @@ class Period:
     """`rates`, `free`, `self_hosted` or `unpriced`."""
     prices: Mapping[str, Decimal]
     """Dollars by meter: a million tokens; a search; a request; an hour. A meter that has no rate is missing."""
+    stand_ins: Mapping[str, Decimal]
+    """What is charged, and flagged, on meters that have no sure rate of their own."""
     quote: Quote
     source: Source
 
@@ -132,6 +134,7 @@ def _periods(quoting: Quoting, key: PriceKey, quote: Quote, condition: str, *, i
     elif quote.rates is not None:
         kind = "rates"
     for above, prices in _prices_of(quote):
+        charged = dict(_prices_of(quote, stand_ins=True))[above]
         yield Period(
             provider=key.provider,
             model=key.model,
@@ -142,23 +145,28 @@ def _periods(quoting: Quoting, key: PriceKey, quote: Quote, condition: str, *, i
             in_force=inside,
             kind=kind,
             prices=dict(prices),
+            stand_ins={meter: price for meter, price in charged if meter not in dict(prices)},
             quote=quote,
             source=quoting.source(quote),
         )
 
 
-def _prices_of(quote: Quote) -> tuple[tuple[int | None, tuple[tuple[str, Decimal], ...]], ...]:
+def _prices_of(
+    quote: Quote, *, stand_ins: bool = False
+) -> tuple[tuple[int | None, tuple[tuple[str, Decimal], ...]], ...]:
     """Prices by meter, for each size of prompt; comparable."""
     if quote.self_hosted is not None:
         return ((None, (("hours", quote.self_hosted.price(Decimal(3600))),)),)
     card = quote.rates
     if card is None:
         return ((None, (("requests", Decimal(0)),) if quote.free else ()),)
-    return tuple((step.above if step.above >= 0 else None, _rates(card, step.units)) for step in card.steps)
+    return tuple(
+        (step.above if step.above >= 0 else None, _rates(card, step.units, stand_ins=stand_ins)) for step in card.steps
+    )
 
 
-def _rates(card: RateCard, units: tuple[int, ...]) -> tuple[tuple[str, Decimal], ...]:
-    gaps = {*card.common_gaps, *card.rare_gaps}
+def _rates(card: RateCard, units: tuple[int, ...], *, stand_ins: bool) -> tuple[tuple[str, Decimal], ...]:
+    gaps = card.unpriced_meters if stand_ins else {*card.common_gaps, *card.rare_gaps}
     prices = []
     for meter, unit in zip(METERS, units, strict=False):
         if meter in gaps or (meter not in TOKEN_METERS and not unit):
@@ -181,9 +189,7 @@ def _merged(periods: list[Period]) -> list[Period]:
     for period in sorted(periods, key=lambda each: each.starts or FIRST_MOMENT):
         for place, earlier in enumerate(merged):
             if _is_same(earlier, period) and earlier.until == period.starts:
-                merged[place] = replace(
-                    earlier, until=period.until, in_force=earlier.in_force or period.in_force, quote=period.quote
-                )
+                merged[place] = replace(period, starts=earlier.starts, in_force=earlier.in_force or period.in_force)
                 break
         else:
             merged.append(period)
@@ -191,10 +197,10 @@ def _merged(periods: list[Period]) -> list[Period]:
 
 
 def _is_same(one: Period, other: Period) -> bool:
-    return (one.condition, one.above_input_tokens, one.kind, one.prices, one.source) == (
-        other.condition,
-        other.above_input_tokens,
-        other.kind,
-        other.prices,
-        other.source,
-    )
+    return _compared(one) == _compared(other)
+
+
+def _compared(period: Period) -> tuple[object, ...]:
+    """What is charged, and by whose word; how sure it is may change without another price."""
+    charged = {**period.stand_ins, **period.prices}
+    return (period.condition, period.above_input_tokens, period.kind, charged, period.source)

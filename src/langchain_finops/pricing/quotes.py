@@ -114,6 +114,11 @@ class Quoting:
         listing = None if self._catalog is None else self._catalog.listing(None, model)
         return None if listing is None else listing.provider
 
+    def similar(self, provider: str | None, model: str) -> list[str]:
+        """Names that the provider's list has, or without one its likely seller's, most alike first."""
+        seller = provider or self.seller(model)
+        return [] if self._catalog is None or seller is None else self._catalog.similar(seller, model)
+
     def source(self, quote: Quote) -> Source:
         """Who says so. A price put together from several names all their pages, and the oldest look."""
         names = (quote.card_id or "").split(" + ")

@@ -11,11 +11,12 @@ from langchain_finops.usage import METERS
 
 __all__ = ["diff_table", "history_table"]
 
+WRITES = tuple(meter for meter in METERS if meter.startswith("cache_write"))
 PRICED = (*METERS, "reasoning_tokens", "hours")
 FIELDS = (
     *("provider", "model", "condition", "above_input_tokens", "from", "until", "in_force", "kind"),
     *(f"{meter}_usd" for meter in PRICED),
-    *("contract_factor", "currency", "fx_id", "card_id", "source", "pages", "checked", "reasons"),
+    *("stand_ins", "contract_factor", "currency", "fx_id", "card_id", "source", "pages", "checked", "reasons"),
 )
 TITLES = {
     "input_tokens": ("input", 1),
@@ -89,6 +90,7 @@ def diff_table(found: Sequence[Change], old: str, new: str) -> Table:
 
 def _row(period: Period) -> dict[str, object]:
     quote, source = period.quote, period.source
+    charged = {**period.stand_ins, **period.prices}
     return {
         "provider": period.provider,
         "model": period.model,
@@ -98,7 +100,8 @@ def _row(period: Period) -> dict[str, object]:
         "until": period.until,
         "in_force": period.in_force,
         "kind": period.kind,
-        **{f"{meter}_usd": period.prices.get(meter) for meter in PRICED},
+        **{f"{meter}_usd": charged.get(meter) for meter in PRICED},
+        "stand_ins": tuple(period.stand_ins),
         "contract_factor": quote.contract,
         "currency": quote.currency,
         "fx_id": quote.fx_id,
@@ -121,20 +124,41 @@ def _columns(rows: Sequence[Row]) -> Iterator[Column]:
     yield Column(title="until", text=lambda row: _day(row["until"]), name=True, rank=10)
     yield Column(title="condition", text=_condition, name=True)
     for meter in PRICED:
-        if any(row[f"{meter}_usd"] is not None for row in rows):
+        if any(_is_told(row, meter) for row in rows):
             title, rank = TITLES[meter]
             yield Column(title=title, text=_price_of(meter), rank=rank)
 
 
+def _is_told(row: Row, meter: str) -> bool:
+    """False where the meter has no price, or the price of input or of other writes stands in for it."""
+    price = row[f"{meter}_usd"]
+    if meter in row["stand_ins"]:
+        return meter not in WRITES and price != row["input_tokens_usd"]
+    return price is not None
+
+
 def _price_of(meter: str) -> Callable[[Row], str]:
-    return lambda row: "free" if row["kind"] == "free" else _plain(row[f"{meter}_usd"]) or "-"
+    def text(row: Row) -> str:
+        if row["kind"] == "free":
+            return "free"
+        mark = "~" if meter in row["stand_ins"] else ""
+        price = _plain(row[f"{meter}_usd"])
+        return f"{mark}{price}" if price else "-"
+
+    return text
 
 
 def _condition(row: Row) -> str:
     above = row["above_input_tokens"]
-    size = "" if above is None else f"> {above:,} tokens"
+    size = "" if above is None else _size(above)
     named = "" if row["condition"] == "standard" and size else row["condition"]
     return ", ".join(part for part in (named, size) if part)
+
+
+def _size(above: int) -> str:
+    """Such as `>200k`, in as few letters as it takes: a narrow table cuts names."""
+    sign, limit = ("≥", above + 1) if (above + 1) % 1000 == 0 else (">", above)
+    return f"{sign}{limit // 1000}k" if limit % 1000 == 0 else f"{sign}{limit:,}"
 
 
 def _day(moment: datetime | None) -> str:
@@ -168,7 +192,9 @@ def _change(row: Row) -> str:
 
 
 def _notes(current: Sequence[Period]) -> Iterator[str]:
-    yield "Dollars for a million tokens; for searches, requests and hours of a machine each. `-`: no rate of its own."
+    yield "Dollars for a million tokens; for searches, requests and hours of a machine each. `>200k`: longer prompts."
+    if any(period.stand_ins for period in current):
+        yield "`~`: charged, but no sure rate of its own, so that a call that uses it is an estimate. `-`: no rate."
     told = [(period, _origin(period)) for period in current if period.kind != "unpriced"]
     for origin in dict.fromkeys(origin for _, origin in told):
         named = dict.fromkeys(_condition(_row(period)) for period, each in told if each == origin)
