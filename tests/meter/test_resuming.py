@@ -91,6 +91,35 @@ def test_steps_count_on(ledger: Ledger) -> None:
     assert [world.meter.open_step(world.state, WHO) is None for _ in range(4)] == [True, True, True, False]
 
 
+def test_two_limits_on_one_balance_count_the_past_once(ledger: Ledger) -> None:
+    """An early warning beside a limit: four of eight calls are made, and seven of ten steps."""
+    calls = Budget(llm_calls=2, on_exceed="warn"), Budget(llm_calls=8)
+    first = World((*calls, Budget(usd=1), Budget(usd=2)), ledger)
+    for _ in range(4):
+        first.made()
+    ledger.write(ended(steps=7))
+    steps = Budget(steps=5, on_exceed="warn"), Budget(steps=10)
+    world = resumed(ledger, *calls, Budget(usd=1), Budget(usd=2), *steps)
+
+    balances = [world.state.balance(f"{unit} run=run").spent for unit in ("llm_calls", "usd", "steps")]
+    assert balances == [4, 4 * 10**10, 7]
+    assert world.until_refused() == 4
+
+
+def test_an_answer_without_a_known_price_counts_on_at_that_of_the_model_asked_for(ledger: Ledger) -> None:
+    """A cent was held for it. It was 500 tokens of input and 700 of speech, for which no card has a rate: 0.8 cents as
+    plain ones. A model without a price that was let pass counts for nothing."""
+    budget = Budget(usd=1, unpriced="estimate")
+    first = World((budget,), ledger)
+    answer = Answer(usage={**tokens(500, 700), "output_token_details": {"audio": 700}})
+    first.meter.close(first.admitted(), answer)
+    first.meter.close(first.admitted(model="unheard-of"), answer)
+
+    assert [call.cost_usd for call in ledger.calls()] == [None, None]
+    assert first.state.balance("usd run=run").spent == 10**10
+    assert resumed(ledger, budget).state.balance("usd run=run").spent == 8 * 10**9
+
+
 def test_steps_of_one_node_count_on_as_far_as_records_tell(ledger: Ledger) -> None:
     """Two executions of the node made three calls."""
     first = World((), ledger)

@@ -154,9 +154,10 @@ class Accounts:
         """Write down how a run ended, and settle the steps that it took from shared balances."""
         self.books.settle_steps(state.steps, record, steps_id(state.invocation_id))
 
-    def carry_over(self, state: RunState) -> None:
+    def carry_over(self, state: RunState, taken_by: Callable[[CallRecord], Estimate]) -> None:
         """Give a run that is resumed what its earlier invocations spent, took and were allowed."""
-        carry_over(state, [each for each in (*self.limits, *self.walls) if each.is_own], self.ledger)
+        own = [each for each in (*self.limits, *self.walls) if each.is_own]
+        carry_over(state, own, self.ledger, taken_by)
 
     def begin_blind(self, state: RunState) -> None:
         """Begin a run that is resumed without what it spent before: with a budget that is fail_closed, not at all."""

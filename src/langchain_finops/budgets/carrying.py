@@ -1,17 +1,17 @@
 """What a run takes with it into the process that resumes it: what it spent, how long it took, what it was allowed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, cast
 
-from langchain_finops.budgets.holding import Counted, raised, taken_by, taken_by_charge
-from langchain_finops.budgets.keys import applies, balance_keys
+from langchain_finops.budgets.holding import Counted, Estimate, balances_of, raised, taken_by_charge
+from langchain_finops.budgets.keys import balance_keys
 from langchain_finops.budgets.refusal import Refusal, RefusalKind
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.units import Unit, in_units, smallest
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.records import NO_ATTRIBUTION, Attribution, Event
+from langchain_finops.records import NO_ATTRIBUTION, Attribution, CallRecord, Event
 
 __all__ = ["APPROVE", "DENY", "OVERSPEND", "REFUSE", "approve", "carry_over", "refusal_of", "told", "waiver"]
 
@@ -29,7 +29,9 @@ def waiver(kind: str, label: str) -> str:
     return f"{kind}:{label}"
 
 
-def carry_over(state: RunState, limits: Sequence[Counted], ledger: Ledger) -> None:
+def carry_over(
+    state: RunState, limits: Sequence[Counted], ledger: Ledger, taken_by: Callable[[CallRecord], Estimate]
+) -> None:
     """Count what the records of a run's earlier invocations tell, what people allowed it, and what ended it."""
     run_id = state.run_id
     for event in ledger.events(subject=run_id):
@@ -41,15 +43,15 @@ def carry_over(state: RunState, limits: Sequence[Counted], ledger: Ledger) -> No
         return
     facts = [(call.attribution, call.started_at, taken_by(call)) for call in ledger.calls(run_id=run_id)]
     facts += [(charge.attribution, charge.at, taken_by_charge(charge)) for charge in ledger.charges(run_id=run_id)]
-    steps = max((run.steps for run in runs), default=0)
+    for who, at, taken in facts:
+        units = ((key, taken.of(each.limit.unit)) for each, key in balances_of(own, who, at, run_id=run_id))
+        state.seed({key: amount for key, amount in units if amount})  # Once, however many limits a balance has.
+    count = max((run.steps for run in runs), default=0)
+    steps: dict[str, int] = {}
     for each in own:
         if each.limit.unit == "steps":
-            state.seed(_steps(state, each, [fact[:2] for fact in facts], steps))
-            continue
-        for who, at, taken in facts:
-            amount = taken.of(each.limit.unit)
-            if amount and applies(each.limit.budget, who):
-                state.seed(dict.fromkeys(balance_keys(each.limit, who, at, run_id=run_id), amount))
+            steps |= _steps(state, each, [fact[:2] for fact in facts], count)
+    state.seed(steps)
 
 
 def _go_through(state: RunState, event: Event) -> None:
@@ -98,14 +100,12 @@ def told(refusal: Refusal) -> dict[str, str]:
 
 def _steps(state: RunState, each: Counted, facts: Sequence[tuple[Attribution, datetime]], steps: int) -> dict[str, int]:
     """Steps so far: all of the run, or where a budget is of some nodes, those of them that left a record."""
-    budget = each.limit.budget
-    if budget.scope == "run" and not budget.match:
+    if each.limit.budget.scope == "run" and not each.limit.budget.match:
         return dict.fromkeys(balance_keys(each.limit, NO_ATTRIBUTION, datetime.now(UTC), run_id=state.run_id), steps)
     seen: dict[str, set[int | None]] = {}
     for who, at in facts:
-        if applies(budget, who):
-            for key in balance_keys(each.limit, who, at, run_id=state.run_id):
-                seen.setdefault(key, set()).add(who.step)
+        for _, key in balances_of([each], who, at, run_id=state.run_id):
+            seen.setdefault(key, set()).add(who.step)
     return {key: len(numbers) for key, numbers in seen.items()}
 
 

@@ -20,6 +20,7 @@ from langchain_finops.meter.calls import OpenCall
 from langchain_finops.money import to_pico
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.pricing.cost import PriceKey, Reading
+from langchain_finops.records import CallRecord
 from langchain_finops.usage import Usage
 
 __all__ = ["AskedPrices", "CallEstimates"]
@@ -140,3 +141,14 @@ class AskedPrices:
                 self._keys.clear()
             key = self._keys[names] = reading.key
         return replace(key, at=call.started_at)
+
+    def amount_of(self, call: CallRecord) -> int | None:
+        """Picodollars of a call whose answer has no known price: its tokens, as plain ones, at the price of the model
+        that was asked for. None without one."""
+        metadata = {"ls_provider": call.provider, "ls_model_name": call.requested_model}
+        at, host, tags = call.started_at, call.base_url_host, call.attribution.tags
+        key = self.book.read(ONE_TOKEN, {}, metadata, at=at, base_url_host=host, tags=tags).key
+        tokens = call.usage.total_input_tokens, call.usage.total_output_tokens
+        reading = Reading(usage=Usage(input_tokens=tokens[0], output_tokens=tokens[1]), key=key)
+        amount = self.book.price(reading, seconds=max(0.0, (call.ended_at - at).total_seconds())).contracted_usd
+        return None if amount is None else to_pico(amount)

@@ -62,7 +62,7 @@ class Meter:
         state = RunState(run_id, invocation_id)
         if resumed and not self.guard.is_idle:
             try:
-                self.guard.accounts.carry_over(state)
+                self.guard.accounts.carry_over(state, self._taken_before)
             except Exception as error:  # noqa: BLE001  A ledger that cannot be read must not kill the user's run.
                 self.faults.note(error)
                 self.guard.accounts.begin_blind(state)
@@ -121,7 +121,10 @@ class Meter:
             return None
         what = f"a step in node {who.node_path!r}"
         start = Start(steps_id(state.invocation_id), what, who, datetime.now(UTC), ONE_STEP)
-        return guard.stopped(state, start) or guard.step(state, start)
+        stopped = guard.stopped(state, start)
+        if stopped is not None and not state.pauses_for(stopped):
+            return stopped
+        return guard.step(state, start)
 
     def open_tool(
         self,
@@ -202,6 +205,12 @@ class Meter:
         except Exception as error:  # noqa: BLE001  A ledger that breaks its contract must not kill the user's run.
             self.faults.note(error)
             return record
+
+    def _taken_before(self, record: CallRecord) -> Estimate:
+        """What a call of an earlier invocation counts for: where its answer has no known price, nobody knows any more
+        what was held for it, and its tokens count at the price of the model that it asked for."""
+        taken = taken_by(record)
+        return taken if taken.usd is not None else taken._replace(usd=self._asked.amount_of(record))
 
     def _closed(self, call: OpenCall, answer: Answer) -> CallRecord:
         if not answer.whole and answer.usage is None:
