@@ -52,8 +52,8 @@ def ledger_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sql_ledger(ledger_file: Path) -> Iterator[Ledger]:
-    """A SQLite ledger."""
-    ledger = open_ledger(ledger_file)
+    """A SQLite ledger, and a patient one: a busy machine must not look like a fault."""
+    ledger = open_ledger(ledger_file, hold_timeout=60.0)
     yield ledger
     ledger.close()
 

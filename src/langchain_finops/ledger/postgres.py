@@ -168,7 +168,7 @@ class PostgresStore:
     def _connected_by(self, deadline: float) -> SqlConnection:
         """A connection of the pool, which may have to be made. Raises Busy where that takes longer."""
         try:
-            return made_by(deadline, self._engine.connect, SqlConnection.close)
+            return made_by(deadline, self._engine.connect, _drop)
         except Busy as error:
             raise Busy(f"cannot reach the ledger {self._name}: {error}") from error
 
@@ -375,6 +375,12 @@ def _give_up(raw: Connection, error: BaseException) -> None:
     _roll_back(raw)
     if raw.closed and isinstance(error, psycopg.Error):
         raise _Lost(error) from error
+
+
+def _drop(connection: SqlConnection) -> None:
+    """Close a connection that nobody waits for any more: the pool it is of may have been given up meanwhile."""
+    connection.invalidate()
+    connection.close()
 
 
 def _hand_back(connection: SqlConnection, raw: Connection) -> None:
