@@ -58,7 +58,10 @@ def _asking(hook: Callable[P, BaseException | None]) -> Callable[P, None]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         signal = cast("Hooks", args[0]).ask(hook, *args, **kwargs)
         if signal is not None:
-            raise signal
+            try:
+                raise signal
+            finally:
+                del signal  # It knows this frame: all that was asked would wait for the garbage collector.
 
     return guarded
 
@@ -143,7 +146,10 @@ class Hooks(GraphCallbackHandler):
         event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
         signal = self.ask(self._recorder.calls.open, event, serialized, messages, kwargs)
         if signal is not None:
-            raise signal
+            try:
+                raise signal
+            finally:
+                del signal  # As above.
 
     def on_llm_start(
         self,
@@ -160,7 +166,10 @@ class Hooks(GraphCallbackHandler):
         event = (run_id, parent_run_id, metadata or NO_METADATA, tags)
         signal = self.ask(self._recorder.calls.open, event, serialized, prompts, kwargs)
         if signal is not None:
-            raise signal
+            try:
+                raise signal
+            finally:
+                del signal  # As above.
 
     def on_llm_new_token(
         self, token: str | list[str | dict[str, Any]], *, chunk: Any = None, run_id: UUID, **_: Any
@@ -168,13 +177,19 @@ class Hooks(GraphCallbackHandler):
         """Count what is streamed. A stream that is to be cut off ends here."""
         signal = self.tell(self._recorder.calls.stream, run_id, chunk, lambda: extract.chunk_bytes(token, chunk))
         if signal is not None:
-            raise signal
+            try:
+                raise signal
+            finally:
+                del signal  # As above.
 
     def on_stream_event(self, event: Any, *, run_id: UUID, **_: Any) -> None:
         """Count what a content-block stream brings. The same."""
         signal = self.tell(self._recorder.calls.stream_event, run_id, event)
         if signal is not None:
-            raise signal
+            try:
+                raise signal
+            finally:
+                del signal  # As above.
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """Settle a call by its answer."""
@@ -203,7 +218,10 @@ class Hooks(GraphCallbackHandler):
         name = kwargs.get("name") or (serialized or NAMELESS).get("name")
         signal = self.ask(self._recorder.start_chain, event, name, inputs)
         if signal is not None:
-            raise signal
+            try:
+                raise signal
+            finally:
+                del signal  # As above.
 
     def on_chain_end(self, outputs: dict[str, Any], *, run_id: UUID, **_: Any) -> None:
         """End a run, a node, or a part of one."""

@@ -5,11 +5,11 @@ import inspect
 from collections.abc import Callable
 from weakref import finalize
 
-from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 
 from langchain_finops.sections import here
 
-__all__ = ["when_left"]
+__all__ = ["when_left", "when_refused"]
 
 STARTS = frozenset({"on_chat_model_start", "on_llm_start", "on_tool_start", "on_retriever_start"})
 FRAMES = 16
@@ -23,8 +23,8 @@ def when_left(still_open: Callable[[], bool], then: Callable[[], None]) -> None:
     it by `asyncio.timeout()` in a task that goes on for days.
     """
     manager = _manager()
-    if manager is None:
-        return
+    if not isinstance(manager, AsyncCallbackManager):
+        return  # In sync code all ends are told.
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -32,14 +32,24 @@ def when_left(still_open: Callable[[], bool], then: Callable[[], None]) -> None:
     finalize(manager, _soon, loop, still_open, then).atexit = False
 
 
-def _manager() -> AsyncCallbackManager | None:
-    """The manager that tells of the start which this is part of; None in sync code, where all ends are told."""
+def when_refused(still_open: Callable[[], bool], then: Callable[[], None]) -> None:
+    """Do this once what starts here in sync code is over, if it is still open by then.
+
+    All ends are told there but one: where another handler raises at the start, what starts is never made.
+    """
+    manager = _manager()
+    if isinstance(manager, CallbackManager) and sum(each.raise_error for each in manager.handlers) > 1:
+        finalize(manager, _at_once, still_open, then).atexit = False
+
+
+def _manager() -> AsyncCallbackManager | CallbackManager | None:
+    """The manager that tells of the start which this is part of."""
     frame = inspect.currentframe()
     for _ in range(FRAMES):
         frame = None if frame is None else frame.f_back
         if frame is not None and frame.f_code.co_name in STARTS:
             manager = frame.f_locals.get("self")
-            if isinstance(manager, AsyncCallbackManager):
+            if isinstance(manager, AsyncCallbackManager | CallbackManager):
                 return manager
     return None
 
@@ -51,7 +61,13 @@ def _soon(loop: asyncio.AbstractEventLoop, still_open: Callable[[], bool], then:
     try:
         loop.call_soon_threadsafe(then)
     except RuntimeError:  # The loop is closed.
-        if here.thread.depth:
-            here.thread.waiting.append(then)
-        else:
-            then()
+        _at_once(still_open, then)
+
+
+def _at_once(still_open: Callable[[], bool], then: Callable[[], None]) -> None:
+    if not still_open():
+        return
+    if here.thread.depth:
+        here.thread.waiting.append(then)
+    else:
+        then()

@@ -12,7 +12,7 @@ from langchain_finops.langchain.calls import Calls
 from langchain_finops.langchain.digests import Digests
 from langchain_finops.langchain.gate import Gate
 from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
-from langchain_finops.langchain.leaving import when_left
+from langchain_finops.langchain.leaving import when_left, when_refused
 from langchain_finops.langchain.resuming import Resuming
 from langchain_finops.langchain.runs import Node, Run, Span
 from langchain_finops.langchain.settling import (
@@ -59,7 +59,9 @@ class Recorder:
 
     def watch_root(self, run: Run) -> None:
         """End a run whose only call, tool or retriever was cancelled."""
-        self.watch(lambda: not run.closed, partial(self.end_run, run, "cancelled", "CancelledError", told=False))
+        end = partial(self.end_run, run, "cancelled", "CancelledError", told=False)
+        self.watch(lambda: not run.closed, end)
+        when_refused(lambda: not run.closed, lambda: self.unasked(partial(end, error=NotStarted(None))))
 
     def watch(self, still_open: Callable[[], bool], then: Callable[[], None]) -> None:
         """Do this once what starts here is over, if nobody has told its end by then."""

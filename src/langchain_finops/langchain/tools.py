@@ -9,7 +9,7 @@ from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.langchain import failures
 from langchain_finops.langchain.digests import Digests
 from langchain_finops.langchain.runs import OpenTool
-from langchain_finops.langchain.settling import tool_charge
+from langchain_finops.langchain.settling import NotStarted, tool_charge
 from langchain_finops.langchain.tracker import namespace_of
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Tools:
         return recorder.gate.admit(run, namespace, start)
 
     def end(self, run_id: UUID, error: BaseException | None, output: object = None) -> None:
-        """Write a tool's charge down. A tool that paused will run again, and is charged then."""
+        """Write a tool's charge down. One that paused runs again, and is charged then; one that never ran, never."""
         tool = self._open.pop(run_id.int, None)
         if tool is None:
             return
@@ -87,12 +87,13 @@ class Tools:
         run.open_tools.discard(tool)
         if tool.node is not None:
             tool.node.open -= 1
-        if error is not None and failures.is_pause(error):
+        never_ran = isinstance(error, NotStarted)
+        if error is not None and (never_ran or failures.is_pause(error)):
             recorder.meter.release_tool(run.state, tool.charge_id, tool.hold)
         else:
             result = partial(self._digests.of_result, type(error).__name__ if error is not None else output)
             charge = recorder.meter.charge(tool_charge(tool, error), state=run.state, hold=tool.hold, result=result)
             if not run.add_charge(tool.who, charge):
                 recorder.sums.add_charge(tool.who, charge, run.folded)
-        if run.root == run_id:
+        if run.root == run_id and not never_ran:  # Who knows that is just ending the run.
             recorder.end_run(run, *recorder.gate.status(run, error))
