@@ -240,6 +240,22 @@ def test_a_run_that_left_no_record_goes_on_as_the_same_run(
     assert [call.attribution.step for call in ledger.calls()] == [1, 2, 3, 4]
 
 
+def test_the_steps_of_a_run_that_left_no_record_count(
+    run: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calls tell how far it came: of four steps two are left."""
+    model = Paid()
+    graph = line(*[asking(model, "x")] * 9, checkpointer=InMemorySaver(), interrupt_before=["c"])
+    dead, alive = (FinOpsHandler(budgets=[Budget(steps=4)], ledger=ledger, prices=BOOK) for _ in range(2))
+    monkeypatch.setattr(dead.recorder, "end_run", lambda *_, **__: None)
+
+    run(graph, {"said": []}, dead, thread="t")
+    with pytest.raises(BudgetExceeded):
+        run(graph, None, alive, thread="t")
+
+    assert model.calls == 4
+
+
 @pytest.mark.slow
 def test_a_run_whose_process_died_goes_on_as_the_same_run(tmp_path: Path) -> None:
     """It left calls and no record of the run; each process that goes on with it dies as well, until five are made."""
