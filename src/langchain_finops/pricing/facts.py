@@ -3,7 +3,7 @@
 One reader a provider, in `READERS`. Nothing in here raises on a provider's data: it assumes, and says so.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -97,10 +97,10 @@ def is_plain(said: Mapping[str, object], rule: Rule) -> bool:
             )
         )
     if extras == "google":
-        return not said.get("grounding_metadata") and "usage_metadata" not in said
+        return not said.get("grounding_metadata") and "usage_metadata" not in said and "usage" not in said
     if extras == "xai":
         return not said.get("token_usage")
-    return extras == "bedrock" and "serviceTier" not in said and "performanceConfig" not in said
+    return extras == "bedrock" and "serviceTier" not in said and "performanceConfig" not in said and "usage" not in said
 
 
 def read_facts(
@@ -113,8 +113,10 @@ def read_facts(
     """The facts of one answer. `shown` is what its content shows, where its counts do not tell."""
     facts = Facts(model=identity.model, named_tier=service_tier, web_searches=shown.searches)
     rule = identity.rule
+    if rule.extras != "openai":
+        facts.remarks += (f"no_rate:{tool}" for tool in shown.tools if tool == COMPACTION)
     if rule.extras not in SHOWN_TOOLS_ARE_FREE:
-        facts.remarks += (f"no_rate:{tool}" for tool in shown.tools if tool != COMPACTION or rule.splits_cache_writes)
+        facts.remarks += (f"no_rate:{tool}" for tool in shown.tools if tool != COMPACTION)
     if rule.extras in READERS:
         READERS[rule.extras](said, facts)
     _set_tier(facts, facts.named_tier, rule)
@@ -163,17 +165,17 @@ def _read_anthropic(said: Mapping[str, object], facts: Facts) -> None:
         facts.web_searches = count_of(tools.get("web_search_requests"), "web_searches", facts.remarks)
         if tools.get("code_execution_requests"):
             _lacks_rate(facts, "code_execution")
-    iterations = raw.get("iterations")
-    if isinstance(iterations, list | tuple):
-        _read_iterations([each for each in iterations if isinstance(each, Mapping)], facts)
+    _read_iterations(raw, facts)
     facts.named_tier = raw.get("service_tier") or facts.named_tier
 
 
-def _read_iterations(iterations: Sequence[Mapping[str, object]], facts: Facts) -> None:
+def _read_iterations(raw: object, facts: Facts) -> None:
     """What the totals leave out: a summary of the context, which the same model makes, and what other models did.
 
     The totals hold the other turns. Which step of a long prompt's price a summary is on, nobody says.
     """
+    named = raw.get("iterations") if isinstance(raw, Mapping) else None
+    iterations = [each for each in named if isinstance(each, Mapping)] if isinstance(named, list | tuple) else []
     facts.compactions = tuple(each for each in iterations if each.get("type") == COMPACTION)
     if facts.compactions:
         facts.remarks = [remark for remark in facts.remarks if remark != f"no_rate:{COMPACTION}"]
@@ -190,6 +192,7 @@ def _lacks_rate(facts: Facts, tool: str) -> None:
 
 def _read_bedrock(said: Mapping[str, object], facts: Facts) -> None:
     """A service tier, and the latency that was given, which is to a price what a speed is."""
+    _read_iterations(said.get("usage"), facts)  # As `invoke` of Anthropic's models has them.
     named, performance = said.get("serviceTier"), said.get("performanceConfig")
     if isinstance(named, Mapping):
         facts.named_tier = named.get("type")
@@ -204,6 +207,7 @@ def _read_google(said: Mapping[str, object], facts: Facts) -> None:
     if isinstance(queries, list | tuple):
         by_prompt = facts.model is not None and facts.model.startswith(("gemini-1", "gemini-2"))
         facts.web_searches = min(1, len(queries)) if by_prompt else len(queries)
+    _read_iterations(said.get("usage"), facts)  # As Anthropic's models there have them.
     counts = said.get("usage_metadata")
     if isinstance(counts, Mapping) and counts.get("traffic_type") == PROVISIONED:
         facts.remarks.append("provisioned_throughput")  # Paid for by the hour; what is over it is charged as usual.
