@@ -62,6 +62,7 @@ def test_a_refusal_says_what_was_estimated_from_what_and_how_to_change_it() -> N
         node_path="a",
         run_id="run",
         on_exceed="raise",
+        approval="usd agent_id daily",
     )
 
 
@@ -476,6 +477,27 @@ def test_an_answer_above_its_bound_is_recorded_as_overspend_and_ends_the_run() -
     assert "a call took $0.00051, more than its bound of $0.0005" in refusal.reason
     assert world.meter.open_step(world.state, WHO) == refusal
     assert isinstance(world.open(asked, world.run("another")), OpenCall)
+
+
+@pytest.mark.parametrize("on_exceed", ["warn", lambda _: "warn"])
+def test_an_answer_above_the_bound_of_a_budget_that_only_warns_ends_nothing(
+    on_exceed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is on the record and in the log, once; a resumed run goes on as well. Another strict budget ends the run."""
+    warning = Budget(usd=1, admission="strict", expected_output_tokens=50, on_exceed=on_exceed, warn_at=())
+    world, asked = World((warning,)), Request(0, None, 1)
+    for _ in range(2):
+        world.made(51, request=asked)
+
+    assert [call.reasons for call in world.ledger.calls()] == [("overspend",)] * 2
+    assert list(world.ledger.events()) == []
+    (entry,) = caplog.records
+    assert "more than its bound of $0.0005. " in entry.getMessage()
+    assert entry.getMessage().endswith("The run goes on, because on_exceed is warn.")
+
+    both = World((warning, Budget(tokens=10_000, admission="strict", expected_output_tokens=50)))
+    both.made(51, request=asked)
+    assert both.refused(asked).budget == "10000 tokens per run"
 
 
 # --- unpriced --------------------------------------------------------------------------------------------------------
@@ -907,6 +929,20 @@ def test_an_approval_raises_this_runs_limit(amount: Decimal | None, more: int) -
     (event,) = world.ledger.events()
     assert (event.action, event.subject, event.actor) == ("approve", "run", "ann")
     assert event.before == {"limit": "0.015"}
+
+
+def test_an_approval_raises_the_budget_that_was_refused_and_no_other_of_its_name() -> None:
+    """Six more calls for the run, and four a year for everybody: the fifth is the other budget's to refuse."""
+    run, year = Budget(llm_calls=2, name="cap", on_exceed="interrupt"), Budget(llm_calls=4, per="year", name="cap")
+    world = World((run, year))
+    assert world.until_refused() == 2
+    world.meter.approve(world.state, world.refused(), Decimal(6))
+
+    assert world.until_refused() == 2
+    refusal = world.refused()
+    assert (refusal.scope, refusal.limit) == ("all", 4)
+    resumed = world.run("run", resumed=True)
+    assert (resumed.raised_by("llm_calls run cap"), resumed.raised_by("llm_calls/year all cap")) == (6, 0)
 
 
 @pytest.mark.parametrize(

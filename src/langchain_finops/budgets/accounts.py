@@ -10,19 +10,20 @@ from langchain_finops.budgets import wording
 from langchain_finops.budgets.alerts import AlertBook, BurnRateAlert, Watched
 from langchain_finops.budgets.books import Books
 from langchain_finops.budgets.carrying import OVERSPEND, carry_over, told
+from langchain_finops.budgets.checks import ON_EXCEED, Decide
 from langchain_finops.budgets.holding import Counted, Estimate, Hold, Share, balances_of, steps_id, taken_from
 from langchain_finops.budgets.keys import breadth
 from langchain_finops.budgets.notices import Notices
 from langchain_finops.budgets.notify import Target
 from langchain_finops.budgets.policy_file import Policies
-from langchain_finops.budgets.refusal import Refusal
+from langchain_finops.budgets.refusal import OnExceed, Refusal
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.switch import change_event
 from langchain_finops.budgets.units import Unit
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
 
-__all__ = ["MEASURED", "Accounts"]
+__all__ = ["MEASURED", "Accounts", "decided"]
 
 log = logging.getLogger("langchain_finops")
 
@@ -60,13 +61,13 @@ class Accounts:
     def settle(self, hold: Hold, record: Written, taken: Estimate) -> Written:
         """Write a record down and replace its hold by the truth; the record as it was written.
 
-        A call that took more than the bound that a strict budget held for it ends the run. Raises LedgerError where
-        the record could not be kept; the run's own balances are settled all the same.
+        A call that took more than the bound that a strict budget held for it ends the run, unless that only warns.
+        Raises LedgerError where the record could not be kept; the run's own balances are settled all the same.
         """
         state = hold.state
         spent = state.settle(hold.own, taken_from(hold.own, taken)) if hold.own else {}
-        above = self._above_bound(hold, taken)
-        if above is not None and isinstance(record, CallRecord):
+        above = [share for share in hold.shares if _is_above_bound(share, taken)]
+        if above and isinstance(record, CallRecord):
             record = replace(record, reasons=(*record.reasons, OVERSPEND))
         watched = self._watched(record, state.run_id, hold.start.at)
         beside = _counted(watched, taken, None)
@@ -80,28 +81,23 @@ class Accounts:
             for share in hold.shares:
                 if share.key in spent:
                     self.notices.settled(share, spent[share.key], taken.of(share.limit.unit))
-            if above is not None:
-                amount = taken.of(above.limit.unit) or 0
-                refusal = wording.overspent(state.run_id, above, hold.start.who, amount, spent.get(above.key, amount))
-                self._ended_by(state, refusal)
+            for share in above:
+                amount = taken.of(share.limit.unit) or 0
+                refusal = wording.overspent(state.run_id, share, hold.start.who, amount, spent.get(share.key, amount))
+                if decided(share.limit.budget.on_exceed, refusal) != "warn":
+                    self._ended_by(state, refusal)
+                    break
+                if state.first_time(f"overspend {share.counted.name}"):
+                    log.warning("%s The run goes on, because on_exceed is warn.", refusal.reason)
         return record
 
     def _ended_by(self, state: RunState, refusal: Refusal) -> None:
         """End the run, in this process and wherever it is resumed."""
-        log.warning("%s", refusal.reason)
+        log.warning("%s The run ends here.", refusal.reason)
         state.end(refusal)
         at, reason = datetime.now(UTC), refusal.reason
         event = change_event(OVERSPEND, state.run_id, by="guard", at=at, reason=reason, after=told(refusal))
         self.ledger.write(event)
-
-    def _above_bound(self, hold: Hold, taken: Estimate) -> Share | None:
-        for share in hold.shares:
-            limit = share.limit
-            if limit.budget.admission == "strict" and limit.unit in MEASURED and share.cap is not None:
-                amount = taken.of(limit.unit)
-                if amount is not None and amount > share.amount:
-                    return share
-        return None
 
     def count(
         self,
@@ -165,6 +161,27 @@ class Accounts:
             if each.is_own and each.limit.budget.fail_closed:
                 state.end(wording.unknown_past(state.run_id, each.label))
                 return
+
+
+def decided(on_exceed: OnExceed | Decide, refusal: Refusal) -> OnExceed:
+    """What is to become of a refusal. A user's function that fails, or says none of the four words, lets it stand."""
+    if isinstance(on_exceed, str):
+        return on_exceed
+    try:
+        word = on_exceed(refusal)
+    except Exception as error:  # noqa: BLE001  The user's own code.
+        log.warning("on_exceed of %r failed with %s: refused", refusal.budget, type(error).__name__)
+        return "raise"
+    if word not in ON_EXCEED:
+        log.warning("on_exceed of %r said %r, which is none of %s: refused", refusal.budget, word, ", ".join(ON_EXCEED))
+        return "raise"
+    return word
+
+
+def _is_above_bound(share: Share, taken: Estimate) -> bool:
+    limit, amount = share.limit, taken.of(share.limit.unit)
+    is_bound = limit.budget.admission == "strict" and limit.unit in MEASURED and share.cap is not None
+    return is_bound and amount is not None and amount > share.amount
 
 
 def _added(unit: Unit, taken: Estimate, before: Estimate | None) -> int:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, cast
 
-from langchain_finops.budgets.holding import Counted, Estimate, balances_of, raised, taken_by_charge
+from langchain_finops.budgets.holding import Counted, Estimate, balances_of, taken_by_charge
 from langchain_finops.budgets.keys import balance_keys
 from langchain_finops.budgets.refusal import Refusal, RefusalKind
 from langchain_finops.budgets.run_state import RunState
@@ -46,7 +46,8 @@ def carry_over(
     for who, at, taken in facts:
         units = ((key, taken.of(each.limit.unit)) for each, key in balances_of(own, who, at, run_id=run_id))
         state.seed({key: amount for key, amount in units if amount})  # Once, however many limits a balance has.
-    count = max((run.steps for run in runs), default=0)
+    # Where a process died, its last steps are only told by what was called in them.
+    count = max([run.steps for run in runs] + [who.step or 0 for who, *_ in facts], default=0)
     steps: dict[str, int] = {}
     for each in own:
         if each.limit.unit == "steps":
@@ -116,10 +117,10 @@ def approve(state: RunState, refusal: Refusal, extra: Decimal | None) -> tuple[d
     """
     unit, limit = cast("Unit | None", refusal.unit), refusal.limit
     if refusal.kind != "budget" or unit is None or limit is None or refusal.spent is None:
-        name = waiver(refusal.kind, refusal.budget or "")
+        name = waiver(refusal.kind, refusal.approval or refusal.budget or "")
         state.waive(name)
         return {}, {"name": name}
-    name = raised(refusal.budget or "", unit)
+    name = refusal.approval or f"{unit} {refusal.budget}"
     # Not by what stands now: each answer without an amount would double it.
     amount = smallest(unit, limit) - state.raised_by(name) if extra is None else smallest(unit, extra)
     state.approve(name, amount)

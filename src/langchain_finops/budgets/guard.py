@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from langchain_finops.budgets import wording
-from langchain_finops.budgets.accounts import MEASURED, Accounts
+from langchain_finops.budgets.accounts import MEASURED, Accounts, decided
 from langchain_finops.budgets.carrying import waiver
-from langchain_finops.budgets.checks import ON_EXCEED, Decide
+from langchain_finops.budgets.checks import Decide
 from langchain_finops.budgets.holding import Estimate, Hold, Share, Start, balances_of, taken_from
 from langchain_finops.budgets.keys import applies
 from langchain_finops.budgets.loops import Kind, Place
@@ -185,7 +185,7 @@ class Guard:
             cap, took = each.limit.amount + state.raised_by(each.name), state.microseconds
             self.accounts.notices.spent(each, f"run={state.run_id}", took, cap)
             if took >= cap:
-                refusal = wording.out_of_time(start, state.run_id, each.label, cap, took)
+                refusal = wording.out_of_time(start, state.run_id, each, cap, took)
                 if (refused := self._refuse(state, start, refusal, each.limit.budget.on_exceed)) is not None:
                     return refused
         return None
@@ -202,11 +202,11 @@ class Guard:
                 if budget.unpriced == "estimate":
                     if self.accounts.notices.first_time(f"unpriced {start.what}"):
                         log.warning("%s has no known price (%s): it counts as $0", start.what, estimate.unpriced)
-                elif not state.is_waived(waiver("unpriced", share.label)):
+                elif not state.is_waived(waiver("unpriced", share.counted.name)):
                     refusal = wording.unpriced(start, state.run_id, share, estimate.unpriced)
             expected = estimate.expected
             is_open = expected is not None and expected.output_from == "unbounded"
-            if refusal is None and is_open and not state.is_waived(waiver("budget", share.label)):
+            if refusal is None and is_open and not state.is_waived(waiver("budget", share.counted.name)):
                 refusal = wording.unbounded(start, state.run_id, share)
             if refusal is not None:
                 refused = self._refuse(state, start, refusal, budget.on_exceed)
@@ -216,7 +216,7 @@ class Guard:
 
     def _refuse(self, state: RunState, start: Start, refusal: Refusal, on_exceed: OnExceed | Decide) -> Refusal | None:
         """What becomes of a refusal: None where it is only warned of."""
-        word = on_exceed if isinstance(on_exceed, str) else _decided(on_exceed, refusal)
+        word = decided(on_exceed, refusal)
         if word == "warn":
             if state.first_time(f"warned {refusal.kind} {refusal.budget} {refusal.unit}"):
                 log.warning("%s The run goes on, because on_exceed is warn.", refusal.reason)
@@ -289,16 +289,3 @@ def check_reach(budgets: Sequence[Budget], ledger: Ledger) -> None:
                 f"budget {budget.label!r} has reach={budget.reach!r}, and the ledger {ledger.url} is one {reach}'s: "
                 f"pass ledger=, {SHARED[budget.reach]}"
             )
-
-
-def _decided(decide: Callable[[Refusal], OnExceed], refusal: Refusal) -> OnExceed:
-    """What the user's function makes of a refusal. One that fails, or says none of the four words, lets it stand."""
-    try:
-        word = decide(refusal)
-    except Exception as error:  # noqa: BLE001  The user's own code.
-        log.warning("on_exceed of %r failed with %s: refused", refusal.budget, type(error).__name__)
-        return "raise"
-    if word not in ON_EXCEED:
-        log.warning("on_exceed of %r said %r, which is none of %s: refused", refusal.budget, word, ", ".join(ON_EXCEED))
-        return "raise"
-    return word

@@ -27,8 +27,8 @@ __all__ = [
     "Start",
     "Steps",
     "amounts_of",
+    "approval_of",
     "balances_of",
-    "raised",
     "steps_id",
     "taken_by",
     "taken_by_charge",
@@ -122,8 +122,8 @@ class Counted(NamedTuple):
         budget = limit.budget
         is_own = is_local(budget)
         is_wall = limit.unit == "seconds" and budget.scope == "run" and is_own and not budget.match
-        name, warnings = raised(budget.label, limit.unit), tuple(zip(budget.warn_at, limit.warnings(), strict=True))
-        return cls(limit, budget.label, name, is_own, is_wall, warnings)
+        warnings = tuple(zip(budget.warn_at, limit.warnings(), strict=True))
+        return cls(limit, budget.label, approval_of(limit), is_own, is_wall, warnings)
 
 
 def balances_of(
@@ -139,9 +139,14 @@ def balances_of(
                 yield each, key
 
 
-def raised(label: str, unit: str) -> str:
-    """The name by which an approval raises one limit of a budget."""
-    return f"{unit} {label}"
+def approval_of(limit: Limit) -> str:
+    """The name by which an approval raises a limit for its run: two budgets that are called alike are two."""
+    budget = limit.budget
+    if budget.name is None:
+        return f"{limit.unit} {budget.label}"  # Which says all.
+    window = "" if budget.per is None else f"/{budget.per}"
+    match = "".join(f" {field}={value}" for field, value in budget.match)
+    return f"{limit.unit}{window} {budget.scope}{match} {budget.name}"
 
 
 class Share:

@@ -31,3 +31,5 @@ class Refusal:
     node_path: str | None = None
     run_id: str | None = None
     on_exceed: OnExceed = "raise"
+    approval: str | None = None
+    """The name by which an approval knows the limit; names of budgets need not be unique."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from langchain_finops.budgets.holding import Estimate, Share, Start
+from langchain_finops.budgets.holding import Counted, Estimate, Share, Start
 from langchain_finops.budgets.keys import parse_key
 from langchain_finops.budgets.loops import LoopGuard
 from langchain_finops.budgets.models import ModelPolicy
@@ -52,6 +52,7 @@ def exceeded(start: Start, run_id: str, share: Share, balance: Balance) -> Refus
         kind="budget",
         reason=reason,
         budget=share.label,
+        approval=share.counted.name,
         scope=scope,
         unit=unit,
         limit=in_units(unit, cap),
@@ -76,15 +77,16 @@ def _remedy(limit: Limit, estimate: Estimate) -> str:
     return f"To go on, {', or '.join(ways)}."
 
 
-def out_of_time(start: Start, run_id: str, label: str, cap: int, took: int) -> Refusal:
+def out_of_time(start: Start, run_id: str, counted: Counted, cap: int, took: int) -> Refusal:
     """The run's time is up."""
     return Refusal(
         kind="budget",
         reason=(
-            f"budget {label!r} of run: the run has taken {say('seconds', took)} of {say('seconds', cap)}, and "
+            f"budget {counted.label!r} of run: the run has taken {say('seconds', took)} of {say('seconds', cap)}, and "
             f"{start.what} would begin. To go on, raise the limit."
         ),
-        budget=label,
+        budget=counted.label,
+        approval=counted.name,
         scope="run",
         unit="seconds",
         limit=in_units("seconds", cap),
@@ -108,6 +110,7 @@ def unbounded(start: Start, run_id: str, share: Share) -> Refusal:
         kind="budget",
         reason=f"budget {share.label!r} is strict, and nothing bounds {what}: {remedy}",
         budget=share.label,
+        approval=share.counted.name,
         scope=scope_of(share),
         unit=unit,
         limit=in_units(unit, share.limit.amount if share.cap is None else share.cap),
@@ -126,6 +129,7 @@ def unpriced(start: Start, run_id: str, share: Share, why: str) -> Refusal:
             "price card, see `finops prices`, or let such calls pass uncounted with Budget(unpriced='estimate')"
         ),
         budget=share.label,
+        approval=share.counted.name,
         scope=scope_of(share),
         unit=unit,
         limit=in_units(unit, share.limit.amount if share.cap is None else share.cap),
@@ -144,6 +148,7 @@ def ledger_failed(start: Start, run_id: str, share: Share) -> Refusal:
             "ledger, or let calls go on against the balances known last with fail_closed=False"
         ),
         budget=share.label,
+        approval=share.counted.name,
         scope=scope_of(share),
         unit=unit,
         limit=in_units(unit, share.limit.amount if share.cap is None else share.cap),
@@ -174,9 +179,10 @@ def overspent(run_id: str, share: Share, who: Attribution, taken: int, spent: in
         kind="budget",
         reason=(
             f"budget {share.label!r} is strict, and a call took {say(unit, taken)}, more than its bound of "
-            f"{say(unit, share.amount)}: the run ends here. Correct max_tokens or expected_output_tokens."
+            f"{say(unit, share.amount)}. Correct max_tokens or expected_output_tokens."
         ),
         budget=share.label,
+        approval=share.counted.name,
         scope=scope_of(share),
         unit=unit,
         limit=in_units(unit, share.limit.amount if share.cap is None else share.cap),

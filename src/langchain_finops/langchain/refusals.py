@@ -117,6 +117,11 @@ class CallRefused(FinOpsError, GraphBubbleUp, ModelError):
         """The run that it ended."""
         return self.refusal.run_id
 
+    @property
+    def approval(self) -> str | None:
+        """The name by which an approval knows the limit."""
+        return self.refusal.approval
+
 
 class BudgetExceeded(CallRefused):
     """It would have broken a budget."""

@@ -160,7 +160,9 @@ class Meter:
     def affordable_output_tokens(
         self, call: OpenCall, state: RunState, *, prompt_bytes: Callable[[], int]
     ) -> int | None:
-        """The longest answer that every budget has room for; None where any length fits."""
+        """The longest answer that every budget has room for that stops a call; None where any length fits."""
+        if self.guard.is_protected(call.attribution):
+            return None
         return affordable_output_tokens(
             self.guard.accounts, call, state, prices=self._asked, past=self._past, prompt_bytes=prompt_bytes
         )

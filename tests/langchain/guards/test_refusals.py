@@ -35,6 +35,7 @@ REFUSAL = Refusal(
     estimate=Decimal("0.2"),
     node_path="a/b",
     run_id="r",
+    approval="usd $1 per run",
 )
 ALL = [value for value in vars(refusals).values() if inspect.isclass(value) and issubclass(value, CallRefused)]
 
