@@ -54,6 +54,7 @@ def test_an_older_integration_keeps_them_beside_the_content() -> None:
         ({"type": "file_search_call"}, ("file_search",)),
         ({"type": "image_generation_call"}, ("image_generation",)),
         ({"type": "code_interpreter_call"}, ("code_interpreter",)),
+        ({"type": "image", "base64": "..."}, ("image_generation",)),
         ({"type": "server_tool_call", "name": "file_search"}, ("file_search",)),
         ({"type": "server_tool_use", "name": "bash_code_execution"}, ("code_execution",)),
         ({"type": "server_tool_use", "name": "advisor"}, ("advisor",)),

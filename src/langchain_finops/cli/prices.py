@@ -133,7 +133,7 @@ def show_command(
 def _remedy(provider: str | None, similar: list[str]) -> str:
     """What to do for a model without a price. Who named the provider is not told to name it."""
     card = "give the model a card in a file that $FINOPS_PRICES names."
-    meant = f"There are {', '.join(similar)}. " if similar else ""
+    meant = f"There are {', '.join(similar)}.\n" if similar else ""
     named = "Name the provider with --provider" if provider is None else "Name the model as its answers do"
     return f"{meant}{named}, or {card}"
 

@@ -96,9 +96,10 @@ def _differs(quote: Quote, standard: Quote) -> bool:
 
 def _conditions(key: PriceKey) -> Iterator[tuple[str, PriceKey]]:
     yield "batch", replace(key, batch=True)
-    for tier in ("flex", "priority"):
+    for tier in ("flex", "priority", "ultrafast", "medium", "high"):  # The last two are sizes of a search context.
         yield tier, replace(key, tier=tier)
-    yield "fast", replace(key, speed="fast")
+    for speed in ("fast", "optimized"):
+        yield speed, replace(key, speed=speed)
     yield "us", replace(key, geography="us")
 
 

@@ -97,6 +97,8 @@ def _tool(block: Mapping[object, object]) -> str | None:
     kind, name = block.get("type"), block.get("name")
     if kind in OPENAI_CALLS:
         return str(kind).removesuffix("_call")
+    if kind == "image":
+        return "image_generation"  # As `v1` content names what the tool made.
     if kind == COMPACTION:
         return COMPACTION
     return CHARGED.get(name) if kind in CALLS and isinstance(name, str) else None
