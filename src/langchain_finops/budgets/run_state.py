@@ -47,6 +47,7 @@ class RunState:
         "refusal",
         "run_id",
         "steps",
+        "swallowed",
         "watches",
     )
 
@@ -58,6 +59,8 @@ class RunState:
         """What was refused for good: nothing further of the run is admitted, until somebody approves."""
         self.draining: Refusal | None = None
         """What was refused so that the run is to end after this superstep."""
+        self.swallowed = False
+        """Whether a node took the question that a pause asks for an answer, and its graph went on."""
         self.watches: dict[str, LoopWatch] = {}
         """What loop guards have seen, by their names."""
         self.steps = Steps()
@@ -181,6 +184,10 @@ class RunState:
             refusal = self.draining
         return None if refusal is None else replace(refusal, node_path=node_path)
 
+    def pauses_for(self, refusal: Refusal) -> bool:
+        """Whether its graphs pause for this by themselves, and what has not begun yet is beside it, not after it."""
+        return refusal.on_exceed == "interrupt" and not self.swallowed
+
     def raised_by(self, budget: str) -> int:
         """By how much this run's limit was raised, in the smallest unit of that budget and unit."""
         return self._extra.get(budget, 0)
@@ -211,6 +218,7 @@ class RunState:
         """Forget what was refused."""
         with self._lock:
             self.refusal = self.draining = None
+            self.swallowed = False
             self._drained.clear()
 
     def first_time(self, what: str) -> bool:

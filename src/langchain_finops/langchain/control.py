@@ -54,7 +54,7 @@ class Answered:
 class Questions:
     """What a run has asked, and which questions have been answered. Part of what a resumed run takes over."""
 
-    __slots__ = ("answered", "approvals", "asked", "waiting")
+    __slots__ = ("answered", "approvals", "asked", "places", "waiting")
 
     def __init__(self, waiting: frozenset[str] = frozenset(), answered: Mapping[str, int] | None = None) -> None:
         self.waiting = waiting
@@ -63,6 +63,8 @@ class Questions:
         """How many answers a place has had: its next question gets another id, so an answer counts once."""
         self.asked: set[str] = set()
         """Ids of the questions of this invocation."""
+        self.places: set[str] = set()
+        """Namespaces that asked them."""
         self.approvals = 0
         """How often somebody said yes in this invocation."""
 
@@ -91,6 +93,10 @@ class Questions:
             self.waiting = frozenset()
             configurable[SCRATCHPAD].get_null_resume(consume=True)
         return denied
+
+    def were_asked_in(self, namespace: str) -> bool:
+        """Whether a question of this invocation was asked there, or in what runs in it."""
+        return any(each == namespace or each.startswith(f"{namespace}|") for each in list(self.places))
 
     def take_answer(self, place: str, configurable: Configurable, unit: str | None) -> Answered | None:
         """The answer that this invocation was given to the question there; None if it was given none.

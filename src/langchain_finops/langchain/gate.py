@@ -66,6 +66,7 @@ class Gate:
                 if run.questions.approvals == approvals:
                     answered = run.questions.take_answer(place, configurable, refusal.unit)
                     if answered is None or answered.approve is None:
+                        run.questions.places.add(namespace)
                         return self._asked(run, refusal, place, configurable, understood=answered is None)
                     if not answered.approve:
                         return self._refused(run, self._denied(run, refusal, answered), namespace)
@@ -175,6 +176,8 @@ class Gate:
         run, protected = node.run, self._meter.protected
         with run.lock:
             run.places.leave(node.namespace)
+            if ended_well and run.questions.places and run.questions.were_asked_in(node.namespace):
+                run.state.swallowed = True
             if ended_well and node.step is not None and not (node.inner and not self._is_protected(node)):
                 run.validation.end(node.path.split("/"), protected, node.began)
 

@@ -353,6 +353,45 @@ def test_a_loop_may_be_let_through(limited: Any, run: Any) -> None:
     assert model.calls == 8  # The node begins anew from its top.
 
 
+@pytest.mark.parametrize("order", ["work,free", "free,work"])
+def test_what_runs_beside_a_question_runs_on_while_it_spends_nothing(order: str, limited: Any, run: Any) -> None:
+    """One question then, which a plain answer answers, whichever branch began first."""
+    model = Paid()
+    builder = StateGraph(State)
+    nodes = {"first": asking(model, "hi"), "work": asking(model, "hi"), "free": lambda _: {"said": ["free"]}}
+    for name, node in nodes.items():
+        builder.add_node(name, node)
+    builder.add_edge(START, "first")
+    for name in order.split(","):
+        builder.add_edge("first", name)
+    graph = builder.compile(checkpointer=InMemorySaver())
+    handler = limited(Budget(llm_calls=1, on_exceed="interrupt"))
+
+    result = run(graph, {"said": []}, handler, thread="t")
+    assert (len(result["__interrupt__"]), sorted(result["said"])) == (1, ["free", "ok"])
+    result = run(graph, Command(resume={"approve": True}), handler, thread="t")
+
+    assert (model.calls, sorted(result["said"])) == (2, ["free", "ok", "ok"])
+
+
+def test_a_question_that_is_swallowed_inside_is_asked_after_its_node(limited: Any, run: Any) -> None:
+    """A graph that a node calls and does not listen to: the next node is asked, and does not begin."""
+    model, ran = Paid(), []
+    inner = line(*[asking(model, "hi")] * 2)
+
+    def deaf(_: State) -> State:
+        try:
+            return {"said": inner.invoke({"said": []})["said"]}
+        except Exception:
+            return {"said": ["deaf"]}
+
+    graph = line(deaf, lambda _: ran.append("next") or {}, checkpointer=InMemorySaver())
+    result = run(graph, {"said": []}, limited(Budget(llm_calls=1, on_exceed="interrupt")), thread="t")
+
+    assert (model.calls, ran, result["said"]) == (1, [], ["deaf"])
+    assert stopped(result).node == "b"  # type: ignore[union-attr]
+
+
 def test_a_question_that_is_swallowed_is_asked_where_the_run_goes_next(limited: Any, run: Any) -> None:
     """The node after it does not begin, and nothing further is bought."""
     model = Paid()
