@@ -36,7 +36,7 @@ def test_searches_are_counted_in_the_content() -> None:
     search: Any = {"type": "web_search_call", "action": {"type": "search", "query": "secret"}}
     answer = extract.answer_of(chat(AIMessage([search, search, {"type": "text", "text": "x"}], usage_metadata=USAGE)))
 
-    assert answer.searches == 2
+    assert answer.shown.searches == 2
     assert "secret" not in repr(answer)
 
 
@@ -151,10 +151,10 @@ def test_how_an_answer_is_to_look_is_part_of_the_prompt(name: str) -> None:
     plain = extract.request_bytes("hi", {})
 
     assert plain == 2
-    # {"description": "..."} has 19 bytes around the text.
-    assert extract.request_bytes("hi", {name: schema}) == 2 + 4_019 + extract.ADDED_TOKENS
-    assert extract.request_of("hi", {name: schema}, {}).prompt_tokens == 1 + 1_005
-    whole = json.dumps(Reply.model_json_schema())
+    # [{"description": "..."}] has 21 bytes around the text.
+    assert extract.request_bytes("hi", {name: schema}) == 2 + 4_021 + extract.ADDED_TOKENS
+    assert extract.request_of("hi", {name: schema}, {}).prompt_tokens == 1 + 1_006
+    whole = json.dumps([Reply.model_json_schema()])
     assert extract.request_bytes("hi", {name: Reply}) == 2 + extract.ADDED_TOKENS + len(whole)
 
 

@@ -34,7 +34,7 @@ MEDIA = frozenset(
 )  # fmt: skip
 REFERENCES = ("url", "image_url", "file_id", "file_url", "file_uri")
 """Where a file says where its bytes are, if they are not in the request."""
-CACHE_MARKS = ("cache_control", "cachePoint", "cache_point")
+CACHE_MARKS = frozenset({"cache_control", "cachePoint", "cache_point"})
 """What has a prompt written to a cache, wherever it stands."""
 SCHEMAS = ("response_format", "text", "output_config", "output_format", "instructions")
 """What goes into the prompt beside its messages and tools."""
@@ -159,7 +159,7 @@ def request_of(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any], m
 def request_bytes(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
     """UTF-8 bytes of all that goes into a request's prompt: more than its tokens, whatever the tokenizer."""
     beside = _beside(params)
-    size = sum(map(_json_bytes, beside)) + (ADDED_TOKENS if beside else 0)
+    size = _json_bytes(beside) + ADDED_TOKENS if beside else 0
     if isinstance(prompt, str):
         return size + utf8(prompt)
     return size + sum(_message_bytes(message) for message in prompt)
@@ -216,7 +216,7 @@ def _meters(params: Mapping[str, Any], blocks: Iterable[Mapping[str, Any]]) -> t
     """What a request's tokens may be charged on besides plain input and output."""
     others = (params.get("model_kwargs"), params.get("extra_body"), *_tools(params))
     parts = [params, *(each for each in others if isinstance(each, Mapping)), *blocks]
-    meters = WRITE_METERS if any(mark in part for part in parts for mark in CACHE_MARKS) else ()
+    meters = () if all(map(CACHE_MARKS.isdisjoint, parts)) else WRITE_METERS
     wanted = params.get("modalities")
     speaks = isinstance(wanted, Sequence) and "audio" in wanted
     return (*meters, "audio_output_tokens") if speaks else meters
@@ -262,7 +262,7 @@ def _message_bytes(message: BaseMessage) -> int:
 def _prompt_tokens(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
     text = tokens_of_bytes(utf8(prompt)) if isinstance(prompt, str) else _message_tokens(prompt)
     beside = _beside(params)
-    return text + (tokens_of_bytes(sum(map(_json_bytes, beside))) if beside else 0)
+    return text + (tokens_of_bytes(_json_bytes(beside)) if beside else 0)
 
 
 def _content_tokens(message: BaseMessage) -> int:
