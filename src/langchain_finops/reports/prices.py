@@ -49,7 +49,7 @@ def history_table(periods: Sequence[Period], at: datetime) -> Table:
         fields=FIELDS,
         columns=tuple(_columns(rows)),
         caption=f"{first.model}{of}; * in force at {at:%Y-%m-%d %H:%M} UTC",
-        notes=tuple(_notes(current)),
+        notes=tuple(_notes(rows, current)),
     )
 
 
@@ -191,10 +191,13 @@ def _change(row: Row) -> str:
     return row["change"] if ratio is None else f"{ratio * 100:+.1f}%"
 
 
-def _notes(current: Sequence[Period]) -> Iterator[str]:
-    yield "Dollars for a million tokens; for searches, requests and hours of a machine each. `>200k`: longer prompts."
-    if any(period.stand_ins for period in current):
-        yield "`~`: charged, but no sure rate of its own, so that a call that uses it is an estimate. `-`: no rate."
+def _notes(rows: Sequence[Row], current: Sequence[Period]) -> Iterator[str]:
+    yield "Dollars for a million tokens; for searches, requests and hours of a machine each. `-`: no rate of its own."
+    if any(row["above_input_tokens"] is not None for row in rows):
+        yield "`>200k`: for all tokens of a call with more than 200,000 tokens of input."
+    columns = [meter for meter in PRICED if any(_is_told(row, meter) for row in rows)]
+    if any(meter in row["stand_ins"] for row in rows for meter in columns):
+        yield "`~`: not known for sure, but charged: a call that uses it is an estimate."
     told = [(period, _origin(period)) for period in current if period.kind != "unpriced"]
     for origin in dict.fromkeys(origin for _, origin in told):
         named = dict.fromkeys(_condition(_row(period)) for period, each in told if each == origin)
