@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from worlds import WHO, World
 
-from langchain_finops.budgets.outside import BUDGET
+from langchain_finops.budgets.outside import BUDGET, remove_budget, set_budget
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.standing import POLL_S, Standing
 from langchain_finops.budgets.switch import change_event, kill, revive
@@ -106,3 +106,66 @@ def test_a_limit_lowered_from_outside_counts_at_once(world: World, clock: Clock)
             world.made()
 
     assert world.refused().budget == str(Budget(usd="0.015", scope="agent_id"))
+
+
+def test_a_limit_of_the_run_that_is_set_in_mid_run_counts_what_the_run_has_spent(world: World, clock: Clock) -> None:
+    """Two calls were made, and one more may be, though nothing was guarded when they were; it takes a new run to make
+    three more. A limit that comes back counts what was spent meanwhile."""
+    world.made()
+    world.made()
+    set_budget(world.ledger, Budget(llm_calls=3))
+    clock.pass_time()
+    assert world.until_refused() == 1
+    assert world.until_refused(state=world.run("other")) == 3
+
+    late = world.run("late")
+    world.made(state=late)
+    remove_budget(world.ledger, "3 llm_calls per run")
+    clock.pass_time()
+    world.made(state=late)
+    set_budget(world.ledger, Budget(llm_calls=3))
+    clock.pass_time()
+
+    assert world.until_refused(state=late) == 1
+
+
+def test_a_second_limit_on_a_balance_takes_it_as_it_stands(world: World, clock: Clock) -> None:
+    """What is in flight is in it already, and nothing is read anew."""
+    set_budget(world.ledger, Budget(llm_calls=9))
+    clock.pass_time()
+    world.made()
+    set_budget(world.ledger, Budget(llm_calls=3))
+    clock.pass_time()
+
+    assert world.until_refused() == 2
+    assert world.state.balance("llm_calls run=run").spent == 3
+
+
+def test_a_resumed_run_counts_what_it_spent_on_limits_from_outside(world: World, clock: Clock) -> None:
+    """Another process that has none of its own, and hears of them as the run goes on."""
+    world.made()
+    set_budget(world.ledger, Budget(llm_calls=3))
+    clock.pass_time()
+    standing = Standing(world.ledger, failed=lambda error: None, monotonic=clock.monotonic, now=lambda: AT)
+    other = World((), world.ledger, options={"standing": standing})
+    other._count = 100
+
+    assert other.until_refused(state=other.run("run", resumed=True)) == 2
+
+
+def test_a_limit_whose_past_cannot_be_read_counts_from_now_on(
+    world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it is fail_closed: then the run ends."""
+    world.made()
+    fresh = world.run("fresh")
+    world.made(state=fresh)
+    monkeypatch.setattr(world.ledger, "calls", lambda **_: 1 / 0)
+    set_budget(world.ledger, Budget(llm_calls=3))
+    clock.pass_time()
+    assert world.until_refused() == 3
+    assert world.faults.count == 1
+
+    set_budget(world.ledger, Budget(usd=1, fail_closed=True))
+    clock.pass_time()
+    assert world.refused(state=fresh).kind == "ledger"

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from langchain_finops.budgets import wording
 from langchain_finops.budgets.alerts import AlertBook, BurnRateAlert, Watched
 from langchain_finops.budgets.books import Books
-from langchain_finops.budgets.carrying import OVERSPEND, carry_over, told
+from langchain_finops.budgets.carrying import OVERSPEND, carry_over, spent_before, told
 from langchain_finops.budgets.checks import ON_EXCEED, Decide
 from langchain_finops.budgets.holding import Counted, Estimate, Hold, Share, balances_of, steps_id, taken_from
 from langchain_finops.budgets.keys import breadth
@@ -21,6 +21,7 @@ from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.switch import change_event
 from langchain_finops.budgets.units import Unit
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.in_time import in_time
 from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
 
 __all__ = ["MEASURED", "Accounts", "decided"]
@@ -44,6 +45,8 @@ class Accounts:
         self.limits: tuple[Counted, ...] = ()
         self.walls: tuple[Counted, ...] = ()
         """Limits on the time of a run, which passes without anybody taking it."""
+        self.own: tuple[Counted, ...] = ()
+        """Those of the limits whose balances are of one run each."""
         self._alerts: tuple[BurnRateAlert, ...] = ()
         self._targets: tuple[Target, ...] = ()
         self._alert_book: AlertBook | None = None
@@ -53,6 +56,7 @@ class Accounts:
         counted = [Counted.of(limit) for budget in sorted(policies.budgets, key=breadth) for limit in budget.limits()]
         self.limits = tuple(each for each in counted if not each.is_wall)
         self.walls = tuple(each for each in counted if each.is_wall)
+        self.own = tuple(each for each in self.limits if each.is_own)
         self._alerts, self._targets = policies.alerts, policies.notify
         if self._alerts and self._alert_book is None:
             book = AlertBook(self.ledger, lambda: self._alerts, lambda: self._targets, failed=self._failed)
@@ -152,13 +156,21 @@ class Accounts:
 
     def carry_over(self, state: RunState, taken_by: Callable[[CallRecord], Estimate]) -> None:
         """Give a run that is resumed what its earlier invocations spent, took and were allowed."""
-        own = [each for each in (*self.limits, *self.walls) if each.is_own]
-        carry_over(state, own, self.ledger, taken_by)
+        state.limits = self.own
+        carry_over(state, (*self.own, *self.walls), self.ledger, taken_by)
+
+    def catch_up(self, state: RunState, taken_by: Callable[[CallRecord], Estimate]) -> None:
+        """Count what a run has spent so far on limits that were set while it went on."""
+        new = state.takes_up(self.own)
+        if new:
+            with in_time():
+                runs = list(self.ledger.runs(history=True, run_id=state.run_id))
+                state.seed(spent_before(state, new, runs, self.ledger, taken_by), anew=True)
 
     def begin_blind(self, state: RunState) -> None:
         """Begin a run that is resumed without what it spent before: with a budget that is fail_closed, not at all."""
-        for each in (*self.limits, *self.walls):
-            if each.is_own and each.limit.budget.fail_closed:
+        for each in (*self.own, *self.walls):
+            if each.limit.budget.fail_closed:
                 state.end(wording.unknown_past(state.run_id, each.label))
                 return
 

@@ -11,9 +11,20 @@ from langchain_finops.budgets.refusal import Refusal, RefusalKind
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.units import Unit, in_units, smallest
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.records import NO_ATTRIBUTION, Attribution, CallRecord, Event
+from langchain_finops.records import NO_ATTRIBUTION, Attribution, CallRecord, Event, RunRecord
 
-__all__ = ["APPROVE", "DENY", "OVERSPEND", "REFUSE", "approve", "carry_over", "refusal_of", "told", "waiver"]
+__all__ = [
+    "APPROVE",
+    "DENY",
+    "OVERSPEND",
+    "REFUSE",
+    "approve",
+    "carry_over",
+    "refusal_of",
+    "spent_before",
+    "told",
+    "waiver",
+]
 
 APPROVE: Final = "approve"
 DENY: Final = "deny"
@@ -39,20 +50,33 @@ def carry_over(
     runs = list(ledger.runs(history=True, run_id=run_id))
     state.took_before(sum(int((run.ended_at - run.started_at).total_seconds() * MICROSECONDS) for run in runs))
     own = [each for each in limits if not each.is_wall]
+    state.seed(spent_before(state, own, runs, ledger, taken_by))
+
+
+def spent_before(
+    state: RunState,
+    own: Sequence[Counted],
+    runs: Sequence[RunRecord],
+    ledger: Ledger,
+    taken_by: Callable[[CallRecord], Estimate],
+) -> dict[str, int]:
+    """What the records of a run tell so far of balances of its own."""
+    spent: dict[str, int] = {}
     if not own:
-        return
+        return spent
+    run_id = state.run_id
     facts = [(call.attribution, call.started_at, taken_by(call)) for call in ledger.calls(run_id=run_id)]
     facts += [(charge.attribution, charge.at, taken_by_charge(charge)) for charge in ledger.charges(run_id=run_id)]
     for who, at, taken in facts:
-        units = ((key, taken.of(each.limit.unit)) for each, key in balances_of(own, who, at, run_id=run_id))
-        state.seed({key: amount for key, amount in units if amount})  # Once, however many limits a balance has.
+        units = {key: taken.of(each.limit.unit) for each, key in balances_of(own, who, at, run_id=run_id)}
+        for key, amount in units.items():  # Once, however many limits a balance has.
+            spent[key] = spent.get(key, 0) + (amount or 0)
     # Where a process died, its last steps are only told by what was called in them.
     count = max([run.steps for run in runs] + [who.step or 0 for who, *_ in facts], default=0)
-    steps: dict[str, int] = {}
     for each in own:
         if each.limit.unit == "steps":
-            steps |= _steps(state, each, [fact[:2] for fact in facts], count)
-    state.seed(steps)
+            spent |= _steps(state, each, [fact[:2] for fact in facts], count)
+    return spent
 
 
 def _go_through(state: RunState, event: Event) -> None:

@@ -64,15 +64,19 @@ class Guard:
     # --- policies ----------------------------------------------------------------------------------------------------
 
     def lets_pass(self, state: RunState, who: Attribution) -> bool:
-        """Whether nothing has to be looked at here. Takes up what was set from outside meanwhile."""
+        """Whether nothing has to be looked at here."""
+        standing = self._standing
+        if standing is not None and standing.kill_for(who) is not None:
+            return False
+        return self.is_idle and state.refusal is None
+
+    def refresh(self) -> None:
+        """Take up what was set from outside meanwhile."""
         standing = self._standing
         if standing is not None:
             standing.refresh()
             if standing.policies is not self._outside:
                 self._take_up(standing.policies)
-            if standing.kill_for(who) is not None:
-                return False
-        return self.is_idle and state.refusal is None
 
     def _take_up(self, outside: Policies) -> None:
         policies = self._given.together_with(outside)

@@ -113,6 +113,8 @@ class Counted(NamedTuple):
     """True: its balances are of one run each, which keeps them."""
     is_wall: bool
     """True: it is of the run's time, which passes without anybody taking it."""
+    balance: tuple[object, ...]
+    """What its balances have in common with those of other limits, within a run."""
     warnings: tuple[tuple[float, int], ...]
     """The shares at which it warns, and what they come to."""
 
@@ -123,7 +125,8 @@ class Counted(NamedTuple):
         is_own = is_local(budget)
         is_wall = limit.unit == "seconds" and budget.scope == "run" and is_own and not budget.match
         warnings = tuple(zip(budget.warn_at, limit.warnings(), strict=True))
-        return cls(limit, budget.label, approval_of(limit), is_own, is_wall, warnings)
+        balance = (limit.unit, budget.scope, budget.match, budget.name)
+        return cls(limit, budget.label, approval_of(limit), is_own, is_wall, balance, warnings)
 
 
 def balances_of(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 
-from langchain_finops.budgets.holding import Share, Steps, amounts_of
+from langchain_finops.budgets.holding import Counted, Share, Steps, amounts_of
 from langchain_finops.budgets.loops import Kind, LoopGuard, LoopWatch, Place
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.ledger.holds import Balance
@@ -44,6 +44,7 @@ class RunState:
         "_waived",
         "draining",
         "invocation_id",
+        "limits",
         "refusal",
         "run_id",
         "steps",
@@ -55,6 +56,8 @@ class RunState:
         self.run_id = run_id
         """The logical run. A resumed run keeps it."""
         self.invocation_id = invocation_id
+        self.limits: Sequence[Counted] | None = None
+        """Those on balances of its own that have counted what it spent; None: it has not begun."""
         self.refusal: Refusal | None = None
         """What was refused for good: nothing further of the run is admitted, until somebody approves."""
         self.draining: Refusal | None = None
@@ -229,8 +232,18 @@ class RunState:
             self._said.add(what)
             return True
 
-    def seed(self, spent: Mapping[str, int]) -> None:
-        """Count what the run's earlier invocations spent, as its records tell."""
+    def takes_up(self, limits: Sequence[Counted]) -> list[Counted]:
+        """Those of these limits on whose balances nothing was counted so far; from now on it is."""
+        with self._lock:
+            known, self.limits = self.limits, limits
+        if known is None:  # It only begins, and has spent nothing.
+            return []
+        counted = {each.balance for each in known}
+        return [each for each in limits if each.balance not in counted]
+
+    def seed(self, spent: Mapping[str, int], *, anew: bool = False) -> None:
+        """Count what the run spent, as its records tell; `anew`: in place of what was counted."""
         with self._lock:
             for key, amount in spent.items():
-                self._counter(key).spent += amount
+                counter = self._counter(key)
+                counter.spent = amount if anew else counter.spent + amount

@@ -60,6 +60,7 @@ class Meter:
     def open_run(self, run_id: str, invocation_id: str, *, resumed: bool = False) -> RunState:
         """What a run's guards remember; of one that is resumed, what the ledger knows of its earlier invocations."""
         state = RunState(run_id, invocation_id)
+        self.guard.refresh()
         if resumed and not self.guard.is_idle:
             try:
                 self.guard.accounts.carry_over(state, self._taken_before)
@@ -67,6 +68,17 @@ class Meter:
                 self.faults.note(error)
                 self.guard.accounts.begin_blind(state)
         return state
+
+    def _lets_pass(self, state: RunState, who: Attribution) -> bool:
+        guard = self.guard
+        guard.refresh()
+        if state.limits is not guard.accounts.own:
+            try:
+                guard.accounts.catch_up(state, self._taken_before)
+            except Exception as error:  # noqa: BLE001  As in `open_run`.
+                self.faults.note(error)
+                guard.accounts.begin_blind(state)
+        return guard.lets_pass(state, who)
 
     def open(
         self,
@@ -83,7 +95,7 @@ class Meter:
         bytes of messages and tools, for strict budgets. All three are asked only if somebody wants to know.
         """
         guard, who = self.guard, call.attribution
-        if guard.lets_pass(state, who):
+        if self._lets_pass(state, who):
             return None
         call.state = state
         model = call.requested_model
@@ -117,7 +129,7 @@ class Meter:
     def open_step(self, state: RunState, who: Attribution) -> Refusal | None:
         """Count an execution of a node, before it begins; or say why it must not begin."""
         guard = self.guard
-        if guard.lets_pass(state, who):
+        if self._lets_pass(state, who):
             return None
         what = f"a step in node {who.node_path!r}"
         start = Start(steps_id(state.invocation_id), what, who, datetime.now(UTC), ONE_STEP)
@@ -141,7 +153,7 @@ class Meter:
         `tool_id`: of its charge. `digest`: a keyed hash of its arguments.
         """
         guard = self.guard
-        if guard.lets_pass(state, who):
+        if self._lets_pass(state, who):
             return None
         at = datetime.now(UTC)
         priced = self.tool_price(name, at)
