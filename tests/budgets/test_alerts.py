@@ -317,7 +317,7 @@ from test_alerts import Bench, BurnRateAlert, DAILY
 from langchain_finops.ledger import open_ledger
 
 def spend() -> None:
-    ledger = open_ledger(sys.argv[1])
+    ledger = open_ledger(sys.argv[1], hold_timeout=60)
     alerts = BurnRateAlert(share=0.25, of=DAILY, within="1h"), BurnRateAlert(of=DAILY, actual=(0.5, 1))
     bench = Bench(*alerts, ledger=ledger)
     for _ in range(4):
