@@ -9,37 +9,34 @@ from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 
 from langchain_finops.sections import here
 
-__all__ = ["when_left", "when_refused"]
+__all__ = ["when_left"]
 
 STARTS = frozenset({"on_chat_model_start", "on_llm_start", "on_tool_start", "on_retriever_start"})
 FRAMES = 16
 """How far up the manager is looked for; it is three or four frames away."""
 
 
-def when_left(still_open: Callable[[], bool], then: Callable[[], None]) -> None:
+def when_left(
+    still_open: Callable[[], bool], then: Callable[[], None], refused: Callable[[], None] | None = None
+) -> None:
     """Do this once what starts here can no longer report its end, if it is still open by then.
 
     LangChain makes a manager for each call, and the call's coroutine holds it: it is gone when the coroutine is, be
-    it by `asyncio.timeout()` in a task that goes on for days.
+    it by `asyncio.timeout()` in a task that goes on for days. In sync code all ends are told but that of what was never
+    made, because another handler raised at its start: `refused` is done then.
     """
     manager = _manager()
-    if not isinstance(manager, AsyncCallbackManager):
-        return  # In sync code all ends are told.
+    if isinstance(manager, CallbackManager):
+        if refused is not None and sum(each.raise_error for each in manager.handlers) > 1:
+            finalize(manager, _at_once, still_open, refused).atexit = False
+        return
+    if manager is None:
+        return
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return
     finalize(manager, _soon, loop, still_open, then).atexit = False
-
-
-def when_refused(still_open: Callable[[], bool], then: Callable[[], None]) -> None:
-    """Do this once what starts here in sync code is over, if it is still open by then.
-
-    All ends are told there but one: where another handler raises at the start, what starts is never made.
-    """
-    manager = _manager()
-    if isinstance(manager, CallbackManager) and sum(each.raise_error for each in manager.handlers) > 1:
-        finalize(manager, _at_once, still_open, then).atexit = False
 
 
 def _manager() -> AsyncCallbackManager | CallbackManager | None:

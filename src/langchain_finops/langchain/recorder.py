@@ -12,7 +12,7 @@ from langchain_finops.langchain.calls import Calls
 from langchain_finops.langchain.digests import Digests
 from langchain_finops.langchain.gate import Gate
 from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
-from langchain_finops.langchain.leaving import when_left, when_refused
+from langchain_finops.langchain.leaving import when_left
 from langchain_finops.langchain.resuming import Resuming
 from langchain_finops.langchain.runs import Node, Run, Span
 from langchain_finops.langchain.settling import (
@@ -60,12 +60,14 @@ class Recorder:
     def watch_root(self, run: Run) -> None:
         """End a run whose only call, tool or retriever was cancelled."""
         end = partial(self.end_run, run, "cancelled", "CancelledError", told=False)
-        self.watch(lambda: not run.closed, end)
-        when_refused(lambda: not run.closed, lambda: self.unasked(partial(end, error=NotStarted(None))))
+        self.watch(lambda: not run.closed, end, partial(end, error=NotStarted(None)))
 
-    def watch(self, still_open: Callable[[], bool], then: Callable[[], None]) -> None:
-        """Do this once what starts here is over, if nobody has told its end by then."""
-        when_left(still_open, lambda: self.unasked(then))
+    def watch(
+        self, still_open: Callable[[], bool], then: Callable[[], None], refused: Callable[[], None] | None = None
+    ) -> None:
+        """Do this once what starts here is over, if nobody has told its end by then; `refused` where it never began."""
+        never_began = None if refused is None else partial(self.unasked, refused)
+        when_left(still_open, partial(self.unasked, then), never_began)
 
     def unasked(self, then: Callable[[], None]) -> None:
         """Book what no hook brings. The event loop would print a fault of ours with its message."""

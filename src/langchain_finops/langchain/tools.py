@@ -83,7 +83,9 @@ class Tools:
         if tool is None:
             return
         run, recorder = tool.run, self._recorder
-        recorder.tracker.close_span(run_id)
+        span = recorder.tracker.close_span(run_id)
+        if error is not None and span is not None:
+            recorder.tracker.leave(run_id.int, span)
         run.open_tools.discard(tool)
         if tool.node is not None:
             tool.node.open -= 1

@@ -262,7 +262,8 @@ class Tracker:
             span = self._spans.get(key)
             if span is not None and span.run is run:  # Two runs at once may have been given one id.
                 self._spans.pop(key, None)
-                self.leave(key, span)
+                if key != run.root.int:
+                    self.leave(key, span)
         for namespace in list(run.nodes):
             self._nodes.pop(namespace, None)
         for kept in (run.spans, run.nodes, run.ended_nodes, run.failed_nodes):

@@ -171,6 +171,33 @@ async def test_tools_that_go_on_count_on_the_run_as_well(limited: Any, ledger: L
     assert len(list(ledger.runs())) == 1
 
 
+async def test_what_goes_on_in_a_tool_that_is_no_part_of_a_graph(limited: Any, ledger: Ledger) -> None:
+    """The tool is the whole run, and it was refused with loops of calls still going on."""
+    model, handler = Slow(), limited(Budget(llm_calls=3))
+    loops = agents(model)
+
+    async def search(query: str) -> str:
+        await loops(query)
+        return query
+
+    tool = StructuredTool.from_function(coroutine=search, name="search", description="Search.")
+    assert isinstance(await ending(tool, {"query": "x"}, handler), BudgetExceeded)
+
+    assert model.calls == 3
+    assert len(list(ledger.runs())) == 1
+
+
+async def test_calls_that_end_leave_nothing_to_remember(limited: Any) -> None:
+    """Neither does a graph that completes."""
+    handler, model = limited(Budget(llm_calls=9)), Paid()
+    for runnable, given in ((model, "hi"), (line(asking(model, "hi")), {"said": []})):
+        runnable.invoke(given, {"callbacks": [handler]})
+        await runnable.ainvoke(given, {"callbacks": [handler]})
+
+    assert model.calls == 4
+    assert not handler.recorder.tracker._left
+
+
 async def test_what_goes_on_and_is_cancelled_leaves_nothing_held(limited: Any, ledger: Ledger) -> None:
     """Its run has been written down already, and nobody reports the end of a cancelled call."""
     handler, stuck = limited(Budget(usd=1, per="day"), Budget(llm_calls=9)), asyncio.Event()
