@@ -42,4 +42,7 @@ def let_end(recorder: Recorder, metadata: Mapping[str, Any]) -> None:
     """Let the graph that this is in come to its end, though its run was refused: nothing that costs is admitted."""
     span, namespace = recorder.tracker.place(None, metadata), namespace_of(metadata)
     if span is not None and namespace is not None:
-        span.run.ending.add(namespace)
+        run, graph = span.run, namespace.rpartition("|")[0]
+        with run.lock:  # The last one alone: with another of the same graph beside it, both could go on in turns.
+            run.ending.difference_update({each for each in run.ending if each.rpartition("|")[0] == graph})
+            run.ending.add(namespace)

@@ -7,19 +7,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.config import get_config
+from langgraph.types import Command
 
 from langchain_finops.errors import BadArguments, MissingExtra
 from langchain_finops.langchain.affording import Asked, affordable_output_tokens, let_end
 from langchain_finops.langchain.extract import MAX_TOKENS
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.langchain.refusals import CallRefused, Killed, RunDrained
-from langchain_finops.langchain.stops import MARKER, told_of
+from langchain_finops.langchain.stops import MARKER, Told, told_of
 
 try:
-    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
 except ImportError as error:
     raise MissingExtra("FinOpsMiddleware", "langchain") from error
 
@@ -32,6 +33,7 @@ SAFE_TOKENS: Final = 4_096
 
 Request = ModelRequest[Any]
 Response = ModelResponse[Any]
+Ran = ToolMessage | Command[Any]
 
 
 class FinOpsMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -61,12 +63,42 @@ class FinOpsMiddleware(AgentMiddleware[Any, Any, Any]):
         except CallRefused as refusal:
             return self._last_message(refusal)
 
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Ran]) -> Ran | ToolMessage:
+        """Run the tool, or say in its place that it did not run: the agent's last message follows."""
+        try:
+            return handler(request)
+        except CallRefused as refusal:
+            return self._not_run(request, refusal)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Ran]]
+    ) -> Ran | ToolMessage:
+        """The same, in async code."""
+        try:
+            return await handler(request)
+        except CallRefused as refusal:
+            return self._not_run(request, refusal)
+
     def _last_message(self, refusal: CallRefused) -> AIMessage:
+        marker = self._let_end(refusal)
+        return AIMessage(f"I have to stop here. {refusal}", response_metadata={MARKER: marker})
+
+    def _not_run(self, request: ToolCallRequest, refusal: CallRefused) -> ToolMessage:
+        marker, call = self._let_end(refusal), request.tool_call
+        return ToolMessage(
+            f"Not run. {refusal}",
+            name=call["name"],
+            tool_call_id=call["id"] or "",
+            status="error",
+            response_metadata={MARKER: marker},
+        )
+
+    def _let_end(self, refusal: CallRefused) -> Told:
+        """Let the agent come to its end; what is no last message is raised again."""
         if isinstance(refusal, RunDrained | Killed):
             raise refusal
         self._handler.tell(let_end, self._handler.recorder, _metadata())
-        marker = told_of(refusal.refusal, refusal.unvalidated)
-        return AIMessage(f"I have to stop here. {refusal}", response_metadata={MARKER: marker})
+        return told_of(refusal.refusal, refusal.unvalidated)
 
     def _bounded(self, request: Request) -> Request:
         """The request with a maximum that the budgets have room for, where its own is larger or it has none."""

@@ -117,6 +117,24 @@ def test_the_agents_own_last_nodes_run_and_others_after_it_do_not(limited: Any, 
     assert ran == ["after"] * 2
 
 
+def test_a_refused_tool_is_said_not_to_have_run_and_the_agent_ends_with_a_message(
+    limited: Any, run: Any, ledger: Ledger
+) -> None:
+    """Two tools may run; the third, which a third call asks for, does not, and no call follows."""
+    ran: list[str] = []
+    tool = StructuredTool.from_function(lambda query: ran.append(query) or "found", name="look", description="Look.")
+    model, handler = Bounded(), limited(Budget(tool_calls=2))
+
+    result = run(create_agent(model, [tool], middleware=[FinOpsMiddleware(handler)]), HELLO, handler)
+
+    assert (model.calls, ran) == (3, ["1", "2"])
+    refused, last = result["messages"][-2:]
+    assert (refused.status, refused.tool_call_id, refused.text[:8]) == ("error", "3", "Not run.")
+    assert isinstance(last, AIMessage)
+    assert stopped(result).budget == "2 tool_calls per run"  # type: ignore[union-attr]
+    assert [(each.status, each.stop_reason) for each in ledger.runs()] == [("stopped", "budget:2 tool_calls per run")]
+
+
 def test_an_agent_that_would_go_on_after_its_last_message_does_not(limited: Any, run: Any) -> None:
     """Another middleware that sends it back to its model meets the refusal."""
 
@@ -158,6 +176,6 @@ def test_thinking_keeps_its_room(limited: Any, run: Any) -> None:
 
     model, handler = Thinking(thinking={"type": "enabled", "budget_tokens": 3_000}), limited(Budget(usd="0.02"))
 
-    run(create_agent(model, [], middleware=[FinOpsMiddleware(handler)]), HELLO, handler)
+    run(create_agent(model, [TOOL], middleware=[FinOpsMiddleware(handler)]), HELLO, handler)
 
-    assert model.bounds == [None]
+    assert model.bounds == [None, None]
