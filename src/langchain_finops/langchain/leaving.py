@@ -22,21 +22,25 @@ def when_left(
     """Do this once what starts here can no longer report its end, if it is still open by then.
 
     LangChain makes a manager for each call, and the call's coroutine holds it: it is gone when the coroutine is, be
-    it by `asyncio.timeout()` in a task that goes on for days. In sync code all ends are told but that of what was never
-    made, because another handler raised at its start: `refused` is done then.
+    it by `asyncio.timeout()` in a task that goes on for days. Nor is the end told of what was never made,
+    because another handler raised at its start: `refused` is done then. In sync code that is all.
     """
     manager = _manager()
-    if isinstance(manager, CallbackManager):
-        if refused is not None and sum(each.raise_error for each in manager.handlers) > 1:
-            finalize(manager, _at_once, still_open, refused).atexit = False
-        return
     if manager is None:
+        return
+    may_refuse = refused is not None and sum(each.raise_error for each in manager.handlers) > 1
+    if isinstance(manager, CallbackManager):
+        if refused is not None and may_refuse:
+            finalize(manager, _at_once, still_open, refused).atexit = False
         return
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return
-    finalize(manager, _soon, loop, still_open, then).atexit = False
+    turns: list[None] = []
+    if may_refuse:
+        loop.call_soon(turns.append, None)
+    finalize(manager, _soon, loop, still_open, then, refused if may_refuse else None, turns).atexit = False
 
 
 def _manager() -> AsyncCallbackManager | CallbackManager | None:
@@ -51,10 +55,20 @@ def _manager() -> AsyncCallbackManager | CallbackManager | None:
     return None
 
 
-def _soon(loop: asyncio.AbstractEventLoop, still_open: Callable[[], bool], then: Callable[[], None]) -> None:
+def _soon(
+    loop: asyncio.AbstractEventLoop,
+    still_open: Callable[[], bool],
+    then: Callable[[], None],
+    refused: Callable[[], None] | None,
+    turns: list[None],
+) -> None:
     """Not at once: what frees the manager may be the garbage collector, in the middle of our own bookkeeping."""
     if not still_open():
         return
+    if (
+        refused is not None and not turns
+    ):  # What was cancelled was waiting for something, and the loop turned meanwhile.
+        then = refused
     try:
         loop.call_soon_threadsafe(then)
     except RuntimeError:  # The loop is closed.

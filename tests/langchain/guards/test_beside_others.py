@@ -1,5 +1,6 @@
 """Another handler's refusal outside graphs: what we admitted is never made, and gives back all that it held."""
 
+import asyncio
 import gc
 from typing import Any
 
@@ -72,6 +73,49 @@ def test_what_another_handler_refused_holds_nothing(bare: str, limited: Any, led
     assert [(call.reasons, call.cost_usd) for call in ledger.calls()] == [(("not_sent",), 0)] * 5 * (bare != "tool")
     assert list(ledger.charges()) == []
     assert {run.status for run in ledger.runs()} == {"cancelled"}
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("bare", ["chat", "tool"])
+async def test_what_another_handler_refused_holds_nothing_in_async_code(
+    bare: str, limited: Any, ledger: Ledger
+) -> None:
+    """The same, where a call that was cancelled ends like that as well, and is charged."""
+    make, given = BARE[bare]
+    handler = limited(Budget(llm_calls=3, tool_calls=3, per="day"))
+    for _ in range(5):
+        with pytest.raises(RuntimeError, match="SECRET") as refusal:
+            await make().ainvoke(given, {"callbacks": [handler, Refuses()]})
+        del refusal
+        await asyncio.sleep(0)
+
+    assert [(balance.spent, balance.held) for balance in ledger.balances()] in ([(0, 0)], [])
+    assert handler.recorder.tracker.open_runs() == []
+    assert [(call.reasons, call.cost_usd) for call in ledger.calls()] == [(("not_sent",), 0)] * 5 * (bare == "chat")
+    assert list(ledger.charges()) == []
+
+
+async def test_a_call_that_is_cancelled_beside_another_handler_is_charged(limited: Any, ledger: Ledger) -> None:
+    """It was on its way: what it may have cost counts, whoever else might have refused it."""
+
+    class MayRefuse(BaseCallbackHandler):
+        raise_error = run_inline = True
+
+    class Stuck(Paid):
+        async def _agenerate(self, messages: Any, *_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()
+
+    handler = limited(Budget(llm_calls=3, per="day"))
+    call = asyncio.ensure_future(Stuck().ainvoke("hi", {"callbacks": [handler, MayRefuse()]}))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0)
+
+    assert [each.reasons[-1] for each in ledger.calls()] == ["cancelled"]
+    assert [(balance.spent, balance.held) for balance in ledger.balances()] == [(1, 0)]
 
 
 @pytest.mark.usefixtures("no_collector")
