@@ -65,9 +65,8 @@ def _soon(
     """Not at once: what frees the manager may be the garbage collector, in the middle of our own bookkeeping."""
     if not still_open():
         return
-    if (
-        refused is not None and not turns
-    ):  # What was cancelled was waiting for something, and the loop turned meanwhile.
+    # What was cancelled was waiting for something, and the loop turned meanwhile.
+    if refused is not None and not turns:
         then = refused
     try:
         loop.call_soon_threadsafe(then)
