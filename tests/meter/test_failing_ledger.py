@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from worlds import AT, WHO, World, spent, tokens
 
 from langchain_finops.budgets.policy import Budget
@@ -157,19 +158,19 @@ def test_what_was_spilled_is_counted_once_it_is_recovered(clock: Clock) -> None:
 
 
 def test_a_spilled_call_that_took_less_than_its_hold_raises_no_limit(clock: Clock) -> None:
-    """Three calls took a tenth of the cent each that was held, and are recovered elsewhere: 0.3 cents, counted twice at
-    worst. Two more fit into 3.5 cents; as differences to holds that are gone they would have made room for five."""
+    """Three calls took a tenth of the cent each that was held: that stays held until they are recovered. Then it is 0.3
+    of 3.5 cents, and three more fit; as differences to holds that are gone they would have made room for five."""
     budget = Budget(usd="0.035", scope="agent_id")
     world, ledger = failing_world(clock, budget)
     ledger.spills = True
     for _ in range(3):
         world.made(output=100)
-    assert (spent(world, budget).spent, spent(world, budget).held) == (0, 0)
+    assert (spent(world, budget).spent, spent(world, budget).held) == (0, 3 * 10**10)
     ledger.spills = False
     ledger.recover()
 
-    assert world.until_refused() == 2
-    assert spent(world, budget).spent == 2 * 10**10 + 3 * 10**9
+    assert world.until_refused() == 3
+    assert spent(world, budget).spent == 3 * 10**10 + 3 * 10**9
 
 
 def test_what_was_spilled_counts_after_its_hold_would_have_expired(clock: Clock) -> None:
@@ -188,18 +189,34 @@ def test_what_was_spilled_counts_after_its_hold_would_have_expired(clock: Clock)
     assert (refusal.spent, refusal.held) == (2, 0)
 
 
+def test_two_handlers_whose_settlements_were_spilled_are_both_charged_by_recovery(clock: Clock) -> None:
+    """Each has a balance that the other does not know of, and they share the call's record and hold."""
+    budgets = Budget(usd=1, scope="agent_id"), Budget(usd=1, scope="user_id")
+    world, ledger = failing_world(clock, budgets[0])
+    other = World((budgets[1],), ledger)
+    calls = [each.admitted() for each in (world, other)]
+    ledger.spills = True
+    for each, call in zip((world, other), calls, strict=True):
+        each.meter.close(call, Answer(usage=tokens(0, 100)))
+    ledger.recover()
+
+    assert [spent(world, budget).spent for budget in budgets] == [10**9] * 2
+
+
 def test_spilled_steps_count_like_spilled_calls(clock: Clock) -> None:
-    """Three of four: nothing is held for them any more, and one more fits."""
+    """Three of four: one more fits, and when all holds have expired, one again, and not four."""
     budget = Budget(steps=4, per="year", scope="agent_id")
     world, ledger = failing_world(clock, budget)
     assert [world.meter.open_step(world.state, WHO) for _ in range(3)] == [None] * 3
     ledger.spills = True
     world.meter.close_run(world.state, ended(3))
     ledger.spills = False
-    assert (spent(world, budget).spent, spent(world, budget).held) == (0, 0)
-
     other = world.run("other")
     assert [world.meter.open_step(other, WHO) is None for _ in range(2)] == [True, False]
+
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=61), tick=False):
+        assert world.meter.open_step(world.run("late"), WHO) is None
+        assert world.meter.open_step(world.run("later"), WHO) is not None
 
 
 def test_steps_count_once_while_the_ledger_comes_and_goes(clock: Clock) -> None:

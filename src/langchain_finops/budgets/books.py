@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from langchain_finops.budgets.holding import Hold, Share, Steps, amounts_of
@@ -20,6 +21,9 @@ __all__ = ["Books", "Misfit", "Shadow"]
 log = logging.getLogger("langchain_finops")
 
 NOTHING: Final[Mapping[str, int]] = {}
+HELD_S: Final = 3600
+"""How long the ledger holds what nobody settles."""
+NEVER: Final[Mapping[str, datetime]] = {}
 BALANCES_KEPT: Final = 10_000
 FIRST_WAIT_S: Final = 1.0
 LONGEST_WAIT_S: Final = 30.0
@@ -69,10 +73,11 @@ class Books:
             return self._on_ledger_or_beside(hold)
 
     def _on_ledger_or_beside(self, hold: Hold) -> Misfit | None:
-        shadow = self._shadow
+        shadow, at = self._shadow, hold.start.at
+        shadow.expire(at)
         if shadow.may_ask():
             try:
-                answer = self.ledger.hold(hold.start.hold_id, self._lines(hold), at=hold.start.at)
+                answer = self.ledger.hold(hold.start.hold_id, self._lines(hold), at=at, ttl_s=HELD_S)
             except LedgerError as error:
                 if shadow.failed():
                     log.warning(
@@ -114,7 +119,7 @@ class Books:
             shadow.saw(share.key, balance.spent + balance.held + before + share.amount)
         if steps is not None:
             for key, amount in amounts_of(hold.shared).items():
-                steps.held[key] = steps.before(key) + amount
+                steps.held[key], steps.held_at[key] = steps.before(key) + amount, hold.start.at
                 shadow.add({key: -steps.in_shadow.pop(key, 0)})
         return None
 
@@ -160,14 +165,11 @@ class Books:
         if hold.in_shadow:
             self._shadow.release(hold.shared)
         elif hold.shared:
-            self._give_back(hold.start.hold_id, amounts_of(hold.shared))
-
-    def _give_back(self, hold_id: str, held: Mapping[str, int]) -> None:
-        self._shadow.gave_back(held)
-        try:
-            self.ledger.release(hold_id)
-        except Exception as error:  # noqa: BLE001  Whatever it is, the next call is not to pay for it.
-            log.warning("a hold could not be given back, and expires by itself: %s", type(error).__name__)
+            self._shadow.gave_back(amounts_of(hold.shared))
+            try:
+                self.ledger.release(hold.start.hold_id)
+            except Exception as error:  # noqa: BLE001  Whatever it is, the next call is not to pay for it.
+                log.warning("a hold could not be given back, and expires by itself: %s", type(error).__name__)
 
     def settle(
         self,
@@ -187,16 +189,16 @@ class Books:
         held = amounts_of(hold.shared)
         if hold.in_shadow:
             return self._settle(settlement, amounts, in_shadow=held)
-        return self._settle(settlement, amounts, held=held)
+        return self._settle(settlement, amounts, held=held, held_at=dict.fromkeys(held, hold.start.at))
 
     def settle_steps(self, steps: Steps, record: RunRecord, hold_id: str) -> None:
         """The same for a run that has ended, and all steps of this invocation of it."""
         with steps.lock:
-            held, in_shadow = dict(steps.held), dict(steps.in_shadow)
+            held, held_at, in_shadow = dict(steps.held), dict(steps.held_at), dict(steps.in_shadow)
             amounts = {key: steps.before(key) for key in {**held, **in_shadow}}
         if amounts:
             settlement = Settlement(record=record, hold_id=hold_id, amounts=amounts)
-            self._settle(settlement, amounts, held=held, in_shadow=in_shadow)
+            self._settle(settlement, amounts, held=held, held_at=held_at, in_shadow=in_shadow)
         else:
             self.ledger.write(record)
 
@@ -206,6 +208,7 @@ class Books:
         amounts: Mapping[str, int],
         *,
         held: Mapping[str, int] = NOTHING,
+        held_at: Mapping[str, datetime] = NEVER,
         in_shadow: Mapping[str, int] = NOTHING,
     ) -> dict[str, int]:
         """Replace what the ledger and the shadow hold by the truth; what is spent on each balance."""
@@ -214,12 +217,8 @@ class Books:
             settled = self.ledger.settle(settlement)
             is_known = bool(settled)
         finally:
-            if not is_known:
-                # Spilled, or lost. All of it: its hold, which the ledger would go on counting, is given back. The
-                # difference alone would be too little as soon as the hold has expired, or somebody has recovered it.
-                shadow.add(amounts)
-                if held and settlement.hold_id is not None:
-                    self._give_back(settlement.hold_id, held)
+            if not is_known:  # Spilled, or lost.
+                shadow.spilled(amounts, held, held_at)
             shadow.add({key: -amount for key, amount in in_shadow.items()})
         if not is_known:
             return {key: shadow.balance(key).spent for key in amounts}
@@ -243,11 +242,12 @@ class Shadow:
     twice stops an agent too early, not counting it lets it spend what is not there. Safe between threads.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_failing", "_lock", "_retry_at", "_seen", "_unknown", "_wait_s")
+    __slots__ = ("__weakref__", "_clock", "_covered", "_failing", "_lock", "_retry_at", "_seen", "_unknown", "_wait_s")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._unknown: dict[str, int] = {}
+        self._covered: list[tuple[datetime, str, int]] = []
         self._failing = False
         self._retry_at = 0.0
         self._wait_s = FIRST_WAIT_S
@@ -319,6 +319,28 @@ class Shadow:
     def release(self, shares: Sequence[Share]) -> None:
         """Give back what was held."""
         self.add({key: -amount for key, amount in amounts_of(shares).items()})
+
+    def spilled(self, amounts: Mapping[str, int], held: Mapping[str, int], held_at: Mapping[str, datetime]) -> None:
+        """Count what the ledger learns of when somebody recovers it, if ever; until then it goes on with the hold.
+
+        A hold given back would be lost on a second handler of the same call, and one that took less than it held must
+        not make room: nobody here knows when it is recovered. So the hold stands for it until it has expired.
+        """
+        with self._lock:
+            for key, amount in amounts.items():
+                covered = min(amount, held.get(key, 0))
+                self.add({key: amount - covered})
+                if covered:
+                    self._covered.append((held_at[key] + timedelta(seconds=HELD_S), key, covered))
+
+    def expire(self, at: datetime) -> None:
+        """From now on this process counts what holds stood for that have expired by then."""
+        if not self._covered:
+            return
+        with self._lock:
+            for _, key, amount in (each for each in self._covered if each[0] <= at):
+                self.add({key: amount})
+            self._covered = [each for each in self._covered if each[0] > at]
 
     def gave_back(self, held: Mapping[str, int]) -> None:
         """The ledger holds that much less than it said last."""

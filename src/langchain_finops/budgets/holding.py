@@ -169,11 +169,13 @@ class Share:
 class Steps:
     """Steps of one invocation on balances of the ledger: one hold that grows, and ends with the run's record."""
 
-    __slots__ = ("held", "in_shadow", "lock")
+    __slots__ = ("held", "held_at", "in_shadow", "lock")
 
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
         """What the ledger holds, by balance."""
+        self.held_at: dict[str, datetime] = {}
+        """Since when it does; each step renews it."""
         self.in_shadow: dict[str, int] = {}
         """What it could not be asked for, and this process holds; the next hold of the ledger's takes it in."""
         self.lock = threading.RLock()
