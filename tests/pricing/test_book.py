@@ -424,7 +424,7 @@ def test_seconds_are_a_callers_knowledge(book: PriceBook) -> None:
     own = book.with_cards(cards("[{id: own, self_hosted: {usd_per_instance_hour: 3.6}}]"))
 
     assert own.price_message(Message(), context={"seconds": 2}).usd == Decimal("0.002")
-    assert own.price_message(Message(), context={"seconds": Decimal("3")}).usd == Decimal("0.003")
+    assert own.price_message(Message(), context={"seconds": Decimal(3)}).usd == Decimal("0.003")
     assert own.price_message(Message(), context={"seconds": Decimal("NaN")}).status == "unpriced"
     assert own.price_message(Message(), context={"seconds": "long"}).reasons == ("no_usage_reported", "no_wall_time")
 
