@@ -1,6 +1,8 @@
 """What limits there are, and what runs, calls and charges come to on them once they have ended."""
 
 import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,24 +15,26 @@ from langchain_finops.budgets.carrying import OVERSPEND, carry_over, spent_befor
 from langchain_finops.budgets.checks import ON_EXCEED, Decide
 from langchain_finops.budgets.holding import Counted, Estimate, Hold, Share, balances_of, steps_id, taken_from
 from langchain_finops.budgets.keys import breadth
-from langchain_finops.budgets.notices import Notices
 from langchain_finops.budgets.notify import Target
 from langchain_finops.budgets.policy_file import Policies
 from langchain_finops.budgets.refusal import OnExceed, Refusal
 from langchain_finops.budgets.run_state import RunState
 from langchain_finops.budgets.switch import change_event
-from langchain_finops.budgets.units import Unit
+from langchain_finops.budgets.units import Unit, say
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.ledger.in_time import in_time
 from langchain_finops.records import CallRecord, ChargeRecord, RunRecord
 
-__all__ = ["MEASURED", "Accounts", "decided"]
+__all__ = ["MEASURED", "Accounts", "Notices", "decided"]
 
 log = logging.getLogger("langchain_finops")
 
 MEASURED: Final[frozenset[Unit]] = frozenset({"usd", "tokens"})
 """Units in which a strict budget holds bounds."""
 
+KEPT: Final = 10_000
+"""Things said that are remembered; a window's balance has its start in its key, so that each window is told of."""
 Written = TypeVar("Written", CallRecord, ChargeRecord)
 
 
@@ -173,6 +177,68 @@ class Accounts:
             if each.limit.budget.fail_closed:
                 state.end(wording.unknown_past(state.run_id, each.label))
                 return
+
+
+class Notices:
+    """What is said of a balance once: that a share of the limit is spent, and that more than the limit was.
+
+    Safe between threads.
+    """
+
+    def __init__(self) -> None:
+        self._said: OrderedDict[str, None] = OrderedDict()
+        self.after_fork()
+        renew_in_child(self)
+
+    def after_fork(self) -> None:
+        """The child has a lock of its own."""
+        self._lock = threading.RLock()
+
+    def first_time(self, what: str) -> bool:
+        """True for exactly one caller."""
+        if what in self._said:
+            return False
+        with self._lock:
+            if what in self._said:
+                return False
+            self._said[what] = None
+            if len(self._said) > KEPT:
+                self._said.popitem(last=False)
+            return True
+
+    def settled(self, share: Share, spent: int, taken: int | None) -> None:
+        """Tell of what is spent after a settlement of `taken`, if it is worth a word."""
+        limit = share.limit
+        cap = limit.amount if share.cap is None else share.cap
+        self.spent(share.counted, share.key, spent, cap)
+        passed = share.cap is not None and spent > cap and taken is not None and taken > share.amount
+        if passed and self.first_time(f"over {share.label} {share.key}"):
+            unit = limit.unit
+            log.warning(
+                "budget %r (%s): %s spent of %s, which is %s too much: calls in flight took more than was expected. "
+                "admission='strict' holds bounds instead.",
+                share.label,
+                share.key,
+                say(unit, spent),
+                say(unit, cap),
+                say(unit, spent - cap),
+            )
+
+    def spent(self, counted: Counted, key: str, spent: int, cap: int) -> None:
+        """Tell of the shares of a limit at which its budget warns."""
+        for share, amount in counted.warnings:
+            if spent < amount:
+                return
+            if self.first_time(f"{share} {counted.label} {key}"):
+                unit = counted.limit.unit
+                log.warning(
+                    "budget %r (%s): %s spent of %s, past %s of it",
+                    counted.label,
+                    key,
+                    say(unit, spent),
+                    say(unit, cap),
+                    f"{share:.0%}",
+                )
 
 
 def decided(on_exceed: OnExceed | Decide, refusal: Refusal) -> OnExceed:
