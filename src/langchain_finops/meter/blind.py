@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from langchain_finops.budgets.estimate import DEFAULT_OUTPUT_TOKENS, Expectation
+from langchain_finops.budgets.estimate import DEFAULT_OUTPUT_TOKENS, Expectation, OutputSource
 from langchain_finops.budgets.guard import Guard
 from langchain_finops.budgets.holding import ONE_CALL, Estimate, Start
 from langchain_finops.budgets.policy import Budget
@@ -34,7 +34,8 @@ def open_blindly(guard: Guard, call: OpenCall, state: RunState) -> Refusal | Non
 
 def _unreadable(budget: Budget) -> Estimate:
     strict = budget.admission == "strict"
-    expected = Expectation(0, DEFAULT_OUTPUT_TOKENS, "unbounded" if strict else "default", strict)
+    source: OutputSource = "unbounded" if strict else "default"
+    expected = Expectation(0, DEFAULT_OUTPUT_TOKENS, source, strict, unmeasured="its shape" if strict else None)
     return Estimate(
         usd=0,
         tokens=DEFAULT_OUTPUT_TOKENS,
