@@ -134,6 +134,22 @@ def test_steps_on_a_shared_budget_are_settled_with_the_run() -> None:
     assert [run.steps for run in world.ledger.runs()] == [3, 2]
 
 
+def test_steps_are_settled_once_however_many_invocations_of_a_run_end() -> None:
+    """Two that share a run end one after the other, and a step that begins in between is settled by the second."""
+    budget = Budget(steps=9, per="year", scope="agent_id")
+    world = World((budget,))
+    for _ in range(3):
+        assert world.meter.open_step(world.state, WHO) is None
+    world.meter.close_run(world.state, run_record(steps=3))
+    assert world.meter.open_step(world.state, WHO) is None
+    assert (spent(world, budget).spent, spent(world, budget).held) == (3, 1)
+    for revision in (1, 2):
+        again = replace(run_record(steps=4), invocation_id=f"again-{revision}", revision=revision)
+        world.meter.close_run(world.state, again)
+
+    assert (spent(world, budget).spent, spent(world, budget).held) == (4, 0)
+
+
 @pytest.mark.parametrize("per", [None, "year"])
 def test_two_limits_on_one_balance_count_a_step_once(per: str | None) -> None:
     """The smaller one refuses the sixth, and five are held, or spent where the run keeps them."""

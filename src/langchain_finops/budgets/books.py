@@ -192,15 +192,16 @@ class Books:
         return self._settle(settlement, amounts, held=held, held_at=dict.fromkeys(held, hold.start.at))
 
     def settle_steps(self, steps: Steps, record: RunRecord, hold_id: str) -> None:
-        """The same for a run that has ended, and all steps of this invocation of it."""
-        with steps.lock:
-            held, held_at, in_shadow = dict(steps.held), dict(steps.held_at), dict(steps.in_shadow)
+        """The same for a run that has ended, and all steps that were taken and not settled before."""
+        with steps.lock:  # A step that begins meanwhile would lose its hold to this settlement.
+            held, held_at, in_shadow = steps.held, steps.held_at, steps.in_shadow
             amounts = {key: steps.before(key) for key in {**held, **in_shadow}}
-        if amounts:
-            settlement = Settlement(record=record, hold_id=hold_id, amounts=amounts)
-            self._settle(settlement, amounts, held=held, held_at=held_at, in_shadow=in_shadow)
-        else:
-            self.ledger.write(record)
+            if amounts:
+                steps.clear()  # Another invocation of the run, or what goes on after it, would settle them again.
+                settlement = Settlement(record=record, hold_id=hold_id, amounts=amounts)
+                self._settle(settlement, amounts, held=held, held_at=held_at, in_shadow=in_shadow)
+                return
+        self.ledger.write(record)
 
     def _settle(
         self,

@@ -181,8 +181,17 @@ class Steps:
         self.lock = threading.RLock()
 
     def before(self, key: str) -> int:
-        """How many were taken from a balance so far."""
+        """How many were taken from a balance so far, and are not settled."""
         return self.held.get(key, 0) + self.in_shadow.get(key, 0)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to settle."""
+        return bool(self.held or self.in_shadow)
+
+    def clear(self) -> None:
+        """They are settled; whatever begins from now on is counted anew."""
+        self.held, self.held_at, self.in_shadow = {}, {}, {}
 
 
 def steps_id(invocation_id: str) -> str:

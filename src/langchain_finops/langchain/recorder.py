@@ -149,11 +149,8 @@ class Recorder:
             return
         attribution = self.tracker.of_run(run)
         try:
-            record = run_record(run, attribution, status, reason)
-            if self.tracker.is_shared(run):  # Its steps are settled where the last invocation of it ends.
-                self.meter.write(record)
-            else:
-                self.meter.close_run(run.state, record)
+            run.record = record = run_record(run, attribution, status, reason)
+            self.meter.close_run(run.state, record)
         finally:
             with self.sums.lock:  # Without it a summary could count the run twice, or not at all.
                 self.sums.fold((run.close_sums(), run.before))
@@ -187,6 +184,8 @@ class Recorder:
             if signal is not None:
                 tracker.refuse_node(run_id, node)
                 return signal
+            if run.record is not None and run.state.steps.is_open:  # Nobody else would: the run has ended.
+                self.meter.close_run(run.state, run.record)
         self.gate.enter(node, metadata, outer=span.node)
         if run.steps > STEPS_UNWATCHED and not self._warned and self.gate.is_idle:
             self._warned = True

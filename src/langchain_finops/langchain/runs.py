@@ -18,7 +18,7 @@ from langchain_finops.langchain.protect import Validation
 from langchain_finops.langchain.sums import Cell, Cells, FoldedRun, Who, cell_of_call, cell_of_charge
 from langchain_finops.ledger.totals import Totals
 from langchain_finops.meter import OpenCall
-from langchain_finops.records import Attribution, CallRecord, ChargeRecord
+from langchain_finops.records import Attribution, CallRecord, ChargeRecord, RunRecord
 
 __all__ = ["Batch", "Node", "OpenTool", "Paused", "Run", "RunCall", "Span"]
 
@@ -170,6 +170,7 @@ class Run:
         "paused",
         "places",
         "questions",
+        "record",
         "refusal",
         "resumable",
         "revision",
@@ -207,6 +208,8 @@ class Run:
         self.cells: Cells = {}
         self.ended = False
         """Whether somebody has taken it on to end it."""
+        self.record: RunRecord | None = None
+        """How it was written down, once it has ended."""
         self.closed = False
         """Whether the cells have been folded into the handler's sums."""
         self.unsummed: list[tuple[Who, CallRecord]] = []

@@ -204,12 +204,9 @@ class Tracker:
         self._runs[run.invocation_id] = run
         return self.open_span(run_id, Span(run, None, run_id.int, graph=name))
 
-    def is_shared(self, run: Run) -> bool:
-        """Whether another invocation of the same run goes on just now: two answers to one question, at once."""
-        return self._going_on.get(run.run_id, run) is not run
-
     def join(self, run: Run) -> bool:
-        """Give a run that goes on what another invocation of it has that does so just now; False if there is none."""
+        """Give a run that goes on what another invocation of it has that does so just now, such as for another answer
+        to the same question; False if there is none."""
         with self._lock:
             first = self._going_on.get(run.run_id)
             if first is None:
@@ -221,6 +218,7 @@ class Tracker:
         """Give a run that goes on its state, unless another invocation of it was first."""
         with self._lock:
             if not self.join(run):
+                state.steps = run.state.steps  # Of this invocation, in a graph before the one that goes on.
                 run.state = state
                 self._going_on[run.run_id] = run
 

@@ -107,6 +107,31 @@ async def test_graphs_that_go_on_take_no_further_step(limited: Any, ledger: Ledg
     assert nothing_is_open(handler)
 
 
+async def test_steps_that_go_on_are_spent_once_and_none_stays_held(limited: Any, ledger: Ledger) -> None:
+    """A graph of five nodes, whose root fails in the middle of it: five of the day's steps are spent in the end."""
+    handler, steps = limited(Budget(steps=9, per="day")), []
+
+    async def slow(_: Any) -> Any:
+        steps.append(len(list(ledger.runs())))
+        for _turn in range(TURNS):
+            await asyncio.sleep(0)
+        return {"said": []}
+
+    async def failing() -> None:
+        while len(steps) < 3:
+            await asyncio.sleep(0)
+        raise ValueError("SECRET")
+
+    async def root(_: Any) -> Any:
+        await asyncio.gather(line(*[slow] * 5).ainvoke({"said": []}), failing())
+
+    assert isinstance(await ending(RunnableLambda(root), "x", handler), ValueError)
+
+    assert steps == [0, 0, 0, 1, 1]
+    assert [(balance.spent, balance.held) for balance in ledger.balances()] == [(5, 0)]
+    assert len(list(ledger.runs(history=True))) == 1
+
+
 async def test_what_goes_on_after_a_failure_has_the_rest_of_the_runs_budget(limited: Any, ledger: Ledger) -> None:
     """The run failed after one call for a reason of its own: of the others' thirty calls four more fit."""
     model, handler = Paid(), limited(Budget(llm_calls=5), Budget(usd=1))

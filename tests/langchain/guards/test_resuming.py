@@ -91,6 +91,22 @@ def test_a_graph_in_a_chain_goes_on_as_the_chains_run(told: str, same: bool, run
     assert [(each.name, each.revision, each.attribution.thread_id) for each in ledger.runs()] == [("serve", 4, "t")]
 
 
+def test_steps_before_a_graph_goes_on_in_a_chain_are_spent(run: Any, ledger: Ledger, limited: Any) -> None:
+    """A graph of three nodes runs before one that had asked: one step, three, and one again of the day's."""
+    handler, model = limited(Budget(steps=9, per="day")), Paid()
+    before, waiting = line(*[asking(model, "x")] * 3), asking_first(model, rounds=1)
+    run(waiting, {"said": []}, handler, thread="t")
+
+    def work(_: Any) -> None:
+        before.invoke({"said": []})
+        waiting.invoke(Command(resume="yes"), THREAD)
+
+    run(RunnableLambda(work), "x", handler)
+
+    assert model.calls == 4
+    assert [(balance.spent, balance.held) for balance in ledger.balances()] == [(5, 0)]
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_new_input_is_a_new_run_whatever_waits(same: bool, run: Any, ledger: Ledger) -> None:
     """In a chain as well, and whatever runnable in it is given nothing: each new input has three calls."""
