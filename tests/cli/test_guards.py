@@ -185,7 +185,7 @@ def test_a_kill_that_has_run_out_is_shown_as_ended(finops, path):
     ledger.close()
 
     assert rows(finops, "kills")[0]["holds"] is False
-    assert re.search(r"^all .* ended ", finops("kills")[1], re.MULTILINE)
+    assert re.search(r"^all .* ended$", finops("kills")[1], re.MULTILINE)
 
 
 def _event():
@@ -436,8 +436,9 @@ def test_events_tell_who_changed_what(finops, path):
         {"budget": "$30/day per agent_id"},
         "more traffic",
     )
-    out = finops("events")[1]
-    assert "budget $20/day per agent_id -> $30/day per agent_id" in out
+    lines = finops("events")[1].splitlines()
+    assert lines[-4:-1] == [lines[-4], "    more traffic", "    budget $20/day per agent_id -> $30/day per agent_id"]
+    assert re.fullmatch(r"[-\d]+ [:\d]+  anna  budget.set  usd/day per agent_id", lines[-4])
 
 
 def test_events_are_chosen_by_time_and_action(finops, path):

@@ -160,6 +160,32 @@ def _plain(line: str) -> str:
     return re.sub("\x1b\\[[0-9;]*m", "", line)
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_sentences_stand_below_their_row_and_are_never_cut(monkeypatch, columns):
+    """Every word of a reason is there at any width, in lines of its own; who gave none has no line."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    reason = "loops since noon, and nobody knows why: ask Ada, who is on call until Friday"
+    why = Column(title="why", text=lambda row: row["reason"] or "-", below=True)
+    rows = [{**ROW, "reason": reason}, {**ROW, "agent": "router", "reason": None}]
+    lines = rendered(Table(rows=rows, fields=(), columns=(*COLUMNS, why)), "table", Terminal()).splitlines()
+
+    plain = [_plain(line) for line in lines]
+    assert all(len(line) <= columns for line in plain)
+    start, end = (next(place for place, line in enumerate(plain) if name in line) for name in ("support", "router"))
+    below = plain[start + 1 : end]
+    assert " ".join(line.strip() for line in below) == reason
+    assert all(line.startswith("    ") for line in below)
+    assert plain[end + 1 :] == []
+
+
+def test_a_rule_is_as_long_as_the_longest_row():
+    """A last column of names that are longer than its title is ruled off whole."""
+    name = Column(title="what", text=lambda row: str(row["agent"]), name=True)
+    lines = rendered(Table(rows=[ROW], fields=(), columns=(name,)), "table").splitlines()
+
+    assert lines == ["what", "─" * len("support"), "support"]
+
+
 def test_names_are_not_read_as_markup(monkeypatch):
     """A name such as [red] is shown, not obeyed; a cursor movement is not even shown."""
     monkeypatch.setenv("COLUMNS", "80")

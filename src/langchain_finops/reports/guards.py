@@ -257,7 +257,7 @@ _KILL_COLUMNS: Final = (
     Column(title="at (UTC)", text=lambda row: _moment(row["at"]), rank=2),
     Column(title="until (UTC)", text=lambda row: _moment(row["until"]) if row["until"] else "revived", rank=1),
     Column(title="holds", text=lambda row: "yes" if row["holds"] else "ended"),
-    Column(title="reason", text=lambda row: row["reason"] or "-", name=True, rank=3),
+    Column(title="reason", text=lambda row: row["reason"] or "-", below=True),
 )
 
 
@@ -295,8 +295,8 @@ def _short(value: object) -> str:
 _EVENT_COLUMNS: Final = (
     Column(title="at (UTC)", text=lambda row: f"{row['at']:%Y-%m-%d %H:%M:%S}"),
     Column(title="who", text=lambda row: row["actor"], name=True),
-    Column(title="what", text=lambda row: row["action"]),
+    Column(title="what", text=lambda row: row["action"], name=True),
     Column(title="subject", text=lambda row: row["subject"], name=True),
-    Column(title="why", text=lambda row: row["reason"] or "-", name=True, rank=1),
-    Column(title="change", text=_change, name=True, rank=8),
+    Column(title="why", text=lambda row: row["reason"] or "-", below=True),
+    Column(title="change", text=_change, below=True),
 )

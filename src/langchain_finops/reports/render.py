@@ -38,6 +38,8 @@ class Column:
     """Names stand to the left and may be cut in their middle; figures stand to the right and never are."""
     rank: int = 0
     """Where the terminal is narrow the highest ranks leave first; 0 never does."""
+    below: bool = False
+    """Sentences stand under their row, over the whole width: cut to a column's width they would say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,8 +166,9 @@ _MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 def _write_text(table: Table, file: TextIO) -> None:
     """A terminal's width decides which columns show; output that is piped has them all, however wide."""
     width = _width(file)
-    head, body, total = _layout(table, width)
-    rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * max(map(cell_width, [head, *total, "-"]))
+    head, rows, total = _layout(table, width)
+    rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * max(map(cell_width, [head, *(row[0] for row in rows), *total, "-"]))
+    body = [line for row in rows for line in row]
     prose = _wrapped(table.notes, width)
     caption = _wrapped([table.caption] if table.caption else [], width)
     if not file.isatty():
@@ -194,15 +197,24 @@ def _width(file: TextIO) -> int | None:
     return None
 
 
-def _layout(table: Table, width: int | None) -> tuple[str, list[str], list[str]]:
-    """Return the head line, the rows' lines, and the total's line if there is one."""
-    columns = list(table.columns)
+def _layout(table: Table, width: int | None) -> tuple[str, list[list[str]], list[str]]:
+    """Return the head line, each row's line with the sentences below it, and the total's line if there is one."""
+    columns = [column for column in table.columns if not column.below]
+    rows = list(_with_total(table))
     cells = [[column.title for column in columns]]
-    cells += ([printable(column.text(row)) for column in columns] for row in _with_total(table))
+    cells += ([printable(column.text(row)) for column in columns] for row in rows)
     natural = [max(cell_width(line[place]) for line in cells) for place in range(len(columns))]
     shown, widths = _chosen(columns, natural, width)
-    head, *body = (_line(columns, shown, widths, line) for line in cells)
-    return head, body[:-1] if table.total else body, body[-1:] if table.total else []
+    head, *lines = (_line(columns, shown, widths, line) for line in cells)
+    said = [column.text for column in table.columns if column.below]
+    body = [[line, *_below([text(row) for text in said], width)] for line, row in zip(lines, rows, strict=True)]
+    return (head, body[:-1], body[-1]) if table.total else (head, body, [])
+
+
+def _below(sentences: Sequence[str], width: int | None) -> list[str]:
+    """Under the first letters of the row; what says nothing has no line."""
+    said = [sentence for sentence in sentences if sentence not in {"", "-"}]
+    return [f"    {line}" for line in _wrapped(said, (width or 100) - 4)]
 
 
 def _chosen(columns: list[Column], natural: list[int], width: int | None) -> tuple[list[int], dict[int, int]]:
