@@ -25,6 +25,7 @@ from langchain_finops.ledger.holds import Balance, Settlement
 from langchain_finops.ledger.memory_book import MemoryBook
 from langchain_finops.ledger.spill import Spill
 from langchain_finops.ledger.worker import Worker
+from langchain_finops.ledger.writer import ROWS_AT_ONCE
 from langchain_finops.sections import here
 from langchain_finops.testing.holding import hold, now, settle, standing
 from langchain_finops.testing.records import a_call, a_charge, a_run, an_event
@@ -246,6 +247,49 @@ def test_what_is_still_to_be_given_back_at_the_end_is_given_back(path: Path, ope
     ledger.close()
 
     assert opened(path).balances() == []
+
+
+@pytest.mark.parametrize(("held", "took"), [(6, 2), (6, 0), (2, 6), (2**70, 2**65 + 1), (2**70 + 5, 2**70)])
+def test_what_was_spilled_holds_no_more_than_it_took(held: int, took: int, path: Path, opened):
+    """From the next transaction on, not only once somebody recovers it; what is held elsewhere stays as it is."""
+    ledger = opened(path, hold_timeout=0.05)
+    hold(ledger, "1", ("a", held), ("others", 6))
+    hold(ledger, "2", ("a", 9))
+    with locked(path):
+        assert settle(ledger, "1", a=took, unheld=5) == ()
+
+    hold(ledger, "3", ("c", 1))
+    assert standing(ledger, "a") == (0, min(held, took) + 9, 0)
+    assert (standing(ledger, "others"), standing(ledger, "unheld")) == ((0, 6, 0), (0, 0, 0))
+    assert settle(ledger, "1", others=4) == (Balance(balance="others", spent=4),)
+
+    recover(ledger)
+    assert standing(ledger, "others") == (4, 0, 0)
+
+
+def test_what_was_spilled_and_held_is_recovered_once(path: Path, opened):
+    """The hold that was lowered goes with it."""
+    ledger = opened(path, hold_timeout=0.05)
+    hold(ledger, "1", ("a", 6))
+    with locked(path):
+        settle(ledger, "1", a=2)
+    hold(ledger, "2", ("b", 1))
+
+    assert [recover(ledger), recover(ledger)] == [1, 0]
+
+    assert standing(ledger, "a") == (2, 0, 0)
+
+
+def test_a_ledger_that_is_away_for_long_owes_no_more_than_one_transaction_can_do(path: Path, opened):
+    """Or nothing could be held any more when it is back."""
+    ledger = opened(path, hold_timeout=0.05)
+    with locked(path):
+        for number in range(ROWS_AT_ONCE + 5):
+            settle(ledger, f"{number}", a=1)
+
+    assert len(ledger._writer.owed) == ROWS_AT_ONCE
+    hold(ledger, "b", ("b", 1))
+    assert ledger._writer.owed == []
 
 
 def test_a_child_gives_nothing_back_for_its_parent(path: Path, opened):

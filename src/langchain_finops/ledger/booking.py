@@ -16,6 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Table,
+    and_,
     bindparam,
     delete,
     func,
@@ -113,6 +114,16 @@ class Book:
         self._all = sql(select(b.balance, b.key, b.spent_high, b.spent_low).order_by(b.key))
         self._set_aside = _add(schema.holds, sql, *h.keys())
         self._raise = sql(update(schema.holds).where(*held).values(_values("amount_high", "amount_low", "expires_at")))
+        is_more = or_(
+            h.amount_high > bindparam("high"),
+            and_(h.amount_high == bindparam("same_high"), h.amount_low > bindparam("low")),
+        )
+        number = select(b.balance).where(b.key == bindparam("key")).scalar_subquery()
+        self._lower = sql(
+            update(schema.holds)
+            .where(h.balance == number, h.hold_id == bindparam("the_hold_id"), is_more)
+            .values(_values("amount_high", "amount_low"))
+        )
         self._take_away = sql(delete(schema.holds).where(*held))
         self._naming = sql(select(b.balance, b.key).where(may_name(b.key)))
         self._rename = sql(update(schema.balances).where(b.balance == bindparam("the_balance")).values(_values("key")))
@@ -199,6 +210,12 @@ class Book:
             cursor.execute(self._release, (hold_id,))
         for number in numbers or ():
             cursor.execute(self._take_away, (number, hold_id))
+
+    def lower(self, cursor: Cursor, hold_id: str, amounts: Mapping[str, int]) -> None:
+        """Hold no more than this on these balances."""
+        for key, amount in amounts.items():
+            high, low = divmod(max(0, amount), PART)
+            cursor.execute(self._lower, (high, low, key, hold_id, high, high, low))
 
     def forget(self, cursor: Cursor, user_id: str) -> None:
         """Have balances no longer name a person: what was spent stays, what is in flight is held no more."""

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from langchain_finops.errors import LedgerError
 from langchain_finops.ledger.append import Appender
-from langchain_finops.ledger.booking import CONTROLS_LOCK, Held
+from langchain_finops.ledger.booking import CONTROLS_LOCK, Book, Held
 from langchain_finops.ledger.holds import Line
 from langchain_finops.ledger.rows import Row
 from langchain_finops.ledger.spill import Spill, entry_of
@@ -21,6 +21,8 @@ from langchain_finops.sections import section
 __all__ = ["SHARE_FOR_SQL", "UPKEEP_TIMEOUT_S", "Writer"]
 
 T = TypeVar("T")
+Owed = Callable[[Book, Cursor], None]
+"""Changes holds, in a transaction."""
 log = logging.getLogger("langchain_finops")
 SHARE_FOR_SQL: Final = 0.8
 """Of the time a hook waits: the rest is for the spill file, should the database be locked for all of it."""
@@ -45,8 +47,8 @@ class Writer:
         self.starting = threading.RLock()
         self.store: SqlStore | None = place.open()
         self.worker: Worker | None = None
-        self.owed: list[tuple[str, Sequence[int] | None]] = []
-        """Holds to be given back once the ledger can be written, on these balances, or None for all."""
+        self.owed: list[Owed] = []
+        """What holds are to be given back or lowered once the ledger can be written."""
         self.abandoned: list[object] = []
         """What a parent process had open: closing it, even by garbage collection, is forbidden in a child."""
 
@@ -133,7 +135,7 @@ class Writer:
         """Give a hold back, now or before whatever this ledger does next."""
         timeout = IMPATIENT_S if self.failing else self.hold_timeout * SHARE_FOR_SQL
         with section:
-            self.owed.append((hold_id, numbers))
+            self.owed.append(partial(Book.release, hold_id=hold_id, numbers=numbers))
             try:
                 with self.turn(time.monotonic() + timeout):
                     pass
@@ -146,13 +148,13 @@ class Writer:
         owed = list(self.owed)
 
         def work(cursor: Cursor) -> None:
-            for hold_id, numbers in owed:
-                store.appender.book.release(cursor, hold_id, numbers)
+            for change in owed:
+                change(store.appender.book, cursor)
 
         try:
             store.transaction(work, deadline=deadline)
         except LedgerError as error:
-            log.debug("%d holds are given back later: %s", len(owed), error)
+            log.debug("%d holds are changed later: %s", len(owed), error)
         else:
             del self.owed[: len(owed)]
 
@@ -190,6 +192,10 @@ class Writer:
         for row in rows:
             row.touched = ()  # Nobody knows how balances stand: the transaction that was to tell came to nothing.
         self.spill.append([entry_of(row) for row in rows])
+        for row in rows:
+            # What a call was expected to take beyond what it took is not to stay held until somebody recovers it.
+            if row.hold_id is not None and row.amounts and len(self.owed) < ROWS_AT_ONCE:
+                self.owed.append(partial(Book.lower, hold_id=row.hold_id, amounts=row.amounts))
         if not self.spilled:
             log.warning("%s; records go to %s: run `finops recover` later", reason, self.spill.path)
         self.spilled += len(rows)
