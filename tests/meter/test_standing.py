@@ -1,18 +1,22 @@
 """What people set while agents run: kills and budgets from outside, taken up at the next start."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from worlds import WHO, World
 
 from langchain_finops.budgets.outside import BUDGET, remove_budget, set_budget
 from langchain_finops.budgets.policy import Budget
+from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.budgets.standing import POLL_S, Standing
 from langchain_finops.budgets.switch import change_event, kill, revive
 from langchain_finops.ledger.memory import MemoryLedger
 from langchain_finops.meter import OpenCall
+from langchain_finops.records import CallRecord
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -127,6 +131,47 @@ def test_a_limit_of_the_run_that_is_set_in_mid_run_counts_what_the_run_has_spent
     clock.pass_time()
 
     assert world.until_refused(state=late) == 1
+
+
+def test_what_starts_while_a_new_limit_is_counted_waits_for_it(
+    world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of three calls were made; another thread's start comes while the first one reads what the run has spent."""
+    for _ in range(3):
+        world.made()
+    set_budget(world.ledger, Budget(llm_calls=3))
+    clock.pass_time()
+    got: list[OpenCall | Refusal] = []
+    through, read, lock = threading.Event(), world.ledger.calls, world.state.catching_up
+
+    class Waited:
+        """The lock, which tells that somebody waits for it."""
+
+        def __enter__(self) -> None:
+            if threading.current_thread() is other:
+                through.set()
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    def start() -> None:
+        got.append(world.open())
+        through.set()
+
+    def calls(**filters: Any) -> Iterator[CallRecord]:
+        if not other.ident:
+            other.start()
+            assert through.wait(30)
+        return read(**filters)
+
+    other = threading.Thread(target=start)
+    world.state.catching_up = Waited()  # type: ignore[assignment]
+    monkeypatch.setattr(world.ledger, "calls", calls)
+    world.refused()
+    other.join(30)
+
+    assert [type(each) for each in got] == [Refusal]
 
 
 def test_a_second_limit_on_a_balance_takes_it_as_it_stands(world: World, clock: Clock) -> None:

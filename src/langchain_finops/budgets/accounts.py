@@ -165,11 +165,16 @@ class Accounts:
 
     def catch_up(self, state: RunState, taken_by: Callable[[CallRecord], Estimate]) -> None:
         """Count what a run has spent so far on limits that were set while it went on."""
-        new = state.takes_up(self.own)
-        if new:
-            with in_time():
-                runs = list(self.ledger.runs(history=True, run_id=state.run_id))
-                state.seed(spent_before(state, new, runs, self.ledger, taken_by), anew=True)
+        with state.catching_up:  # What starts meanwhile on another thread would find nothing spent.
+            limits = self.own
+            new = [] if state.limits is limits else state.uncounted(limits)
+            try:
+                if new:
+                    with in_time():
+                        runs = list(self.ledger.runs(history=True, run_id=state.run_id))
+                        state.seed(spent_before(state, new, runs, self.ledger, taken_by), anew=True)
+            finally:
+                state.limits = limits
 
     def begin_blind(self, state: RunState) -> None:
         """Begin a run that is resumed without what it spent before: with a budget that is fail_closed, not at all."""

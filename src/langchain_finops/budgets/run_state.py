@@ -42,6 +42,7 @@ class RunState:
         "_said",
         "_started",
         "_waived",
+        "catching_up",
         "draining",
         "invocation_id",
         "limits",
@@ -58,6 +59,8 @@ class RunState:
         self.invocation_id = invocation_id
         self.limits: Sequence[Counted] | None = None
         """Those on balances of its own that have counted what it spent; None: it has not begun."""
+        self.catching_up = threading.RLock()
+        """Whoever has it counts what was spent on new limits; not the lock of the balances, because that takes time."""
         self.refusal: Refusal | None = None
         """What was refused for good: nothing further of the run is admitted, until somebody approves."""
         self.draining: Refusal | None = None
@@ -232,13 +235,11 @@ class RunState:
             self._said.add(what)
             return True
 
-    def takes_up(self, limits: Sequence[Counted]) -> list[Counted]:
-        """Those of these limits on whose balances nothing was counted so far; from now on it is."""
-        with self._lock:
-            known, self.limits = self.limits, limits
-        if known is None:  # It only begins, and has spent nothing.
+    def uncounted(self, limits: Sequence[Counted]) -> list[Counted]:
+        """Those of these limits on whose balances nothing was counted so far; of a run that only begins none."""
+        if self.limits is None:
             return []
-        counted = {each.balance for each in known}
+        counted = {each.balance for each in self.limits}
         return [each for each in limits if each.balance not in counted]
 
     def seed(self, spent: Mapping[str, int], *, anew: bool = False) -> None:
