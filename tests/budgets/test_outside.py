@@ -135,7 +135,7 @@ def test_what_this_version_cannot_read_is_told_and_the_rest_holds(ledger):
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (7, "is a int"),
+        (7, "is a number"),
         (None, "is empty"),
         ("7", "cannot read '7'"),
         ({}, "no limit"),

@@ -171,7 +171,7 @@ def test_reviving_one_says_that_all_are_still_killed(finops, path):
     code, out, err = finops("revive", "--agent-id", "support")
 
     assert code == 0
-    assert out.startswith("Nothing to revive: no kill of agent 'support' stands")
+    assert out.startswith("Nothing to revive: `finops kills` shows no kill of agent 'support', in ")
     assert err.startswith("Warning: all calls are still killed")
 
 
@@ -251,6 +251,24 @@ def test_a_budget_that_makes_no_sense_is_one_sentence(finops, path, words, told)
     assert told in err
     assert len(err.splitlines()) == 1
     assert open_ledger(path).controls("budget") == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "is_trap"),
+    [
+        (["0/day per agent_id"], True),
+        (["/day"], True),
+        (["bash.50"], True),
+        (["20 dolars"], False),
+        (["10 steps", "--on-exceed", "drian"], False),
+    ],
+)
+def test_the_shell_is_blamed_only_where_it_may_have_taken_the_dollars(finops, words, is_trap):
+    """Of $20, $5 and $0.50 no word is left before the window; another fault has another remedy."""
+    code, _, err = finops("budget", "set", *words)
+
+    assert code == 2
+    assert ("single quotes" in err) is is_trap
 
 
 def test_list_shows_what_stands_against_each_limit(finops, spend):
@@ -395,7 +413,7 @@ def test_a_file_without_a_fault_is_good(finops, tmp_path):
     file = tmp_path / "finops.yaml"
     file.write_text("budgets: [$1 per run, 10 steps]\nprotect: [check]", encoding="utf-8")
 
-    assert finops("policy", "check", file) == (0, f"{file} has no fault. It says: 2 budgets, 1 protect.\n", "")
+    assert finops("policy", "check", file) == (0, f"{file} has no fault. It says: 2 budgets, 1 protected node.\n", "")
 
 
 def test_all_faults_of_a_file_are_told_and_it_exits_1(finops, tmp_path):
@@ -406,9 +424,9 @@ def test_all_faults_of_a_file_are_told_and_it_exits_1(finops, tmp_path):
 
     assert (code, out) == (1, "")
     first, second, third = err.splitlines()
-    assert first.startswith(f"{file}: colour: ")
-    assert second.startswith(f"{file}: budgets[0]: ")
-    assert third.startswith(f"{file}: budgets[1]: Budget: usd: must be more than 0, not -1")
+    assert first.startswith(f"Error: {file}: colour: ")
+    assert second.startswith(f"Error: {file}: budgets[0]: ")
+    assert third.startswith(f"Error: {file}: budgets[1]: Budget: usd: must be more than 0, not -1")
 
 
 def test_a_file_that_is_not_there_could_not_be_checked(finops, tmp_path):
@@ -450,6 +468,7 @@ def test_events_are_chosen_by_time_and_action(finops, path):
     assert len(rows(finops, "events", "--since", "1h")) == 2
     assert rows(finops, "events", "--until", "1h") == []
     assert finops("events", "--until", "1h") == (0, f"No event, in {path}\n", "")
+    assert finops("events", "--action", "kil") == (0, f"No event of action 'kil', in {path}\n", "")
 
 
 # --- the command line itself -----------------------------------------------------------------------------------------

@@ -277,7 +277,7 @@ def test_diff_without_a_difference_says_so(finops: Finops, cards: Path) -> None:
     ("content", "told"),
     [
         (None, "there is no such file; name a card file, a catalogue, or `shipped`"),
-        ("cards: 7", "cards: is a int; it has to be a list of cards"),
+        ("cards: 7", "cards: is a number; it has to be a list of cards"),
         ("{", "is no catalogue that the installed genai-prices can read: JSONDecodeError"),
         ("[]", "is no catalogue of genai-prices: no model is in it"),
     ],
@@ -562,7 +562,7 @@ def test_reprice_of_nothing_says_so(finops: Finops, ledger: Path) -> None:
         (["--since", "soon"], "--since 'soon' is no time"),
         (["--since", "2026-02-01", "--until", "2026-01-01"], "nothing lies between them"),
         (["--prices", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
-        (["--format", "xml"], "Invalid value for '--format'"),
+        (["--format", "xml"], "Invalid value for '--format': 'xml' is not one of"),
     ],
 )
 def test_bad_arguments_of_reprice(finops: Finops, ledger: Path, words: list[str], told: str) -> None:

@@ -66,6 +66,16 @@ def test_a_refusal_says_what_was_estimated_from_what_and_how_to_change_it() -> N
     )
 
 
+def test_a_full_budget_does_not_ask_for_a_smaller_call() -> None:
+    """Where nothing is left, a shorter prompt helps as little as a longer one."""
+    world = World((Budget(usd="0.03", per="day", scope="agent_id"),))
+    for _ in range(3):
+        world.made()
+
+    refusal = world.refused(Request(50, 1000, 1))
+    assert refusal.reason.endswith("To go on, raise the limit, or wait for the next day.")
+
+
 def test_without_guards_nothing_is_measured_held_or_remembered() -> None:
     """Who sets no limit pays for none."""
     world = World()

@@ -76,7 +76,7 @@ def test_all_that_a_card_can_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("card", "fault"),
     [
-        ("7", "[0]: is a int; it has to be a mapping of id, match"),
+        ("7", "[0]: is a number; it has to be a mapping of id, match"),
         ("{free: true}", "[0].id: is missing"),
         ("{id: '', free: true}", "[0].id: is ''; it has to be text"),
         ("{id: x}", "[0].rates: a card has exactly one of rates, factor, self_hosted, free, tool; this one has none"),
@@ -123,11 +123,11 @@ def test_all_that_a_card_can_say(tmp_path: Path) -> None:
         ("{id: x, free: true, from: 7}", "[0].from: is 7; it has to be a date"),
         ("{id: x, free: true, from: 2026-01-01T00:00:00}", "without a time zone"),
         ("{id: x, free: true, from: 2026-01-02, until: 2026-01-02}", "[0].until: is 2026-01-02"),
-        ("{id: x, free: true, match: openai}", "[0].match: is a str; it has to be a mapping of provider, model"),
+        ("{id: x, free: true, match: openai}", "[0].match: is text; it has to be a mapping of provider, model"),
         ("{id: x, free: true, match: {modle: a}}", "[0].match.modle: is no field of it"),
         ("{id: x, free: true, match: {model: [a, 7]}}", "[0].match.model: is 7; it has to be text"),
         ("{id: x, free: true, match: {tags: {team: 7}}}", "[0].match.tags.team: has to be text"),
-        ("{id: x, free: true, match: {tags: cx}}", "[0].match.tags: is a str; it has to be a mapping"),
+        ("{id: x, free: true, match: {tags: cx}}", "[0].match.tags: is text; it has to be a mapping"),
     ],
 )
 def test_each_fault_is_named_with_its_place_and_its_remedy(card: str, fault: str) -> None:
@@ -325,10 +325,10 @@ def test_long_prompts_pay_the_rates_of_their_step(
 @pytest.mark.parametrize(
     ("fx", "fault"),
     [
-        ("7", "fx: is a int; it has to be a mapping of id, source, rates"),
+        ("7", "fx: is a number; it has to be a mapping of id, source, rates"),
         ("{rates: {EUR: {2026-01-01: 1}}}", "fx.id: is missing"),
         ("{id: t}", "fx.rates: is missing; write the dollars for one unit"),
-        ("{id: t, rates: 1.2}", "fx.rates: is a float; it has to be a mapping"),
+        ("{id: t, rates: 1.2}", "fx.rates: is a number; it has to be a mapping"),
         ("{id: t, rates: {EUR: 1.17}}", "fx.rates.EUR: has to be dates with the dollars for one unit"),
         ("{id: t, rates: {EUR: {}}}", "fx.rates.EUR: has to be dates"),
         ("{id: t, rates: {euro: {2026-01-01: 1}}}", "fx.rates.euro: is no other currency; write its three letters"),

@@ -46,7 +46,7 @@ def exceeded(start: Start, run_id: str, share: Share, balance: Balance) -> Refus
     reason = (
         f"budget {share.label!r} of {scope} has {say(unit, balance.spent)} spent{held} of {say(unit, cap)}{unsettled}, "
         f"and {start.what} {verb} {say(unit, share.amount)}{_sources(estimate)}. "
-        f"{_remedy(limit, estimate)}"
+        f"{_remedy(limit, estimate, room=cap - balance.spent - balance.held)}"
     )
     return Refusal(
         kind="budget",
@@ -68,11 +68,12 @@ def _sources(estimate: Estimate) -> str:
     return "" if estimate.expected is None else f" ({estimate.expected.source})"
 
 
-def _remedy(limit: Limit, estimate: Estimate) -> str:
+def _remedy(limit: Limit, estimate: Estimate, *, room: int) -> str:
+    """What helps. A smaller call does only where anything is left for it."""
     ways = ["raise the limit"]
     if limit.budget.per is not None:
         ways.append(f"wait for the next {limit.budget.per}")
-    if estimate.expected is not None and limit.unit in {"usd", "tokens"}:
+    if room > 0 and estimate.expected is not None and limit.unit in {"usd", "tokens"}:
         ways.append("shorten the prompt or lower max_tokens")
     return f"To go on, {', or '.join(ways)}."
 

@@ -146,6 +146,7 @@ def _sentences(error: Exception, name: str) -> list[str]:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else name
         message = error.format_message()  # type: ignore[attr-defined]  # found by its name above
+        message = message.replace(": Value error, ", ": ")  # Which Python type said so helps nobody.
         return [f"{message.rstrip('.')}{'' if message.rstrip('.').endswith('?') else '.'} See `{command} --help`."]
     if isinstance(error, OSError) and error.filename is not None:
         return [f"{error.filename}: {error.strerror}. Check the path, and that you may use it."]

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from langchain_finops.cli.arguments import check_named, existing_ledger, moment_of, period_of, place_of, warn_of_spilled
+from langchain_finops.cli.arguments import (
+    check_named,
+    counted,
+    existing_ledger,
+    moment_of,
+    period_of,
+    place_of,
+    warn_of_spilled,
+)
 from langchain_finops.cli.common import ExitCode, FormatOption, LedgerOption, OutputFormat, warn
 from langchain_finops.errors import BadArguments, BadData
 
@@ -145,7 +153,7 @@ def revive_command(
         was = switch.revive(target, scope, value, by=by, reason=reason)
         named = _named(scope, value)
         if was is None:
-            typer.echo(f"Nothing to revive: no kill of {named} stands, in {place_of(target)}")
+            typer.echo(f"Nothing to revive: `finops kills` shows no kill of {named}, in {place_of(target)}")
         else:
             typer.echo(f"Revived {named}, killed by {was.by} at {was.at:%Y-%m-%d %H:%M} UTC, in {place_of(target)}")
         others = [kill for kill in switch.kills(target) if kill.scope == "all" and kill.holds(datetime.now(UTC))]
@@ -265,10 +273,16 @@ def _budget(text: str, options: dict[str, Any]) -> Any:
     from langchain_finops.budgets.policy import Budget
 
     try:
-        return replace(Budget.parse(text), **options)
+        read = Budget.parse(text)
     except BadArguments as error:
-        trap = "" if "$" in text else " Dollars need single quotes: '$20/day', or the shell makes '0/day' of it."
+        # Of '$20/day', '$5/day' and '$0.50' the shell leaves no word before the window: '0', nothing, 'bash.50'.
+        is_trap = "$" not in text and " " not in text.partition("/")[0]
+        trap = " Dollars need single quotes: '$20/day', or the shell makes '0/day' of it." if is_trap else ""
         raise BadArguments(f"{error}.{trap}") from error
+    try:
+        return replace(read, **options)
+    except BadArguments as error:
+        raise BadArguments(f"{error}.") from error
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -360,11 +374,21 @@ def policy_check_command(
     try:
         said = read_policies(file).summary()
     except BadData as error:
-        typer.echo("\n".join(map(str, error.faults)), err=True)
+        typer.echo("\n".join(f"Error: {fault}" for fault in error.faults), err=True)
         return ExitCode.NO
-    holds = ", ".join(f"{len(texts)} {name.replace('_', ' ')}" for name, texts in said.items())
+    holds = ", ".join(counted(len(texts), _PARTS[name]) for name, texts in said.items())
     typer.echo(f"{file} has no fault. It says: {holds or 'nothing'}.")
     return ExitCode.GOOD
+
+
+_PARTS = {
+    "budgets": "budget",
+    "loop_guards": "loop guard",
+    "models": "rule on models",
+    "alerts": "alert",
+    "protect": "protected node",
+    "notify": "target of alerts",
+}
 
 
 # --- audit trail -----------------------------------------------------------------------------------------------------
@@ -387,7 +411,8 @@ def events_command(
     with existing_ledger(ledger) as target:
         found = _events(target, start, end, action)
         place = place_of(target)
-        _show(event_table(found, caption=f"Events, in {place}"), output_format, f"No event, in {place}")
+        of = "" if action is None else f" of action {action!r}"
+        _show(event_table(found, caption=f"Events, in {place}"), output_format, f"No event{of}, in {place}")
 
 
 def _events(ledger: "Ledger", start: datetime | None, end: datetime | None, action: str | None) -> list[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from langchain_finops.errors import Fault
 from langchain_finops.money import usd
@@ -133,8 +133,13 @@ def read_validity(fields: Fields) -> Validity:
 
 
 def kind_of(value: object) -> str:
-    """What a file has where something else should be."""
-    return "empty" if value is None else f"a {type(value).__name__}"
+    """What a file has where something else should be, in the words of YAML, not of Python."""
+    if value is None:
+        return "empty"
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+_KINDS: Final = {dict: "a mapping", list: "a list", str: "text", int: "a number", float: "a number"}
 
 
 def _text(value: object) -> str:
