@@ -80,16 +80,16 @@ class Calls:
             return signal
         if call.sent_with is not None and isinstance(prompt, str):
             call.batch = self._open.batch(params)
+        run.open_calls.add(call)
+        if node is not None:
+            node.open += 1
+        self._open.add(call)
         if bare:
             # A completion model's start is told in a task of its own, which ends before the call does.
             call.unwatch = None if isinstance(prompt, str) else self._watch(call)
             self._recorder.watch_root(run)
         elif run.ended:
             self._recorder.watch(lambda: self._open.get(run_id) is call, partial(self.abandon, call, None))
-        run.open_calls.add(call)
-        if node is not None:
-            node.open += 1
-        self._open.add(call)
         if run.trace is not None:
             run.trace.started(run_id)
         return None

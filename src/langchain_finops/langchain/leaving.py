@@ -28,7 +28,7 @@ def when_left(
     manager = _manager()
     if manager is None:
         return
-    may_refuse = refused is not None and sum(each.raise_error for each in manager.handlers) > 1
+    may_refuse = refused is not None and sum(bool(each.raise_error) for each in manager.handlers) > 1
     if isinstance(manager, CallbackManager):
         if refused is not None and may_refuse:
             finalize(manager, _at_once, still_open, refused).atexit = False

@@ -103,6 +103,21 @@ async def test_what_another_handler_refused_holds_nothing_in_async_code(
     assert list(ledger.charges()) == []
 
 
+@pytest.mark.parametrize("says", [None, 0, True, "yes"])
+async def test_a_handler_that_says_in_its_own_way_whether_it_raises(says: Any, limited: Any, ledger: Ledger) -> None:
+    """LangChain asks only whether it is true. Each call is settled, in both kinds of code."""
+
+    class MayRefuse(BaseCallbackHandler):
+        raise_error = says
+
+    handler = limited(Budget(llm_calls=3, per="day"))
+    Paid().invoke("hi", {"callbacks": [handler, MayRefuse()]})
+    await Paid().ainvoke("hi", {"callbacks": [handler, MayRefuse()]})
+
+    assert [call.reasons for call in ledger.calls()] == [(), ()]
+    assert [(balance.spent, balance.held) for balance in ledger.balances()] == [(2, 0)]
+
+
 async def test_a_call_that_is_cancelled_beside_another_handler_is_charged(limited: Any, ledger: Ledger) -> None:
     """It was on its way: what it may have cost counts, whoever else might have refused it."""
 
