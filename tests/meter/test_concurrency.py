@@ -1,10 +1,10 @@
 """Limits that hold to the call, however many threads, tasks and processes ask at once."""
 
 import asyncio
-import multiprocessing
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from threading import Barrier
 
@@ -88,8 +88,8 @@ def test_processes_on_one_ledger_stop_together(tmp_path: Path) -> None:
     """Three processes, 30 cents, a cent a call."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     open_ledger(url).close()
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        made = pool.map(spend_until_refused, [(url, "0.3", f"run-{number}") for number in range(3)], chunksize=1)
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:  # A Pool waits for ever if its processes cannot start.
+        made = list(pool.map(spend_until_refused, [(url, "0.3", f"run-{number}") for number in range(3)]))
     ledger = open_ledger(url)
     try:
         balances = ledger.balances()

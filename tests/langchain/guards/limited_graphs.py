@@ -164,5 +164,5 @@ def fan_out(node: Any, prompts: int, **options: Any) -> Any:
 
 
 def refuse(refusal: Refusal) -> None:
-    """Raise what it becomes. Here, because a process of its own finds no test's module by name, and waits for ever."""
+    """Raise what it becomes. Here, because a process of its own finds no test's module by name."""
     raise refused(refusal)

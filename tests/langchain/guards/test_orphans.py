@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,6 +31,15 @@ async def others() -> None:
     """Wait for whatever else goes on in this event loop."""
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.gather(*rest, return_exceptions=True)
+
+
+async def until(happened: Callable[[], object]) -> None:
+    """Wait for something that is to happen in this event loop, but not for ever."""
+    for _turn in range(10_000):
+        if happened():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not happen")
 
 
 async def ending(runnable: Any, state: Any, handler: Any) -> BaseException | None:
@@ -118,8 +128,7 @@ async def test_steps_that_go_on_are_spent_once_and_none_stays_held(limited: Any,
         return {"said": []}
 
     async def failing() -> None:
-        while len(steps) < 3:
-            await asyncio.sleep(0)
+        await until(lambda: len(steps) == 3)
         raise ValueError("SECRET")
 
     async def root(_: Any) -> Any:
@@ -159,8 +168,7 @@ async def test_what_a_completed_run_left_behind_has_the_rest_of_its_budget(limit
 
     async def node(state: Any) -> Any:
         begun.append(asyncio.ensure_future(agents(model, at_once=1)(state)))
-        while not model.calls:
-            await asyncio.sleep(0)
+        await until(lambda: model.calls)
         return {"said": []}
 
     assert await ending(line(node), {"said": []}, handler) is None
@@ -237,8 +245,7 @@ async def test_what_goes_on_and_is_cancelled_leaves_nothing_held(limited: Any, l
     model = Stuck()
 
     async def goes_on() -> None:
-        while not list(ledger.runs()):
-            await asyncio.sleep(0)
+        await until(lambda: list(ledger.runs()))
         await model.ainvoke("stuck")
 
     async def failing() -> None:

@@ -3,6 +3,7 @@
 import inspect
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from decimal import Decimal
 from multiprocessing import get_context
@@ -71,8 +72,9 @@ def test_its_fields_are_the_refusals_and_cross_a_process_boundary(kind: type[Cal
 
 def test_a_refusal_comes_back_from_a_process_pool() -> None:
     """With its fields."""
-    with get_context("spawn").Pool(1) as pool, pytest.raises(CallRefused) as raised:
-        pool.map(refuse, [REFUSAL])
+    # A Pool waits for ever if its processes cannot start.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool, pytest.raises(CallRefused) as raised:
+        list(pool.map(refuse, [REFUSAL]))
 
     assert raised.value.spent == REFUSAL.spent
 
