@@ -80,6 +80,25 @@ def ended(steps: int) -> RunRecord:
     )
 
 
+def test_steps_after_a_spilled_settlement_leave_that_its_hold(clock: Clock) -> None:
+    """Three steps are spilled with their run, which takes a fourth: recovering finds the three, and adds them once."""
+    budget = Budget(steps=9, per="year", scope="agent_id")
+    world, ledger = failing_world(clock, budget)
+    for _ in range(3):
+        assert world.meter.open_step(world.state, WHO) is None
+    ledger.spills = True
+    world.meter.close_run(world.state, ended(3))
+    ledger.spills = False
+    assert world.meter.open_step(world.state, WHO) is None
+    assert (spent(world, budget).spent, spent(world, budget).held) == (0, 4)
+
+    world.meter.close_run(world.state, ended(3))
+    assert (spent(world, budget).spent, spent(world, budget).held) == (1, 3)
+    for _ in range(2):
+        ledger.recover()
+        assert (spent(world, budget).spent, spent(world, budget).held) == (4, 0)
+
+
 def test_calls_go_on_against_the_balances_known_last(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """Two of five cents are spent when the ledger dies: three more calls, then no more. It is said once."""
     world, ledger = failing_world(clock, Budget(usd="0.055", scope="agent_id", warn_at=()))

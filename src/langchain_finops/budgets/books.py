@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from langchain_finops.budgets.holding import Hold, Share, Steps, amounts_of
@@ -76,8 +77,9 @@ class Books:
         shadow, at = self._shadow, hold.start.at
         shadow.expire(at)
         if shadow.may_ask():
+            hold_id = hold.start.hold_id if hold.steps is None else hold.steps.named(hold.start.hold_id)
             try:
-                answer = self.ledger.hold(hold.start.hold_id, self._lines(hold), at=at, ttl_s=HELD_S)
+                answer = self.ledger.hold(hold_id, self._lines(hold), at=at, ttl_s=HELD_S)
             except LedgerError as error:
                 if shadow.failed():
                     log.warning(
@@ -197,8 +199,8 @@ class Books:
             held, held_at, in_shadow = steps.held, steps.held_at, steps.in_shadow
             amounts = {key: steps.before(key) for key in {**held, **in_shadow}}
             if amounts:
+                settlement = Settlement(record=record, hold_id=steps.named(hold_id), amounts=amounts)
                 steps.clear()  # Another invocation of the run, or what goes on after it, would settle them again.
-                settlement = Settlement(record=record, hold_id=hold_id, amounts=amounts)
                 self._settle(settlement, amounts, held=held, held_at=held_at, in_shadow=in_shadow)
                 return
         self.ledger.write(record)
@@ -248,7 +250,7 @@ class Shadow:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._unknown: dict[str, int] = {}
-        self._covered: list[tuple[datetime, str, int]] = []
+        self._covered: list[tuple[datetime, str, int]] = []  # A heap: each hold asks what has expired.
         self._failing = False
         self._retry_at = 0.0
         self._wait_s = FIRST_WAIT_S
@@ -332,16 +334,16 @@ class Shadow:
                 covered = min(amount, held.get(key, 0))
                 self.add({key: amount - covered})
                 if covered:
-                    self._covered.append((held_at[key] + timedelta(seconds=HELD_S), key, covered))
+                    heappush(self._covered, (held_at[key] + timedelta(seconds=HELD_S), key, covered))
 
     def expire(self, at: datetime) -> None:
         """From now on this process counts what holds stood for that have expired by then."""
         if not self._covered:
             return
         with self._lock:
-            for _, key, amount in (each for each in self._covered if each[0] <= at):
+            while self._covered and self._covered[0][0] <= at:
+                _, key, amount = heappop(self._covered)
                 self.add({key: amount})
-            self._covered = [each for each in self._covered if each[0] > at]
 
     def gave_back(self, held: Mapping[str, int]) -> None:
         """The ledger holds that much less than it said last."""

@@ -169,7 +169,7 @@ class Share:
 class Steps:
     """Steps of one invocation on balances of the ledger: one hold that grows, and ends with the run's record."""
 
-    __slots__ = ("held", "held_at", "in_shadow", "lock")
+    __slots__ = ("_settled", "held", "held_at", "in_shadow", "lock")
 
     def __init__(self) -> None:
         self.held: dict[str, int] = {}
@@ -179,6 +179,11 @@ class Steps:
         self.in_shadow: dict[str, int] = {}
         """What it could not be asked for, and this process holds; the next hold of the ledger's takes it in."""
         self.lock = threading.RLock()
+        self._settled = 0
+
+    def named(self, hold_id: str) -> str:
+        """The hold's id; after a settlement, which may be spilled with its hold in its place, another one."""
+        return f"{hold_id}:{self._settled}" if self._settled else hold_id
 
     def before(self, key: str) -> int:
         """How many were taken from a balance so far, and are not settled."""
@@ -192,6 +197,7 @@ class Steps:
     def clear(self) -> None:
         """They are settled; whatever begins from now on is counted anew."""
         self.held, self.held_at, self.in_shadow = {}, {}, {}
+        self._settled += 1
 
 
 def steps_id(invocation_id: str) -> str:
