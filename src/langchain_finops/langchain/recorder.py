@@ -151,6 +151,8 @@ class Recorder:
         try:
             run.record = record = run_record(run, attribution, status, reason)
             self.meter.close_run(run.state, record)
+            if run.begun.steps.is_open:
+                self.meter.close_run(run.begun, record)
         finally:
             with self.sums.lock:  # Without it a summary could count the run twice, or not at all.
                 self.sums.fold((run.close_sums(), run.before))

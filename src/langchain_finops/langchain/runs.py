@@ -151,6 +151,7 @@ class Run:
 
     __slots__ = (
         "before",
+        "begun",
         "cells",
         "closed",
         "ended",
@@ -225,6 +226,8 @@ class Run:
         self.told: Told | None = None
         self.state = RunState(invocation_id, invocation_id)
         """What its guards remember. Never missing: whatever fails at its start, it is guarded."""
+        self.begun = self.state
+        """The same before it went on: in a chain, graphs may have taken steps by then."""
         self.refusal: Refusal | None = None
         """What stopped it; None again where a person lets it go on."""
         self.resumable = True

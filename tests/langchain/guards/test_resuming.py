@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
-from limited_graphs import BOOK, Paid, State, asking, line
+from limited_graphs import BOOK, Paid, State, asking, cent, line
 
 from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, Ledger, open_ledger
 
@@ -105,6 +106,35 @@ def test_steps_before_a_graph_goes_on_in_a_chain_are_spent(run: Any, ledger: Led
 
     assert model.calls == 4
     assert [(balance.spent, balance.held) for balance in ledger.balances()] == [(5, 0)]
+
+
+def test_steps_before_graphs_go_on_at_once_are_spent(ledger: Ledger, limited: Any) -> None:
+    """Two chains give the same answer at once: one step, and in each of them three and one more."""
+    handler, both = limited(Budget(steps=99, per="day")), threading.Barrier(2)
+
+    def say(_: str, number: int) -> Any:
+        if number > 6:  # The graphs before have asked three times each.
+            both.wait(30)
+        return cent()
+
+    model = Paid(say=say)
+    before, waiting = line(*[asking(model, "x")] * 3), asking_first(model, rounds=1)
+    waiting.invoke({"said": []}, {**THREAD, "callbacks": [handler]})
+    through = threading.Barrier(2)
+
+    def work(_: Any) -> None:
+        before.invoke({"said": []})
+        through.wait(30)
+        waiting.invoke(Command(resume="yes"), THREAD)
+
+    def chain(_: int) -> None:
+        RunnableLambda(work).invoke("x", {"callbacks": [handler]})
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(chain, range(2)))
+
+    assert model.calls == 8
+    assert [(balance.spent, balance.held) for balance in ledger.balances()] == [(9, 0)]
 
 
 @pytest.mark.parametrize("same", [True, False])
