@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
@@ -457,6 +458,16 @@ def test_events_tell_who_changed_what(finops, path):
     lines = finops("events")[1].splitlines()
     assert lines[-4:-1] == [lines[-4], "    more traffic", "    budget $20/day per agent_id -> $30/day per agent_id"]
     assert re.fullmatch(r"[-\d]+ [:\d]+  anna  budget.set  usd/day per agent_id", lines[-4])
+
+
+def test_an_event_whose_before_and_after_name_different_things_tells_both(finops, path):
+    """A reprice says what it was and what it came to, not that each went from or to nothing."""
+    ledger = open_ledger(path)
+    before, after = {"cost_before_usd": "0.132"}, {"cost_after_usd": "0.264", "calls": 33}
+    ledger.write(replace(_event(), before=before, after=after))
+    ledger.close()
+
+    assert "    cost_before_usd 0.132, cost_after_usd 0.264, calls 33\n" in finops("events")[1]
 
 
 def test_events_are_chosen_by_time_and_action(finops, path):

@@ -561,7 +561,7 @@ def test_reprice_of_nothing_says_so(finops: Finops, ledger: Path) -> None:
     [
         (["--since", "soon"], "--since 'soon' is no time"),
         (["--since", "2026-02-01", "--until", "2026-01-01"], "nothing lies between them"),
-        (["--prices", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory"),
+        (["--prices", "nowhere.yaml"], "nowhere.yaml: cannot be read: No such file or directory; check the path"),
         (["--format", "xml"], "Invalid value for '--format': 'xml' is not one of"),
     ],
 )

@@ -1031,7 +1031,7 @@ def test_a_model_policy_refuses_or_warns(caplog: pytest.LogCaptureFixture) -> No
 
     warned = World(models=(replace_policy(policy, "warn"),))
     assert isinstance(warned.open(who=router), OpenCall)
-    assert "does not allow a call of m here" in caplog.text
+    assert "does not allow a call of m here: use another model, or change the policy. The run goes on" in caplog.text
 
 
 def replace_policy(policy: ModelPolicy, on_exceed: OnExceed) -> ModelPolicy:

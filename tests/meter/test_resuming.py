@@ -200,12 +200,12 @@ def test_a_run_that_went_in_circles_does_not_begin_to_do_so_again(ledger: Ledger
     """A loop that was refused for good stays refused; one that a drain ended may go on."""
     for run, word in (("run", "raise"), ("other", "drain")):
         after = {"kind": "loop", "budget": "loops", "on_exceed": word}
-        event = change_event("refuse", run, by="guard", at=AT, reason="in circles", after=after)
+        event = change_event("refuse", run, by="guard", at=AT, reason="in circles.", after=after)
         ledger.write(event)
     world = resumed(ledger, loops=(LoopGuard(name="loops"),))
     refusal = world.refused()
 
-    assert (refusal.kind, refusal.budget, refusal.reason) == ("loop", "loops", "in circles")
+    assert (refusal.kind, refusal.budget, refusal.reason) == ("loop", "loops", "in circles.")
     assert isinstance(world.open(state=world.run("other", resumed=True)), OpenCall)
 
 

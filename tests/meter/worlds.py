@@ -83,6 +83,7 @@ class World:
     def refused(self, *args: Any, **kwargs: Any) -> Refusal:
         refusal = self.open(*args, **kwargs)
         assert isinstance(refusal, Refusal)
+        assert refusal.reason.endswith("."), "more sentences follow it in logs and exceptions"
         return refusal
 
     def made(self, output: int = 1000, input_: int = 0, **call: Any) -> None:

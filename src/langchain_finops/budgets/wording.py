@@ -109,7 +109,7 @@ def unbounded(start: Start, run_id: str, share: Share) -> Refusal:
         remedy = "send what it holds in the request itself, or take Budget(admission='expected')"
     return Refusal(
         kind="budget",
-        reason=f"budget {share.label!r} is strict, and nothing bounds {what}: {remedy}",
+        reason=f"budget {share.label!r} is strict, and nothing bounds {what}: {remedy}.",
         budget=share.label,
         approval=share.counted.name,
         scope=scope_of(share),
@@ -127,7 +127,7 @@ def unpriced(start: Start, run_id: str, share: Share, why: str) -> Refusal:
         kind="unpriced",
         reason=(
             f"budget {share.label!r} is in dollars, and {start.what} has no known price ({why}): give the model a "
-            "price card, see `finops prices`, or let such calls pass uncounted with Budget(unpriced='estimate')"
+            "price card, see `finops prices`, or let such calls pass uncounted with Budget(unpriced='estimate')."
         ),
         budget=share.label,
         approval=share.counted.name,
@@ -146,7 +146,7 @@ def ledger_failed(start: Start, run_id: str, share: Share) -> Refusal:
         kind="ledger",
         reason=(
             f"budget {share.label!r} is fail_closed, and the ledger did not hold {start.what} in time: repair the "
-            "ledger, or let calls go on against the balances known last with fail_closed=False"
+            "ledger, or let calls go on against the balances known last with fail_closed=False."
         ),
         budget=share.label,
         approval=share.counted.name,
@@ -165,7 +165,7 @@ def unknown_past(run_id: str, label: str) -> Refusal:
         kind="ledger",
         reason=(
             f"budget {label!r} is fail_closed, and the ledger cannot say what this run spent before it was resumed: "
-            "repair the ledger, or let it go on as if that were nothing with fail_closed=False"
+            "repair the ledger, or let it go on as if that were nothing with fail_closed=False."
         ),
         budget=label,
         scope="run",
@@ -203,7 +203,7 @@ def killed(start: Start, run_id: str, kill: Kill) -> Refusal:
         kind="kill",
         reason=(
             f"{kill.key} was killed by {kill.by} at {kill.at:%Y-%m-%d %H:%M} UTC{until}{because}; "
-            "`finops revive` lets it go on"
+            "`finops revive` lets it go on."
         ),
         budget=f"kill {kill.key}",
         scope=kill.key,
@@ -222,7 +222,7 @@ def unlimited(start: Start, run_id: str, missing: Sequence[str]) -> Refusal:
         what = "has no limit: give the handler budgets=[Budget(...)] that apply to it"
     return Refusal(
         kind="strict",
-        reason=f"the handler is strict, and {start.what} {what}",
+        reason=f"the handler is strict, and {start.what} {what}.",
         budget="strict",
         node_path=start.who.node_path,
         run_id=run_id,
@@ -233,7 +233,7 @@ def not_allowed(start: Start, run_id: str, policy: ModelPolicy) -> Refusal:
     """A model that may not be called here."""
     return Refusal(
         kind="model_policy",
-        reason=f"{policy.label!r} does not allow {start.what} here: use another model, or change the policy",
+        reason=f"{policy.label!r} does not allow {start.what} here: use another model, or change the policy.",
         budget=policy.label,
         scope=None if start.who.node_path is None else f"node={start.who.node_path}",
         node_path=start.who.node_path,

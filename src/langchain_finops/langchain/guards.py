@@ -56,6 +56,7 @@ def policies_of(budgets: Iterable[Policy], *, protect: Sequence[str], require: S
 def _items(name: str, given: Any, faults: list[str]) -> list[Any]:
     """The items of a sequence. One that stands alone, above all a text, is told of rather than taken apart."""
     if isinstance(given, str) or not isinstance(given, Iterable):
+        given = str(given) if isinstance(given, Budget) else given  # Its repr is three lines of defaults.
         faults.append(f"{name}: must be a list, such as {name}=[{given!r}]")
         return []
     return list(given)

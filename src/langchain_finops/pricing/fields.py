@@ -41,7 +41,8 @@ def read_yaml(path: Path, faults: list[Fault]) -> object:
     try:
         data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Loader)  # noqa: S506  It is a safe loader.
     except OSError as error:
-        faults.append(Fault(where=str(path), what=f"cannot be read: {error.strerror or type(error).__name__}"))
+        why = error.strerror or type(error).__name__
+        faults.append(Fault(where=str(path), what=f"cannot be read: {why}; check the path"))
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""

@@ -273,8 +273,9 @@ def _change(row: Row) -> str:
     """What is different, shortly."""
     before, after = row["before"] or {}, row["after"] or {}
     names = [name for name in {**before, **after} if before.get(name) != after.get(name) and name not in _SAID]
-    if row["before"] is None or row["after"] is None:
-        return ", ".join(f"{name} {_short(value)}" for name, value in (after or before).items() if _tells(name, value))
+    if not before.keys() & after.keys():  # Only one of them is there, or they tell different things, as of a reprice.
+        both = {**before, **after}
+        return ", ".join(f"{name} {_short(value)}" for name, value in both.items() if _tells(name, value))
     return ", ".join(f"{name} {_short(before.get(name))} -> {_short(after.get(name))}" for name in names)
 
 

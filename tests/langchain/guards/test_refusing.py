@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +21,7 @@ from langgraph.types import RetryPolicy
 from limited_graphs import Paid, State, asking, cent, fan_out, line, swallowing
 
 from langchain_finops import Budget, BudgetExceeded, CallRefused, FinOpsHandler, Ledger, LoopGuard, attach, detach
+from langchain_finops.errors import BadArguments
 from langchain_finops.langchain import LoopDetected, UnpricedCall
 
 THREE = Budget(usd="0.035")
@@ -444,6 +446,12 @@ def test_faults_of_guards_are_told_all_at_once() -> None:
 
     for part in ("'$5 per moon'", "not 7", "protect", "agnet_id"):
         assert part in str(raised.value)
+
+
+def test_a_budget_that_stands_alone_is_told_how_to_be_given() -> None:
+    """In words that can be pasted, not as three lines of defaults."""
+    with pytest.raises(BadArguments, match=re.escape("budgets: must be a list, such as budgets=['$1 per run']")):
+        FinOpsHandler(budgets=Budget(usd=1), ledger=":memory:")  # type: ignore[arg-type]
 
 
 def test_refusals_are_what_langgraph_lets_through() -> None:
