@@ -364,6 +364,8 @@ def test_eight_processes_tell_once(tmp_path):
         ({"share": 0.25}, "share and within"),
         ({"within": "1h"}, "share and within"),
         ({"share": 0, "within": "1h"}, "share: must be more than 0"),
+        ({"share": 25, "within": "1h"}, "share: is a share of the limit, not per cent: write 0.25, not 25"),
+        ({"actual": (0.5, 80)}, "actual: is a share of the limit, not per cent: write 0.8, not 80"),
         ({"share": 0.1, "within": "soon"}, "within: 'soon' is no window"),
         ({"actual": (0.5, -1)}, "actual: must be more than 0"),
         ({"of": Budget(usd=1)}, "is one run's own"),

@@ -137,10 +137,16 @@ def _of(value: object) -> Budget:
     raise ValueError(f"must be a Budget, or the text of one such as $20/day per agent_id, not {value!r}")
 
 
+LARGEST_SHARE: Final = 10
+"""No limit is warned of at ten times itself."""
+
+
 def _share(value: Any) -> Decimal:
     number = usd(value)
     if number <= 0:
         raise ValueError(f"must be more than 0, such as 0.25 for a quarter of the limit, not {value}")
+    if number > LARGEST_SHARE:  # A percentage: the alert would never be told.
+        raise ValueError(f"is a share of the limit, not per cent: write {number / 100:f}, not {value}")
     return number
 
 
