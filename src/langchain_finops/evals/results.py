@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, get_args
 
 from langchain_finops.errors import BadData, EvalError, Fault
 from langchain_finops.records import CallError
@@ -19,6 +19,7 @@ __all__ = [
     "ATTEMPTS",
     "RUN",
     "SCORES",
+    "STATUSES",
     "AttemptResult",
     "AttemptStatus",
     "JsonLines",
@@ -34,8 +35,10 @@ __all__ = [
 
 ATTEMPTS, SCORES, RUN = "attempts.jsonl", "scores.jsonl", "run.json"
 
-AttemptStatus = Literal["completed", "stopped", "error"]
-"""`stopped`: a limit ended it, such as the time limit. `error`: it failed before it could answer."""
+AttemptStatus = Literal["completed", "stopped", "handed_off", "error"]
+"""`stopped`: a limit ended it, such as the time limit. `handed_off`: it asked a person, whose answer no script gives.
+`error`: it failed before it could answer."""
+STATUSES: tuple[AttemptStatus, ...] = get_args(AttemptStatus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +93,19 @@ class AttemptResult:
     """Calls that ended in an error; in a completed try the target went on without their answer."""
     replayed_calls: int = 0
     """Calls that a recording answered."""
+    steps: int = 0
+    """Node executions at any depth, of all turns."""
+    tool_calls: int = 0
+    turns: int = 1
+    """Inputs that it was given, one after the other."""
+    scripted_answers: int = 0
+    """Interrupts that a script of the item's answered in a person's stead."""
+    final_output_tokens: int | None = None
+    """Generated tokens of the last answered call: what the user gets to see. None where no call was answered."""
+    costs_by_node: Mapping[str, Decimal | None] = field(default_factory=dict)
+    """List cost by node path, "" outside of every node; adds up to `cost_usd`. None where a price is unknown."""
+    overhead_s: float | None = None
+    """What the harness added to the try's wall time; None where it was not measured."""
     latency_s: float
     """Wall time of the try; from recorded times where calls were replayed."""
     started_at: datetime
@@ -119,8 +135,8 @@ class AttemptResult:
     def from_json(cls, data: Mapping[str, object]) -> Self:
         """Read a line back. Raises KeyError, TypeError or ValueError for what is no attempt."""
         values = {name: READ.get(name, _same)(data[name]) for name in ATTEMPT_FIELDS if name in data}
-        if values.get("status") not in ("completed", "stopped", "error"):
-            raise ValueError(f"status is {values.get('status')!r}: completed, stopped or error is expected")
+        if values.get("status") not in STATUSES:
+            raise ValueError(f"status is {values.get('status')!r}: one of {', '.join(STATUSES)} is expected")
         return cls(**values)  # type: ignore[arg-type]  # Checked field by field by READ; missing ones raise TypeError.
 
 
@@ -143,6 +159,16 @@ class Verdict:
     """Of the scorer's definition: a changed scorer judges the stored answers again."""
     item_hash: str = ""
     """Of the item, reference included: a corrected reference judges the stored answers again."""
+    cost_usd: Decimal | None = Decimal(0)
+    """List cost of the judge's model calls; None where a price is unknown. 0 for scorers that ask no model."""
+    known_usd: Decimal = Decimal(0)
+    """The part of it whose price is known."""
+    calls: int = 0
+    """Model calls of the judge."""
+    model: str | None = None
+    """The judge's model as its answer names it."""
+    prompt_hash: str | None = None
+    """Of the judge's prompt."""
 
     @property
     def slot(self) -> tuple[str, str, int]:
@@ -151,7 +177,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, object]:
         """The line as plain data."""
-        return {name: getattr(self, name) for name in VERDICT_FIELDS}
+        return {name: _plain(getattr(self, name)) for name in VERDICT_FIELDS}
 
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Self:
@@ -275,13 +301,22 @@ READ: Mapping[str, Callable[[object], object]] = {
             "estimated_calls",
             "failed_calls",
             "replayed_calls",
+            "steps",
+            "tool_calls",
+            "turns",
+            "scripted_answers",
         ),
         _whole,
     ),
     **dict.fromkeys(("cost_usd", "contracted_usd", "billed_usd", "charges_usd", "overhead_usd"), _amount),
     "known_usd": _known,
     "in_the_dark": _flag,
-    "costs_by_card": lambda value: {name: _amount(amount) for name, amount in _mapping(value).items()},
+    **dict.fromkeys(
+        ("costs_by_card", "costs_by_node"),
+        lambda value: {name: _amount(amount) for name, amount in _mapping(value).items()},
+    ),
+    "final_output_tokens": lambda value: None if value is None else _whole(value),
+    "overhead_s": lambda value: None if value is None else _seconds(value),
     "usage": lambda value: {name: _whole(count) for name, count in _mapping(value).items()},
     "trajectory": lambda value: tuple(map(_text, _list(value))),
     "started_at": _moment,
@@ -291,7 +326,10 @@ READ: Mapping[str, Callable[[object], object]] = {
 }
 VERDICT_READ: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(("configuration", "task", "scorer", "scorer_hash", "item_hash"), _text),
-    **dict.fromkeys(("repeat", "try_number"), _whole),
+    **dict.fromkeys(("repeat", "try_number", "calls"), _whole),
+    "cost_usd": _amount,
+    "known_usd": _known,
+    **dict.fromkeys(("model", "prompt_hash"), lambda value: None if value is None else _text(value)),
     "success": _verdict_success,
     "score": lambda value: None if value is None else _seconds(value),
 }

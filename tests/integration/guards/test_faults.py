@@ -136,7 +136,7 @@ def test_without_fail_closed_the_run_goes_on_and_its_limit_holds(
 @pytest.mark.parametrize("fault", FAULTS)
 def test_with_fail_closed_calls_are_refused(fault: str, path: Path, prices: PriceBook, play: Any) -> None:
     """Two calls, then the fault: none is sent; when it is over they pass again, in a new run."""
-    model, ledger = cents(), open_ledger(path, hold_timeout=0.3)
+    model, ledger = cents(), open_ledger(path, hold_timeout=2)  # A healthy ledger is not late, however slow the disk.
     handler = handler_on(ledger, prices, CLOSED)
     graph = line({"a": asking(model), "b": asking(model)})
     play(graph, {"said": []}, handler)
@@ -144,7 +144,7 @@ def test_with_fail_closed_calls_are_refused(fault: str, path: Path, prices: Pric
     with FAULTS[fault](path):
         began = time.monotonic()
         refusal = ending(play, graph, {"said": []}, handler)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
     assert isinstance(refusal, BudgetExceeded)
     assert refusal.kind == "ledger"
     assert model.calls == 2
@@ -162,7 +162,8 @@ def test_with_fail_closed_calls_are_refused(fault: str, path: Path, prices: Pric
 def test_a_postgres_that_is_halted_in_mid_run(is_closed: bool, postgres: Server, prices: PriceBook, play: Any) -> None:
     """Nobody answers, connections stay open: bounded time either way, and what was spilled comes back once."""
     url = postgres.new_url()
-    model, ledger = cents(), open_ledger(url, hold_timeout=0.2)
+    # Long enough for a healthy server on a slow machine: its first answer must not be taken for a fault.
+    model, ledger = cents(), open_ledger(url, hold_timeout=3)
     handler = handler_on(ledger, prices, CLOSED if is_closed else OPEN)
     play(line({"a": asking(model), "b": asking(model)}), {"said": []}, handler)
 
@@ -170,7 +171,7 @@ def test_a_postgres_that_is_halted_in_mid_run(is_closed: bool, postgres: Server,
         began = time.monotonic()
         refusal = ending(play, looping(asking(model), rounds=30), {"said": []}, handler)
         took = time.monotonic() - began
-    assert took < 30
+    assert took < 120
     assert isinstance(refusal, BudgetExceeded)
     assert model.calls == (2 if is_closed else 10)
     ledger.close()
