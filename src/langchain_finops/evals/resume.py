@@ -25,18 +25,21 @@ from langchain_finops.evals.results import (
 )
 
 if TYPE_CHECKING:
+    from langchain_finops.evals.arms import Plan
     from langchain_finops.reports.render import Table
 
 __all__ = [
     "Earlier",
     "Results",
     "changed_target",
+    "check_cards",
     "check_resumable",
     "current_attempts",
     "current_verdicts",
     "folder_lock",
     "load_results",
     "pending",
+    "plan_of",
     "read_earlier",
     "results_of",
     "set_aside",
@@ -201,15 +204,13 @@ def pending(
     ]
 
 
-def table_of(results: Results, *, cards: str | None = None) -> "Table":
-    """The table of a results folder. `cards` prices; None: the card set that the run was priced by."""
-    from langchain_finops.evals.table import Plan, TableOptions, evaluation_table
+def plan_of(results: Results) -> "Plan":
+    """What was to be tried, by `run.json`: what comparisons, gates and the table count against."""
+    from langchain_finops.evals.arms import Plan
 
     run = results.run
     sets: Mapping[str, Sequence[str]] = run["card_sets"]
-    if cards is not None and cards not in sets:
-        raise BadArguments(f"{cards!r} is no card set of {results.folder}: it has {', '.join(sets) or 'none'}")
-    plan = Plan(
+    return Plan(
         configurations=tuple(entry["name"] for entry in run["configurations"]),
         tasks=tuple(run["dataset"]["items"]),
         repeats=run["repeats"],
@@ -217,9 +218,23 @@ def table_of(results: Results, *, cards: str | None = None) -> "Table":
         cards={name: ", ".join(ids) for name, ids in sets.items()},
         priced_by=run["cards"],
     )
-    return evaluation_table(
-        results.attempts, results.verdicts, plan=plan, options=TableOptions(cards=cards or run["cards"])
-    )
+
+
+def check_cards(results: Results, cards: str | None) -> str | None:
+    """The card set that prices: the one asked for, else the run's. Raises BadArguments for one that it has not."""
+    sets = results.run["card_sets"]
+    if cards is not None and cards not in sets:
+        raise BadArguments(f"{cards!r} is no card set of {results.folder}: it has {', '.join(sets) or 'none'}")
+    chosen: str | None = cards or results.run["cards"]
+    return chosen
+
+
+def table_of(results: Results, *, cards: str | None = None) -> "Table":
+    """The table of a results folder. `cards` prices; None: the card set that the run was priced by."""
+    from langchain_finops.evals.table import TableOptions, evaluation_table
+
+    options = TableOptions(cards=check_cards(results, cards))
+    return evaluation_table(results.attempts, results.verdicts, plan=plan_of(results), options=options)
 
 
 def set_aside(folder: Path, now: datetime) -> Path:
