@@ -104,9 +104,10 @@ def test_no_message_is_kept() -> None:
 
 
 def test_the_service_says_how_long_to_wait() -> None:
-    """`retry-after` in seconds is read through wrappers; without it, or as a date, nothing is known."""
+    """`retry-after` in seconds or as a date is read through wrappers; without it nothing is known."""
     assert retry_after_s(wrapped(HttpError(429, headers={"retry-after": "1.5"}))) == 1.5
-    assert retry_after_s(HttpError(429, headers={"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"})) is None
+    assert retry_after_s(HttpError(429, headers={"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"})) == 0.0
+    assert retry_after_s(HttpError(429, headers={"retry-after": "in a while"})) is None
     assert retry_after_s(ValueError()) is None
 
 

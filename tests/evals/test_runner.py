@@ -300,7 +300,7 @@ class Threaded(Runnable):
         assert threading.current_thread() is not threading.main_thread()
         model = Scripted()
         model.invoke(f"answer {input['number']}", config)
-        watch = next(handler for handler in config["callbacks"] if type(handler).__name__ == "Watch")
+        watch = next(handler for handler in config["callbacks"].handlers if type(handler).__name__ == "Watch")
         while watch._deadline > 0:
             threading.Event().wait(0.01)
         return {"answer": model.invoke(f"answer {input['number']}", config).content}
@@ -323,14 +323,14 @@ def test_a_recursion_limit_stops_an_attempt(workshop: "Workshop") -> None:
     assert result.cost_usd == 3 * ONE_CALL
 
 
-def test_a_graph_that_asks_a_person_is_stopped(workshop: "Workshop") -> None:
-    """An interrupt is no answer."""
+def test_a_graph_that_asks_a_person_hands_off(workshop: "Workshop") -> None:
+    """An interrupt that no script answers is no answer, and no limit's stop."""
     workshop.data(number=[1], do=["interrupt"])
     workshop.suite(suite_with("", wrong=""))
 
     (result,) = workshop.run().attempts
 
-    assert (result.status, result.stop_reason) == ("stopped", "interrupt")
+    assert (result.status, result.stop_reason) == ("handed_off", "interrupt")
 
 
 def test_an_unknown_price_is_unknown(workshop: "Workshop") -> None:

@@ -1,31 +1,33 @@
 """Tries one slot once: runs the target, tells what became of it, and adds up what it cost."""
 
 import asyncio
-import contextvars
-import copy
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langgraph.errors import GraphBubbleUp, GraphRecursionError
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, GraphRecursionError
 from langsmith.run_helpers import tracing_context
 
+from langchain_finops.budgets.policy import Budget
 from langchain_finops.evals.costs import Tally, tally
 from langchain_finops.evals.dataset import content_hash
 from langchain_finops.evals.faults import call_error, is_outage, is_worth_another_try, retry_after_s
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.plain import plain
 from langchain_finops.evals.recorded import Slot
-from langchain_finops.evals.results import AttemptResult, AttemptStatus
+from langchain_finops.evals.results import INTERRUPTED, MAX_USD, AttemptResult, AttemptStatus
 from langchain_finops.evals.stock import tags_of
 from langchain_finops.evals.suite import Limits
+from langchain_finops.evals.turns import Talk, converse, is_asking, root_run
 from langchain_finops.evals.watch import TimeLimitPassed, Watch, Witness
 from langchain_finops.langchain.handler import FinOpsHandler
+from langchain_finops.langchain.stops import stopped
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.meter import CALL_CLOCK, CallClock
 from langchain_finops.pricing import PriceBook
@@ -34,18 +36,12 @@ from langchain_finops.records import CallRecord, Record
 if TYPE_CHECKING:
     from langchain_finops.evals.replay import Recording
 
-__all__ = ["INTERRUPTED", "Bench", "Tried", "attempt", "interrupted_result", "ledger_task_id"]
-
-INTERRUPTED = "interrupted"
-"""Stop reason of a try that a crash or Ctrl-C ended: its slot is tried again, and its cost counts."""
+__all__ = ["Bench", "Tried", "attempt", "interrupted_result", "ledger_task_id"]
 
 OWN_REASONS = ("time_limit", "recursion_limit", "interrupt")
 
-GRACE_S = 30.0
-"""How long a call in flight of a target in a thread may go on after the attempt was ended."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """What all attempts of a run share."""
 
@@ -66,6 +62,17 @@ class Bench:
     trace: bool = False
     """Whether LangSmith's tracing, where the environment turns it on, sees the attempts."""
 
+    @cached_property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The limits of each attempt. Of scope `run`, which an attempt is: balances are its own."""
+        return getattr(self.limits, "budgets", tuple)()
+
+    @cached_property
+    def limit_reasons(self) -> Mapping[str, str]:
+        """What results call a stop by one of them, by the stop reason of its run."""
+        units = {budget.label: [limit.unit for limit in budget.limits()] for budget in self.budgets}
+        return {f"budget:{label}": f"{of[0]}_limit" for label, of in units.items() if len(of) == 1}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
@@ -79,6 +86,12 @@ class Tried:
     """The same request may succeed in a while."""
     wait_s: float | None = None
     """How long the service asks to wait."""
+    providers: frozenset[str] = frozenset()
+    """Whom it asked."""
+    overloaded: frozenset[str] = frozenset()
+    """Those of them that said they were asked too much."""
+    out_of_money: str | None = None
+    """Why the run's money ended it, in a sentence."""
 
 
 @dataclass(slots=True)
@@ -108,32 +121,49 @@ class _Clock:
         self.ended_at, self.latency_s = datetime.now(UTC), time.perf_counter() - self._began
 
 
-async def attempt(trial: Trial, runnable: Runnable[Any, Any], try_number: int, bench: Bench, *, played: int) -> Tried:
+async def attempt(
+    trial: Trial,
+    runnable: Runnable[Any, Any],
+    try_number: int,
+    bench: Bench,
+    *,
+    played: int,
+    cap_usd: Decimal | None = None,
+) -> Tried:
     """Try a slot once. Every failure is a result, a cancellation too; only a recording that lacks a call raises.
 
-    `played`: which of the recorded tries a replay plays, counted from 1.
+    `played`: which of the recorded tries a replay plays, counted from 1. `cap_usd`: what the run's money leaves it.
     """
+    began = time.perf_counter()
     witness = Witness(bench.ledger, hold_back=bench.replays)
-    handler = _handler(trial, try_number, bench, witness)
-    watch = _watch(bench)
-    clock = _Clock()
+    handler = _handler(trial, try_number, bench, witness, cap_usd)
+    watch, clock, talk = _watch(bench), _Clock(), Talk()
     with _surroundings(Slot(*trial.slot), bench, played):
-        end = await _run(trial, runnable, _config(trial, try_number, bench, handler, watch), bench.limits, watch)
+        end = await _run(trial, runnable, _config(trial, try_number, bench, handler, watch), watch, talk)
         end = _as_recorded(end, bench)
     clock.stop()
     held_back = witness.let_go()
     sums = tally(witness.records, bench.books, bench.priced_by)
-    _correct(end, sums)
+    _correct(end, sums, bench.limit_reasons)
     if end.stop_reason == "infrastructure" and not sums.met_outage(end.error):
         end.stop_reason = "target"  # A tool of its own, or its own time-out: no outage of the model.
     # A thread that goes on may have a call in flight; a fault of the metering may have lost one.
     in_the_dark = watch.abandoned or handler.faults > 0
+    result = _result(trial, try_number, bench, end, sums=sums, watch=watch, clock=clock, in_the_dark=in_the_dark)
     return Tried(
-        result=_result(trial, try_number, bench, end, sums=sums, watch=watch, clock=clock, in_the_dark=in_the_dark),
+        result=replace(
+            result,
+            turns=max(talk.turns, 1),
+            scripted_answers=talk.scripted_answers,
+            overhead_s=max(time.perf_counter() - began - talk.target_s, 0.0),
+        ),
         held_back=held_back,
         handler=handler,
         try_again=_may_try_again(end) and _goes_on(trial, bench, played),
         wait_s=None if end.error is None else retry_after_s(end.error),
+        providers=sums.providers,
+        overloaded=sums.overloaded,
+        out_of_money=sums.refusals.get(MAX_USD),
     )
 
 
@@ -161,13 +191,15 @@ def _goes_on(trial: Trial, bench: Bench, played: int) -> bool:
     return bench.recording.goes_on(Slot(*trial.slot), played)
 
 
-def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger) -> FinOpsHandler:
+def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger, cap_usd: Decimal | None) -> FinOpsHandler:
+    cap = () if cap_usd is None else (Budget(usd=cap_usd, name=MAX_USD, warn_at=()),)
     return FinOpsHandler(
         agent_id=trial.configuration.name,
         task_id=ledger_task_id(bench.run_id, trial, bench.fingerprint),
         project=bench.project,
         environment="evaluation",
         tags=tags_of(bench.run_id, trial, try_number, bench.fingerprint),
+        budgets=(*bench.budgets, *cap),
         ledger=ledger,
         prices=bench.prices,
     )
@@ -177,7 +209,11 @@ def _config(trial: Trial, try_number: int, bench: Bench, handler: FinOpsHandler,
     task_id = ledger_task_id(bench.run_id, trial, bench.fingerprint)
     config: RunnableConfig = {
         "callbacks": [watch, handler],  # In this order: the handler must not see the start of a refused call.
-        "metadata": {"task_id": task_id, "configuration": trial.configuration.name},
+        "metadata": {
+            "task_id": task_id,
+            "configuration": trial.configuration.name,
+            "thread_id": f"{task_id}/{try_number}",
+        },
         "configurable": {"thread_id": f"{task_id}/{try_number}"},  # A checkpointer would mix attempts without it.
     }
     if bench.limits.recursion_limit is not None:
@@ -197,25 +233,27 @@ def _surroundings(slot: Slot, bench: Bench, played: int) -> Iterator[None]:
         yield
 
 
-async def _run(
-    trial: Trial, runnable: Runnable[Any, Any], config: RunnableConfig, limits: Limits, watch: Watch
-) -> _End:
-    inputs = copy.deepcopy(dict(trial.item.inputs))  # A target may change what it is given.
-    scope = asyncio.timeout(limits.seconds)
-    try:
-        async with scope:
-            if type(runnable).ainvoke is Runnable.ainvoke:
-                answer = await _in_thread(lambda: runnable.invoke(inputs, config), watch)
-            else:
-                answer = await runnable.ainvoke(inputs, config)
-    except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001  An attempt's end, not the run's.
-        return _cut_off(scope, error) or _failed(error)
+async def _run(trial: Trial, runnable: Runnable[Any, Any], config: RunnableConfig, watch: Watch, talk: Talk) -> _End:
+    scope = asyncio.timeout(watch.seconds)
+    with root_run(config) as (inner, root):
+        try:
+            async with scope:
+                answer = await converse(trial, runnable, inner, watch, talk)
+        except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001  An attempt's end, not the run's.
+            cut_off = _cut_off(scope, error)
+            root.end(error if cut_off is None else asyncio.CancelledError())
+            return cut_off or _failed(error)
     # Asked here too: a target may swallow the cancellation and answer all the same.
-    if cut_off := _cut_off(scope):
-        return cut_off
-    if isinstance(answer, Mapping) and "__interrupt__" in answer:
-        return _End(status="stopped", stop_reason="interrupt", answer=plain(answer))
-    return _End(answer=plain(answer))
+    return _cut_off(scope) or _answered(answer)
+
+
+def _answered(answer: object) -> _End:
+    if not is_asking(answer):
+        return _End(answer=plain(answer))
+    stop = stopped(answer)
+    if stop is not None:  # A guard asks: nobody is there to raise its limit.
+        return _End(status="stopped", stop_reason=stop.reason, answer=plain(answer))
+    return _End(status="handed_off", stop_reason="interrupt", answer=plain(answer))
 
 
 def _cut_off(scope: asyncio.Timeout, error: BaseException | None = None) -> _End | None:
@@ -232,51 +270,28 @@ def _failed(error: BaseException) -> _End:
         return _End(status="stopped", stop_reason="time_limit")
     if isinstance(error, GraphRecursionError):
         return _End(status="stopped", stop_reason="recursion_limit")
+    if isinstance(error, GraphInterrupt) and stopped(error) is None:
+        return _End(status="handed_off", stop_reason="interrupt")
     if isinstance(error, GraphBubbleUp):  # A guard's or LangGraph's deliberate signal: a refusal, a drain, a pause.
         return _End(status="stopped", stop_reason=type(error).__name__)
     return _End(status="error", stop_reason="infrastructure" if is_outage(error) else "target", error=error)
 
 
-async def _in_thread(invoke: Callable[[], object], watch: Watch) -> object:
-    """Run a target that blocks in a thread of its own, with this task's context.
-
-    Cancelled, it refuses further calls, and waits for the one in flight: what it costs must be counted.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[object] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            answer, error = context.run(invoke), None
-        except BaseException as raised:  # noqa: BLE001  Carried to the task that waits.
-            answer, error = None, raised
-        with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
-            loop.call_soon_threadsafe(_settle, done, answer, error)
-
-    # A daemon: a target that hangs must not keep the process from ending.
-    threading.Thread(target=work, name="finops-eval target", daemon=True).start()
-    try:
-        return await asyncio.shield(done)
-    except asyncio.CancelledError:
-        watch.refuse()
-        await asyncio.wait([done], timeout=GRACE_S)
-        watch.abandoned = not done.done()
-        raise
-
-
-def _settle(done: "asyncio.Future[object]", answer: object, error: BaseException | None) -> None:
-    if error is not None:
-        done.set_exception(error)
-        done.exception()  # Marks it as seen: a cancelled attempt does not ask.
-    else:
-        done.set_result(answer)
-
-
-def _correct(end: _End, sums: Tally) -> None:
+def _correct(end: _End, sums: Tally, limit_reasons: Mapping[str, str]) -> None:
     """What the records know better: why the run stopped, and whether it was answered by an outage alone."""
-    if end.status == "stopped" and sums.runs and sums.runs[-1].stop_reason and end.stop_reason not in OWN_REASONS:
-        end.stop_reason = sums.runs[-1].stop_reason
+    if end.stop_reason == INTERRUPTED:
+        return
+    if MAX_USD in sums.refusals:
+        end.status, end.stop_reason, end.answer = "error", MAX_USD, None
+        return
+    last = sums.runs[-1] if sums.runs else None
+    swallowed = bool(sums.refusals) and (end.status == "completed" or end.stop_reason == "target")
+    if swallowed:  # A target that swallows a refusal and goes on was stopped all the same.
+        end.status, end.stop_reason, end.answer, end.error = "stopped", "guard", None, None
+    if end.status == "stopped" and last is not None and last.stop_reason and end.stop_reason not in OWN_REASONS:
+        end.stop_reason = last.stop_reason
+    if end.status == "stopped" and end.stop_reason is not None:
+        end.stop_reason = limit_reasons.get(end.stop_reason, end.stop_reason)
     if end.status == "completed" and sums.outage is not None:
         # A target that swallows the error and answers all the same would have an outage scored as a wrong answer.
         end.status, end.stop_reason, end.answer = "error", "infrastructure", None
@@ -307,6 +322,9 @@ def _result(
         trajectory=tuple(watch.trajectory),
         **fields_,
         in_the_dark=in_the_dark,
+        steps=sums.steps,
+        tool_calls=sums.tool_calls,
+        final_output_tokens=sums.final_output_tokens,
         latency_s=clock.latency_s if sums.recorded_s is None else sums.recorded_s,
         started_at=clock.started_at,
         ended_at=clock.ended_at,

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypedDict
 
-from langchain_finops.evals.faults import causes, is_outage_error
+from langchain_finops.budgets.carrying import REFUSE
+from langchain_finops.evals.faults import causes, is_outage_error, is_overload
 from langchain_finops.ledger.totals import APART
 from langchain_finops.money import sum_usd
 from langchain_finops.pricing import PriceBook
 from langchain_finops.pricing.again import price_call_again, price_tool_again
-from langchain_finops.records import CallError, CallRecord, ChargeRecord, Record, RunRecord
+from langchain_finops.records import CallError, CallRecord, ChargeRecord, Event, Record, RunRecord
 from langchain_finops.usage import METERS_AND_REASONING
 
 __all__ = ["Sums", "Tally", "price_again", "tally"]
@@ -25,6 +26,7 @@ class Sums(TypedDict):
     billed_usd: Decimal | None
     charges_usd: Decimal | None
     costs_by_card: Mapping[str, Decimal | None]
+    costs_by_node: Mapping[str, Decimal | None]
     overhead_usd: Decimal | None
     usage: Mapping[str, int]
     calls: int
@@ -46,6 +48,8 @@ class Tally:
     """What judges and simulators cost."""
     runs: Sequence[RunRecord]
     """Of each logical run the version written last, oldest first."""
+    refused: Sequence[Event]
+    """What limits and guards refused."""
     books: Mapping[str, PriceBook]
     priced_by: str | None
     """The card set that the records are priced by."""
@@ -59,6 +63,7 @@ class Tally:
         if in_the_dark:
             sums["cost_usd"] = sums["contracted_usd"] = sums["billed_usd"] = None
             sums["costs_by_card"] = dict.fromkeys(self.books)
+            sums["costs_by_node"] = {**sums["costs_by_node"], "": None}
             sums["unpriced_calls"] += 1
         return sums
 
@@ -75,6 +80,7 @@ class Tally:
                 name: _sum([*costs, *charged]) if name == self.priced_by else self._by(book)
                 for name, book in self.books.items()
             },
+            costs_by_node=self._by_node(),
             overhead_usd=_sum(record.cost_usd for record in self.apart),
             usage=_usage(self.calls),
             calls=len(self.calls),
@@ -84,6 +90,47 @@ class Tally:
             failed_calls=sum(call.error is not None for call in self.calls),
             replayed_calls=sum(call.billing_mode == "replay" for call in self.calls),
         )
+
+    def _by_node(self) -> dict[str, Decimal | None]:
+        costs: dict[str, list[Decimal | None]] = {}
+        for record in (*self.calls, *self.charges):
+            if isinstance(record, CallRecord) or record.cost_usd is not None:
+                costs.setdefault(record.attribution.node_path or "", []).append(record.cost_usd)
+        return {node: _sum(amounts) for node, amounts in costs.items()}
+
+    @property
+    def steps(self) -> int:
+        """Node executions at any depth."""
+        return sum(run.steps for run in self.runs)
+
+    @property
+    def tool_calls(self) -> int:
+        """Tools that were called, whatever came of it."""
+        return sum(charge.kind == "tool" and charge.source == "callback" for charge in self.charges)
+
+    @property
+    def final_output_tokens(self) -> int | None:
+        """What the last answered call generated, without its hidden reasoning; None where no call was answered."""
+        answered = [call for call in self.calls if call.error is None]
+        if not answered:
+            return None
+        usage = max(answered, key=lambda call: call.ended_at).usage
+        return usage.total_output_tokens - usage.reasoning_tokens
+
+    @property
+    def providers(self) -> frozenset[str]:
+        """Who was asked."""
+        return frozenset(call.provider or "" for call in self.calls)
+
+    @property
+    def overloaded(self) -> frozenset[str]:
+        """Who said that it was asked too much."""
+        return frozenset(call.provider or "" for call in self.calls if call.error and is_overload(call.error))
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """Budgets and guards that refused something, with their sentences, in their order."""
+        return {str((event.after or {}).get("budget") or ""): event.reason or "" for event in self.refused}
 
     @property
     def recorded_s(self) -> float | None:
@@ -117,7 +164,10 @@ class Tally:
 def tally(records: Iterable[Record], books: Mapping[str, PriceBook], priced_by: str | None) -> Tally:
     """Sort an attempt's records; `books` are the price books of the suite's card sets, one of which priced them."""
     current: dict[tuple[str, str], Record] = {}
+    refused: list[Event] = []
     for record in records:
+        if isinstance(record, Event) and record.action == REFUSE:
+            refused.append(record)
         key = _key(record)
         if key is not None and (key not in current or _revision(record) >= _revision(current[key])):
             current[key] = record
@@ -129,6 +179,7 @@ def tally(records: Iterable[Record], books: Mapping[str, PriceBook], priced_by: 
             record for record in current.values() if isinstance(record, CallRecord | ChargeRecord) and _is_apart(record)
         ],
         runs=[record for record in mine if isinstance(record, RunRecord)],
+        refused=refused,
         books=books,
         priced_by=priced_by,
     )

@@ -1,6 +1,9 @@
 """Tells an outage from a wrong answer."""
 
+import math
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from langchain_finops.langchain import failures
 from langchain_finops.langchain.failures import http_status
@@ -11,6 +14,7 @@ __all__ = [
     "causes",
     "is_outage",
     "is_outage_error",
+    "is_overload",
     "is_worth_another_try",
     "is_worth_trying_again",
     "retry_after_s",
@@ -63,6 +67,11 @@ def is_outage_error(error: CallError) -> bool:
     return error.error_class in NETWORK_CLASSES
 
 
+def is_overload(error: CallError) -> bool:
+    """Whether the service said that it is asked too much, and not that the account's money is used up."""
+    return error.http_status in (429, 529) and _is_passing(error.http_status, error.code)
+
+
 def is_worth_trying_again(error: CallError) -> bool:
     """Whether a request that failed like this may succeed in a while."""
     if error.http_status is not None:
@@ -88,10 +97,25 @@ def retry_after_s(error: BaseException) -> float | None:
     for cause in causes(error):
         headers = getattr(getattr(cause, "response", None), "headers", None) or {}
         try:
-            return float(headers["retry-after"])
-        except (KeyError, TypeError, ValueError):
+            said = headers["retry-after"]
+        except (KeyError, TypeError):
             continue
+        if (wait_s := _seconds(said)) is not None:
+            return wait_s
     return None
+
+
+def _seconds(said: object) -> float | None:
+    """What `retry-after` says: seconds, or the time until when."""
+    try:
+        wait_s = float(str(said))
+    except ValueError:
+        try:
+            until = parsedate_to_datetime(str(said))
+        except ValueError:
+            return None
+        wait_s = (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return max(wait_s, 0.0) if math.isfinite(wait_s) else None
 
 
 def _is_passing(status: int, code: str | None) -> bool:

@@ -7,16 +7,33 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
 
-from langchain_finops.evals.results import ATTEMPTS, SCORES, AttemptResult, JsonLines, Verdict, encoded
+from langchain_finops.evals.results import (
+    ATTEMPTS,
+    BEGUN,
+    SCORES,
+    AttemptResult,
+    JsonLines,
+    TryKey,
+    Verdict,
+    encoded,
+    encoded_start,
+)
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import Record
 
 __all__ = ["Journal"]
 
-Entry = tuple[bytes, bytes, Sequence[Record], Future[None]]
-"""Lines of attempts, lines of verdicts, records, and who waits for them."""
+
+class Entry(NamedTuple):
+    """What is to be written, and who waits for it."""
+
+    done: Future[None]
+    begun: bytes = b""
+    attempts: bytes = b""
+    verdicts: bytes = b""
+    records: Sequence[Record] = ()
 
 
 class Journal:
@@ -30,9 +47,17 @@ class Journal:
         self._ledger, self._ledger_first = ledger, ledger_first
         self._attempts = JsonLines(folder / ATTEMPTS)
         self._scores = JsonLines(folder / SCORES)
+        self._begun = JsonLines(folder / BEGUN)
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="finops-eval journal", daemon=True)
         self._thread.start()
+
+    def begin(self, key: TryKey) -> "asyncio.Future[None]":
+        """Have it written that a try begins: a crash before its first call has ended leaves this and nothing else.
+
+        The operating system has it then, which a killed process does not change; a disk may not.
+        """
+        return self._put(begun=encoded_start(key))
 
     def keep(
         self,
@@ -42,10 +67,13 @@ class Journal:
         records: Sequence[Record] = (),
     ) -> "asyncio.Future[None]":
         """Have something written; what is returned is done when it is on disk. Entries are written in their order."""
-        done: Future[None] = Future()
         # Encoded here: a line that cannot be written must not take those with it that share its write.
         line = b"" if attempt is None else encoded(attempt)
-        self._queue.put((line, b"".join(map(encoded, verdicts)), records, done))
+        return self._put(attempts=line, verdicts=b"".join(map(encoded, verdicts)), records=records)
+
+    def _put(self, **what: Any) -> "asyncio.Future[None]":
+        done: Future[None] = Future()
+        self._queue.put(Entry(done, **what))
         # Shielded: a cancelled attempt must not lose a line that is already on its way to the disk.
         kept = asyncio.shield(asyncio.wrap_future(done))
         kept.add_done_callback(_seen)
@@ -57,6 +85,7 @@ class Journal:
         self._thread.join()
         self._attempts.close()
         self._scores.close()
+        self._begun.close()
 
     def __enter__(self) -> Self:
         return self
@@ -77,24 +106,26 @@ class Journal:
 
     def _write(self, entries: Sequence[Entry]) -> None:
         try:
+            if begun := b"".join(entry.begun for entry in entries):
+                self._begun.write_encoded(begun)
             steps = [self._write_records, self._write_attempts]
             for step in steps if self._ledger_first else reversed(steps):
                 step(entries)
-            if verdicts := b"".join(entry[1] for entry in entries):
+            if verdicts := b"".join(entry.verdicts for entry in entries):
                 self._scores.append_encoded(verdicts)
         except BaseException as error:  # noqa: BLE001  Told to every attempt that waits; the thread must go on.
             for entry in entries:
-                entry[3].set_exception(error)
+                entry.done.set_exception(error)
         else:
             for entry in entries:
-                entry[3].set_result(None)
+                entry.done.set_result(None)
 
     def _write_records(self, entries: Sequence[Entry]) -> None:
-        if records := [record for entry in entries for record in entry[2]]:
+        if records := [record for entry in entries for record in entry.records]:
             self._ledger.write(*records)
 
     def _write_attempts(self, entries: Sequence[Entry]) -> None:
-        if attempts := b"".join(entry[0] for entry in entries):
+        if attempts := b"".join(entry.attempts for entry in entries):
             self._attempts.append_encoded(attempts)
 
 

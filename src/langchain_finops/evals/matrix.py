@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from langchain_finops.evals.dataset import Item, content_hash
 
-__all__ = ["Configuration", "Trial", "expand", "trials"]
+__all__ = ["Configuration", "Trial", "expand", "in_shard", "trials"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,3 +56,13 @@ def trials(configurations: Sequence[Configuration], items: Sequence[Item], repea
     """All trials, interleaved over configurations, so that drift of a model or a network hits all of them alike."""
     for repeat, item, configuration in itertools.product(range(repeats), items, configurations):
         yield Trial(configuration=configuration, item=item, repeat=repeat)
+
+
+def in_shard(slot: tuple[str, str, int], shard: tuple[int, int]) -> bool:
+    """Whether a slot is of this one, counted from 1, of so many parts.
+
+    By a hash of task and repeat: all configurations of one are tried in the same part, as paired comparisons want it,
+    and items that come or go move no others.
+    """
+    number, parts = shard
+    return int(content_hash([slot[1], slot[2]]), 16) % parts == number - 1

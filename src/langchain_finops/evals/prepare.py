@@ -5,23 +5,27 @@ import inspect
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
-from langchain_finops.evals.dataset import Dataset
-from langchain_finops.evals.matrix import Trial, trials
+from langchain_finops.evals.dataset import Dataset, Item
+from langchain_finops.evals.matrix import Trial, in_shard, trials
 from langchain_finops.evals.scorers import Function, reference_faults
 from langchain_finops.evals.suite import Suite
 from langchain_finops.evals.target import fingerprint, import_roots, resolve
+from langchain_finops.money import usd
 from langchain_finops.pricing import PriceBook
 
-__all__ = ["Mode", "Options", "Prepared", "default_folder", "prepare"]
+__all__ = ["Mode", "Options", "Prepared", "RecordMode", "default_folder", "prepare"]
 
 Mode = Literal["live", "replay", "record"]
+RecordMode = Literal["none", "once", "all"]
 
 PACKAGES = (
     *("langchain-finops", "langchain-core", "langgraph", "langchain", "langchain-openai", "langchain-anthropic"),
@@ -53,9 +57,26 @@ class Options:
     flatter it."""
     trace: bool = False
     """Let LangSmith's tracing see the attempts, where the environment turns it on."""
+    max_usd: Decimal | str | int | float | None = None
+    """List cost at which no further attempt begins, of agents and judges, earlier runs into the folder included; None:
+    as the suite says."""
+    shard: tuple[int, int] | None = None
+    """Run the slots of this one, counted from 1, of so many parts; `merge` puts them together."""
+    splits: tuple[str, ...] = ()
+    """Items of these splits alone; none: all."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Items with these values in their metadata alone."""
+    sample: int | None = None
+    """So many of the items, drawn with `seed`; None: all."""
+    seed: int = 0
+    record_mode: RecordMode | None = None
+    """`none`: replay alone. `once`: replay what is recorded, and record the rest. `all`: record everything anew. None:
+    as `mode` says."""
+    cassette: Path | None = None
+    """The recording; None: the suite's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A run that can start: every file is read, every name resolved, every price known or known to be unknown."""
 
@@ -89,10 +110,24 @@ class Prepared:
             return None
         return hashlib.sha256(self.suite.recording.read_bytes()).hexdigest()
 
-    @property
+    @cached_property
+    def items(self) -> Mapping[str, Item]:
+        """By id."""
+        return {item.id: item for item in self.dataset.items}
+
+    @cached_property
+    def max_usd(self) -> Decimal | None:
+        """What the whole run may cost."""
+        given = self.options.max_usd
+        return getattr(self.suite, "max_usd", None) if given is None else usd(given)
+
+    @cached_property
     def trials(self) -> Sequence[Trial]:
-        """All trials of the plan, in the order in which they are run."""
-        return list(trials(self.suite.configurations, self.dataset.items, self.suite.repeats))
+        """All trials of the plan, or of the shard, in the order in which they are run."""
+        planned = trials(self.suite.configurations, self.dataset.items, self.suite.repeats)
+        if self.options.shard is None:
+            return list(planned)
+        return [trial for trial in planned if in_shard(trial.slot, self.options.shard)]
 
     def manifest(self, run_id: str, created_at: datetime) -> dict[str, object]:
         """What `run.json` tells of the run: what it was made of, with which versions, at which prices."""
@@ -118,7 +153,17 @@ class Prepared:
             "repeats": suite.repeats,
             "baseline": suite.baseline,
             "tries": suite.tries,
-            "limits": {"seconds": suite.limits.seconds, "recursion_limit": suite.limits.recursion_limit},
+            "limits": _written(asdict(suite.limits)),
+            "max_usd": _written(self.max_usd),
+            "human": None if getattr(suite, "human", None) is None else _written(asdict(getattr(suite, "human", None))),
+            "value_usd": _written(getattr(suite, "value_usd", None)),
+            "failure_usd": _written(getattr(suite, "failure_usd", None)),
+            "margin": _written(getattr(suite, "margin", None)),
+            "splits": list(self.options.splits),
+            "where": dict(self.options.where),
+            "sample": self.options.sample,
+            "seed": self.options.seed,
+            "shard": None if self.options.shard is None else list(self.options.shard),
             "scorers": [
                 {"name": scorer.name, "type": scorer.type, "hash": self.scorer_hashes[scorer.name]}
                 for scorer in suite.scorers
@@ -135,13 +180,16 @@ class Prepared:
 
 def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     """Check everything that can be checked without buying anything. Raises BadData, BadArguments or EvalError."""
+    _check(options)
     mode = _mode(suite, options)
+    if hasattr(dataset, "selected"):
+        dataset = dataset.selected(splits=options.splits, where=options.where, sample=options.sample, seed=options.seed)
     roots = import_roots(suite.path)
     faults = [fault for scorer in suite.scorers for fault in reference_faults(scorer, dataset)]
     target, functions = _resolved(suite, roots, faults)
     if faults:
         raise BadData(faults)
-    folder = options.folder or default_folder(dataset, suite, mode)
+    folder = options.folder or default_folder(dataset, suite, mode, options.shard)
     ledger = str(options.ledger or os.environ.get("FINOPS_LEDGER") or folder / "ledger.db")
     if ledger in (":memory:", "sqlite://", "sqlite:///:memory:"):
         raise BadArguments(
@@ -170,13 +218,28 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     )
 
 
-def default_folder(dataset: Dataset, suite: Suite, mode: Mode) -> Path:
+def _check(options: Options) -> None:
+    """Raise BadArguments for figures that make no sense."""
+    if options.max_usd is not None:
+        try:
+            is_amount = usd(options.max_usd) > 0
+        except ValueError:
+            is_amount = False
+        if not is_amount:
+            raise BadArguments(f"--max-usd {options.max_usd} found: an amount above 0 is expected, such as 2.50")
+    if options.shard is not None and not 1 <= options.shard[0] <= options.shard[1]:
+        raise BadArguments(f"--shard {options.shard[0]}/{options.shard[1]} found: from 1/N to N/N is expected")
+
+
+def default_folder(dataset: Dataset, suite: Suite, mode: Mode, shard: tuple[int, int] | None = None) -> Path:
     """The same for the same data, suite and mode, so that the same command goes on where it stopped."""
     parts = [dataset.name]
     if suite.path.stem != dataset.name:
         parts.append(suite.path.stem)
     if suite.recording is not None and mode != "replay":
         parts.append(mode)
+    if shard is not None:
+        parts.append(f"{shard[0]}-of-{shard[1]}")
     return Path("results") / "-".join(parts)
 
 
@@ -216,6 +279,13 @@ def _resolved(suite: Suite, roots: Sequence[Path], faults: list[Fault]) -> tuple
             faults.append(Fault(where=f"{suite.path}: scorer {scorer.name}", what=what))
         functions[scorer.name] = function
     return target, functions
+
+
+def _written(value: Any) -> Any:
+    """A figure as `run.json` holds it: exact."""
+    if isinstance(value, dict):
+        return {name: _written(entry) for name, entry in value.items()}
+    return format(value, "f") if isinstance(value, Decimal) else value
 
 
 def _versions() -> dict[str, str]:

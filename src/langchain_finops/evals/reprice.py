@@ -9,7 +9,7 @@ from langchain_finops.evals.costs import price_again, tally
 from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.results import write_attempts
 from langchain_finops.evals.resume import Earlier
-from langchain_finops.evals.stock import Priced, find_tries, key_of
+from langchain_finops.evals.stock import Priced, find_tries, key_of, runs_of
 from langchain_finops.ledger import open_ledger
 
 __all__ = ["prices_changed", "reprice"]
@@ -36,7 +36,7 @@ def reprice(prepared: Prepared, earlier: Earlier) -> Earlier:
     assert earlier.run is not None, "there is nothing to price before the first run"
     ledger = open_ledger(prepared.ledger)
     try:
-        by_try = find_tries(ledger, earlier.run["run_id"])
+        by_try = find_tries(ledger, runs_of(earlier.run))
         for attempt in earlier.attempts:  # All of them before anything is written: half a change would be a mixture.
             if len(tally(by_try.get(key_of(attempt), []), {}, None).calls) != attempt.calls:
                 raise EvalError(

@@ -17,23 +17,38 @@ from langchain_finops.records import CallError
 
 __all__ = [
     "ATTEMPTS",
+    "BEGUN",
+    "INTERRUPTED",
+    "MAX_USD",
     "RUN",
     "SCORES",
     "STATUSES",
+    "UNFINISHED",
     "AttemptResult",
     "AttemptStatus",
     "JsonLines",
+    "TryKey",
     "Verdict",
     "encoded",
+    "encoded_start",
     "last_tries",
     "read_attempts",
+    "read_begun",
     "read_run",
     "read_verdicts",
     "write_attempts",
     "write_run",
 ]
 
-ATTEMPTS, SCORES, RUN = "attempts.jsonl", "scores.jsonl", "run.json"
+ATTEMPTS, SCORES, RUN, BEGUN = "attempts.jsonl", "scores.jsonl", "run.json", "begun.jsonl"
+INTERRUPTED = "interrupted"
+"""Stop reason of a try that a crash or Ctrl-C ended."""
+MAX_USD = "max_usd"
+"""Stop reason of a try that ran out of the run's money, and name of the budget that the run's money puts on a try."""
+UNFINISHED = (INTERRUPTED, MAX_USD)
+"""Why the harness ended a try for reasons of its own: it says nothing of the target, and its slot is tried again."""
+TryKey = tuple[tuple[str, str, int], int, str, str, str]
+"""Slot, try number, and the hashes of the item's inputs, of the configuration and of the target's code."""
 
 AttemptStatus = Literal["completed", "stopped", "handed_off", "error"]
 """`stopped`: a limit ended it, such as the time limit. `handed_off`: it asked a person, whose answer no script gives.
@@ -58,8 +73,10 @@ class AttemptResult:
     """Counted from 1."""
     status: AttemptStatus
     stop_reason: str | None = None
-    """Of `stopped`: `time_limit`, `recursion_limit`, `interrupt`, or a guard's. Of `error`: `infrastructure` (network,
-    service, account), `target` (its own code failed), or `interrupted` (a crash or Ctrl-C ended the try)."""
+    """Of `stopped`: `time_limit`, `recursion_limit`, a limit of the suite (`usd_limit`, `steps_limit`,
+    `llm_calls_limit`, `tool_calls_limit`, `tokens_limit`), or a guard's. Of `handed_off`: `interrupt`. Of `error`:
+    `infrastructure` (network, service, account), `target` (its own code failed), `interrupted` (a crash or Ctrl-C ended
+    the try), or `max_usd` (the run's money did)."""
     answer: object = None
     """What the target returned, as JSON; None unless it completed."""
     trajectory: tuple[str, ...] = ()
@@ -350,6 +367,33 @@ def encoded(row: AttemptResult | Verdict) -> bytes:
     return json.dumps(row.to_json()).encode() + b"\n"
 
 
+def encoded_start(key: TryKey) -> bytes:
+    """The line of `begun.jsonl` that tells of a try's beginning."""
+    return json.dumps(key).encode() + b"\n"
+
+
+def read_begun(folder: Path) -> set[TryKey]:
+    """The tries that ever began; a torn last line is of one that did not."""
+    path = folder / BEGUN
+    if not path.exists():
+        return set()
+    *whole, _ = path.read_bytes().split(b"\n")
+    begun: set[TryKey] = set()
+    faults: list[Fault] = []
+    for number, line in enumerate(whole, start=1):
+        try:
+            slot, try_number, *hashes = json.loads(line)
+            configuration, task, repeat = slot
+            item, parameters, target = map(_text, hashes)
+            slot = _text(configuration), _text(task), _whole(repeat)
+            begun.add((slot, _whole(try_number), item, parameters, target))
+        except (TypeError, ValueError) as error:
+            faults.append(Fault(where=f"{path}:{number}", what=f"not a line of {path.name}: {error}"))
+    if faults:
+        raise BadData(faults)
+    return begun
+
+
 class JsonLines:
     """Appends lines to a file; each is on disk when `append` returns. Not for several threads at once.
 
@@ -367,9 +411,13 @@ class JsonLines:
 
     def append_encoded(self, lines: bytes) -> None:
         """Write lines that `encoded` made, and wait until the disk has them."""
+        self.write_encoded(lines)
+        os.fsync(self._file.fileno())
+
+    def write_encoded(self, lines: bytes) -> None:
+        """Hand lines to the operating system: the end of the process does not lose them, that of the machine may."""
         self._file.write(lines)
         self._file.flush()
-        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Let go of the file. Closing twice is fine."""

@@ -16,10 +16,13 @@ from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.results import (
     ATTEMPTS,
     RUN,
+    UNFINISHED,
     AttemptResult,
+    TryKey,
     Verdict,
     last_tries,
     read_attempts,
+    read_begun,
     read_run,
     read_verdicts,
 )
@@ -79,6 +82,8 @@ class Earlier:
     attempts: list[AttemptResult] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     torn: list[Fault] = field(default_factory=list)
+    begun: set[TryKey] = field(default_factory=set)
+    """Tries that ever began, with a line of their own by now or not."""
 
 
 def check_resumable(prepared: Prepared, run: Run, earlier: Earlier) -> None:
@@ -127,7 +132,13 @@ def read_earlier(folder: Path) -> Earlier:
         return Earlier()
     attempts, torn = read_attempts(folder)
     verdicts, torn_verdicts = read_verdicts(folder)
-    return Earlier(run=read_run(folder), attempts=attempts, verdicts=verdicts, torn=[*torn, *torn_verdicts])
+    return Earlier(
+        run=read_run(folder),
+        attempts=attempts,
+        verdicts=verdicts,
+        torn=[*torn, *torn_verdicts],
+        begun=read_begun(folder),
+    )
 
 
 def load_results(folder: Path) -> Results:
@@ -183,7 +194,7 @@ def is_done(tries_in_error: int, last: AttemptResult | None, most_tries: int, *,
         return False
     if last.status != "error":
         return True
-    if last.stop_reason == "interrupted":
+    if last.stop_reason in UNFINISHED:
         return False
     if last.stop_reason != "infrastructure":  # Faults of the target stay: only failures tried again would flatter it.
         return True

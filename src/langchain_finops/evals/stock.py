@@ -1,20 +1,18 @@
 """Finds an evaluation's calls in a ledger: by the harness's own tags, whatever the target's metadata says."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 from langchain_finops.evals.matrix import Trial
-from langchain_finops.evals.results import AttemptResult
+from langchain_finops.evals.results import AttemptResult, TryKey
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import CallRecord, ChargeRecord
 
-__all__ = ["Priced", "TryKey", "find_tries", "key_of", "tags_of"]
+__all__ = ["Priced", "TryKey", "find_tries", "key_of", "runs_of", "start_of", "tags_of"]
 
 Priced = CallRecord | ChargeRecord
-
-TryKey = tuple[tuple[str, str, int], int, str, str, str]
-"""Slot, try number, and the hashes of the item's inputs, of the configuration and of the target's code."""
 
 
 def tags_of(run_id: str, trial: Trial, try_number: int, fingerprint: str) -> dict[str, str]:
@@ -36,8 +34,19 @@ def key_of(attempt: AttemptResult) -> TryKey:
     return attempt.slot, attempt.try_number, *hashes
 
 
-def find_tries(ledger: Ledger, run_id: str, *, since: datetime | None = None) -> dict[TryKey, list[Priced]]:
-    """Calls and charges of a run, by try."""
+def start_of(trial: Trial, try_number: int, fingerprint: str) -> TryKey:
+    """The same of a try that is about to begin."""
+    return trial.slot, try_number, trial.item.inputs_hash, trial.configuration.hash, fingerprint
+
+
+def runs_of(run: Mapping[str, Any]) -> list[str]:
+    """Ids under which the ledger knows a run's calls: its own, and those of the runs it was merged from."""
+    return [run["run_id"], *run.get("merged", ())]
+
+
+def find_tries(ledger: Ledger, runs: Iterable[str], *, since: datetime | None = None) -> dict[TryKey, list[Priced]]:
+    """Calls and charges of runs, by try."""
+    ids = set(runs)
 
     def records() -> Iterator[Priced]:
         yield from ledger.calls(since=since)
@@ -46,7 +55,7 @@ def find_tries(ledger: Ledger, run_id: str, *, since: datetime | None = None) ->
     found: dict[TryKey, list[Priced]] = {}
     for record in records():
         tags = record.attribution.tags
-        if tags.get("evaluation_run") == run_id and "evaluation_slot" in tags:
+        if tags.get("evaluation_run") in ids and "evaluation_slot" in tags:
             configuration, item, repeat = json.loads(tags["evaluation_slot"])
             inputs, parameters, target = tags["evaluation_hashes"].split(" ")
             slot = (configuration, item, repeat)

@@ -35,6 +35,7 @@ class Watch(BaseCallbackHandler):
 
     def __init__(self, seconds: float | None = None, *, is_over: Callable[[], bool] = lambda: False) -> None:
         """`is_over` tells that the time was up by now when this attempt was recorded."""
+        self.seconds = seconds
         self._is_over = is_over
         self.trajectory: list[str] = []
         self.abandoned = False

@@ -1,0 +1,159 @@
+"""Holds a run to its money: what is spent, what attempts in flight may spend, and whether another one may begin.
+
+List cost is counted, of agents and judges, replays as if they had been sent.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from langchain_finops.errors import BadArguments
+from langchain_finops.evals.results import AttemptResult, Verdict
+from langchain_finops.money import sum_usd
+
+__all__ = ["Allowance", "Spending"]
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What is set aside for one try."""
+
+    configuration: str
+    usd: Decimal | None
+    """None where the run's money has no limit."""
+    cap_usd: Decimal | None = None
+    """What the try may spend at most: all that nobody else has set aside."""
+
+
+class Spending:
+    """The money of a run. For one event loop.
+
+    A try begins only where its limit in dollars fits into what is left, or without one what the dearest try of its
+    configuration has cost. The first try of a configuration without a limit begins alone, with all that is left.
+    """
+
+    def __init__(self, max_usd: Decimal | None, limit_usd: Decimal | None) -> None:
+        """`limit_usd`: of each attempt, by the suite."""
+        self.max_usd = max_usd
+        self.spent_usd = Decimal(0)
+        """Of tries and judges, as far as it is known; what is unknown as the most it was let spend."""
+        self.guessed = 0
+        """Tries of unknown cost among them."""
+        self.stopped: str | None = None
+        """Why nothing more may begin, in a sentence."""
+        self._limit_usd = limit_usd
+        self._held = Decimal(0)
+        self._holding = 0
+        self._dearest: dict[str, Decimal] = {}
+        self._judged: dict[str, Decimal] = {}
+        self._freed = asyncio.Event()
+        self._first_come = asyncio.Lock()
+
+    def begin(self, attempts: Iterable[AttemptResult], verdicts: Iterable[Verdict]) -> None:
+        """Count what earlier runs into the folder spent. Raises BadArguments where that cannot be known."""
+        attempts, verdicts = list(attempts), list(verdicts)
+        if self.max_usd is not None:
+            _check_known(attempts, verdicts)
+        judged: dict[tuple[tuple[str, str, int], int], Decimal] = {}
+        for verdict in verdicts:
+            key = verdict.slot, verdict.try_number
+            judged[key] = sum_usd([judged.get(key, Decimal(0)), verdict.known_usd])
+        for (slot, _), cost in judged.items():
+            self._note_judged(slot[0], cost)
+            self.spent_usd = sum_usd([self.spent_usd, cost])
+        for attempt in attempts:
+            self._note(attempt.configuration, _cost(attempt))
+        for attempt in attempts:  # Once the dearest is known.
+            allowance = Allowance(attempt.configuration, self.need_usd(attempt.configuration) or Decimal(0))
+            self.spent_usd = sum_usd([self.spent_usd, self._counted(attempt, allowance)])
+
+    def need_usd(self, configuration: str) -> Decimal | None:
+        """What another try of a configuration may cost; None where nothing is known of it."""
+        judged = self._judged.get(configuration, Decimal(0))
+        usd = self._limit_usd if self._limit_usd is not None else self._dearest.get(configuration)
+        return None if usd is None else sum_usd([usd, judged])
+
+    async def reserve(self, configuration: str) -> Allowance | None:
+        """Set money aside for a try, once there is room for it; None where there will be none: the run is over."""
+        if self.max_usd is None:
+            return Allowance(configuration, None)
+        async with self._first_come:  # Without it one that must begin alone would wait until all others are through.
+            while self.stopped is None:
+                left = self.max_usd - self.spent_usd - self._held
+                need = self.need_usd(configuration)
+                if left > 0 and (not self._holding if need is None else need <= left):
+                    return self._hold(configuration, left if need is None else need, cap=left)
+                if not self._holding:
+                    self.stop(self._broke(configuration, need))
+                    break
+                self._freed.clear()
+                await self._freed.wait()
+        return None
+
+    def _hold(self, configuration: str, usd: Decimal, *, cap: Decimal) -> Allowance:
+        self._held += usd
+        self._holding += 1
+        return Allowance(configuration, usd, None if self._limit_usd is not None else cap)
+
+    def settle(self, allowance: Allowance, result: AttemptResult | None, verdicts: Iterable[Verdict] = ()) -> None:
+        """Put in place of what was set aside what a try and its judges have cost."""
+        if allowance.usd is not None:
+            self._held -= allowance.usd
+            self._holding -= 1
+            self._freed.set()
+        if result is None:
+            return
+        judged = [verdict.cost_usd for verdict in verdicts]
+        known = sum_usd([cost for cost in judged if cost is not None])
+        self.spent_usd = sum_usd([self.spent_usd, self._counted(result, allowance), known])
+        self._note(result.configuration, _cost(result))
+        self._note_judged(result.configuration, known)
+        if allowance.usd is not None and (None in judged or (result.cost_usd is None and not result.in_the_dark)):
+            whose = "a judge's" if None in judged else "the agent's"
+            self.stop(
+                f"the price of {whose} calls for configuration {result.configuration!r}, task {result.task!r} is not "
+                "known, so that no maximum can be held: add a price card to the suite, or run without --max-usd"
+            )
+
+    def judge(self, verdicts: Iterable[Verdict]) -> None:
+        """Count what judging an answer that was on file has cost."""
+        self.spent_usd = sum_usd([self.spent_usd, *(verdict.known_usd for verdict in verdicts)])
+
+    def stop(self, why: str) -> None:
+        """Let nothing more begin."""
+        self.stopped = self.stopped or why
+        self._freed.set()
+
+    def _counted(self, result: AttemptResult, allowance: Allowance) -> Decimal:
+        """A try's cost; where it is not known, what was set aside for it, if that is more than the known part."""
+        cost = _cost(result)
+        if result.cost_usd is not None and result.overhead_usd is not None:
+            return cost
+        self.guessed += 1
+        return max(cost, allowance.usd or Decimal(0))
+
+    def _note(self, configuration: str, usd: Decimal) -> None:
+        self._dearest[configuration] = max(usd, self._dearest.get(configuration, Decimal(0)))
+
+    def _note_judged(self, configuration: str, usd: Decimal) -> None:
+        self._judged[configuration] = max(usd, self._judged.get(configuration, Decimal(0)))
+
+    def _broke(self, configuration: str, need: Decimal | None) -> str:
+        at_most = "" if need is None else f", and the next attempt, of {configuration!r}, may cost ${need}"
+        return f"${self.spent_usd} of at most ${self.max_usd} are spent{at_most}: run again with a higher --max-usd"
+
+
+def _cost(result: AttemptResult) -> Decimal:
+    """What a try cost as far as it is known, with what is metered apart."""
+    return sum_usd([result.known_usd, result.overhead_usd or Decimal(0)])
+
+
+def _check_known(attempts: list[AttemptResult], verdicts: list[Verdict]) -> None:
+    unknown = sum(attempt.cost_usd is None and not attempt.in_the_dark for attempt in attempts)
+    unknown += sum(verdict.cost_usd is None for verdict in verdicts)
+    if unknown:
+        raise BadArguments(
+            f"--max-usd cannot be held: {unknown} stored attempts or verdicts are of unknown price; add price cards to "
+            "the suite, or run without it"
+        )
