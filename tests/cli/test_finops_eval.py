@@ -112,6 +112,7 @@ def test_a_run_prints_a_row_for_each_configuration_and_what_to_do_next(finops_ev
     assert err == "Results: results/tasks\nCosts by node: finops report --by node --ledger results/tasks/ledger.db\n"
     assert sorted(path.name for path in (folder / "results/tasks").glob("*.json*")) == [
         "attempts.jsonl",
+        "begun.jsonl",
         "run.json",
         "scores.jsonl",
     ]
@@ -307,7 +308,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "finops-eval.md"
 
 def plain(text: str) -> str:
     """Without the marks that versions of typer set differently."""
-    return re.sub(r"[{}\\]| <path>|\[required\]|(?<=\S) +(?= )", "", text).strip()
+    return re.sub(r"[{}\\]| <[\w\[\]]+>|\[required\]|(?<=\S) +(?= )", "", text).strip()
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from langchain_finops.cli import eval_merge
 from langchain_finops.cli.common import DebugOption, FormatOption, OutputFormat, VersionOption, warn
 from langchain_finops.cli.common import run as run_command_line
 from langchain_finops.errors import BadArguments, BadData, MissingExtra
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_finops.evals.resume import Results
     from langchain_finops.evals.runner import Observer
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "need_eval", "show"]
 
 app = typer.Typer(
     name="finops-eval",
@@ -30,6 +32,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+class RecordModes(StrEnum):
+    """When the real model is asked."""
+
+    NONE = "none"
+    ONCE = "once"
+    ALL = "all"
+
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines.", show_default=False)]
 SuiteOption = Annotated[
@@ -64,6 +75,40 @@ TraceOption = Annotated[
 CardsOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: its first.")
 ]
+MaxUsdOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="USD",
+        help="List cost at which no further attempt begins, judges and earlier runs into the folder included.",
+        show_default=False,
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Run part I of N alone; `merge` puts them together.", show_default=False),
+]
+SplitOption = Annotated[
+    list[str] | None, typer.Option("--split", metavar="NAME", help="Items of this split alone; repeatable.")
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=VALUE", help="Items with this in their metadata alone; repeatable."),
+]
+SampleOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="So many items, drawn at random by --seed.", show_default=False)
+]
+SeedOption = Annotated[int, typer.Option(metavar="N", help="Of the sample.")]
+RecordModeOption = Annotated[
+    RecordModes | None,
+    typer.Option(
+        metavar="MODE",
+        help="none: replay alone. once: replay what is recorded, record the rest. all: record everything anew.",
+        show_default=False,
+    ),
+]
+CassetteOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The recording. Default: the suite's.", show_default=False)
+]
 TableCardsOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: the run's.")
 ]
@@ -96,6 +141,14 @@ def run_command(
     allow_mixed: AllowMixedOption = False,
     retry_errors: RetryErrorsOption = False,
     trace: TraceOption = False,
+    max_usd: MaxUsdOption = None,
+    shard: ShardOption = None,
+    split: SplitOption = None,
+    where: WhereOption = None,
+    sample: SampleOption = None,
+    seed: SeedOption = 0,
+    record_mode: RecordModeOption = None,
+    cassette: CassetteOption = None,
     output_format: FormatOption = OutputFormat.TABLE,
 ) -> None:
     """Run a suite on a dataset, or go on with it, and show one row for each configuration.
@@ -103,12 +156,13 @@ def run_command(
     \b
     finops-eval run golden_datasets/tickets.jsonl
     finops-eval run tickets.jsonl --live --concurrency 4 --format json
+    finops-eval run tickets.jsonl --live --max-usd 2.50 --sample 50
 
     The same command goes on where a crash or Ctrl-C stopped it, and pays for nothing twice.
     """
     if record and live:
         raise BadArguments("--record and --live exclude each other: a recording asks the real model anyway")
-    _need("scipy", "finops-eval")
+    need_eval("scipy", "finops-eval")
     from langchain_finops.evals.prepare import Options
 
     options = Options(
@@ -121,9 +175,17 @@ def run_command(
         allow_mixed=allow_mixed,
         retry_errors=retry_errors,
         trace=trace,
+        max_usd=max_usd,
+        shard=None if shard is None else _shard(shard),
+        splits=tuple(split or ()),
+        where=_where(where or ()),
+        sample=sample,
+        seed=seed,
+        record_mode=None if record_mode is None else record_mode.value,
+        cassette=cassette,
     )
     results = _evaluated(data, suite, options)
-    _show(results, output_format, cards)
+    show(results, output_format, cards)
     sys.stdout.flush()  # Without it what follows on stderr may stand in the middle of the table.
     typer.echo(f"Results: {results.folder}\nCosts by node: {_report_command(results)}", err=True)
 
@@ -140,10 +202,33 @@ def table_command(
     \b
     finops-eval table results/tickets --format markdown
     """
-    _need("scipy", "finops-eval table")
+    need_eval("scipy", "finops-eval table")
     from langchain_finops.evals.resume import load_results
 
-    _show(load_results(folder), output_format, cards)
+    show(load_results(folder), output_format, cards)
+
+
+eval_merge.mount(app)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Which part of how many."""
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal()):
+        raise BadArguments(f"--shard {text} found: a part of how many is expected, such as 1/4")
+    return int(number), int(parts)
+
+
+def _where(texts: Sequence[str]) -> dict[str, str]:
+    """What metadata must say, by name."""
+    wanted: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise BadArguments(f"--where {text} found: KEY=VALUE is expected, such as --where hard=true")
+        if wanted.setdefault(name, value) != value:
+            raise BadArguments(f"--where {name} is given twice: no item has two values of it")
+    return wanted
 
 
 def _evaluated(data: Path, suite: Path | None, options: "Options") -> "Results":
@@ -179,13 +264,13 @@ def _both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
     return one, second()
 
 
-def _need(module: str, what: str) -> None:
+def need_eval(module: str, what: str) -> None:
     """Raise MissingExtra before anything is run where the eval extra is not installed."""
     if find_spec(module) is None:
         raise MissingExtra(what, "eval")
 
 
-def _show(results: "Results", output_format: OutputFormat, cards: str | None) -> None:
+def show(results: "Results", output_format: OutputFormat, cards: str | None) -> None:
     """Print the table on stdout, and what is worth knowing besides on stderr."""
     from langchain_finops.evals.resume import table_of
     from langchain_finops.reports.render import render
@@ -206,6 +291,8 @@ def _show(results: "Results", output_format: OutputFormat, cards: str | None) ->
     reasons = {said.reason for said in results.verdicts if not said.success}
     if len(reasons) == 1 and None not in reasons and not any(said.success for said in results.verdicts):
         warn(f"no answer was a success, each time because of the same: {reasons.pop()}")
+    if results.run.get("stopped"):
+        warn(f"the run is not finished: {results.run['stopped']}")
     render(table_of(results, cards=cards), output_format, sys.stdout)
 
 
@@ -223,7 +310,7 @@ def _finops() -> str:
 
 @contextmanager
 def _progress() -> Iterator["Observer | None"]:
-    """A bar on stderr, on a terminal only: attempts done, money spent, errors."""
+    """A bar on stderr, on a terminal only: attempts done, remaining time, money spent and forecast, errors."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -244,7 +331,8 @@ def _progress() -> Iterator["Observer | None"]:
 
         def observe(stand: Stand) -> None:
             errors = f", {stand.errors} errors" if stand.errors else ""
-            spent = f"${stand.known_usd:.6f}{errors}"
+            forecast = "" if stand.forecast_usd is None else f" of about ${stand.forecast_usd:.6f}"
+            spent = f"${stand.known_usd:.6f}{forecast}{errors}"
             bar.update(shown, completed=stand.done, total=stand.total, description=spent)
 
         yield observe
