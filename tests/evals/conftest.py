@@ -2,13 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from langchain_finops.evals.dataset import load_dataset
 from langchain_finops.evals.prepare import Options
+from langchain_finops.evals.results import AttemptResult, JsonLines, Verdict, write_attempts, write_run
 from langchain_finops.evals.resume import Results
 from langchain_finops.evals.runner import run
 from langchain_finops.evals.suite import load_suite
@@ -175,3 +178,90 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worksh
     sys.path[:] = path
     for name in ("agent", "scoring", "helper"):
         sys.modules.pop(name, None)
+
+
+MakeResults = Callable[..., Path]
+
+
+@pytest.fixture
+def make_results(tmp_path: Path) -> MakeResults:
+    """Write a results folder from figures: {configuration: {task: [(cost, success), ...a repeat each]}}.
+
+    A cost of None is unknown; success of None is an answer that nobody could judge; a status such as "stopped" may
+    stand in its place.
+    """
+
+    def make(
+        configurations: Mapping[str, Mapping[str, Sequence[tuple[str | None, object]]]],
+        *,
+        name: str = "results",
+        contents: Mapping[str, str] | None = None,
+        repeats: int | None = None,
+        **changed: object,
+    ) -> Path:
+        tasks = list(dict.fromkeys(task for by_task in configurations.values() for task in by_task))
+        longest = max(len(slots) for by_task in configurations.values() for slots in by_task.values())
+        items = {task: [f"in {(contents or {}).get(task, task)}"] * 2 for task in tasks}
+        run = {
+            "format": 1,
+            "run_id": f"{name}-1",
+            "created_at": "2026-01-01T00:00:00+00:00",
+            "finished_at": "2026-01-01T01:00:00+00:00",
+            "mode": "live",
+            "dataset": {"path": "tasks.jsonl", "name": "tasks", "hash": json.dumps(items), "items": items},
+            "configurations": [{"name": each, "hash": "", "parameters": {}} for each in configurations],
+            "repeats": repeats or longest,
+            "baseline": None,
+            "scorers": [{"name": "exact", "type": "exact", "hash": "s"}],
+            "cards": None,
+            "card_sets": {},
+            "price_book_hashes": {"": "p"},
+            "recording_hash": None,
+            "ledger": "ledger.db",
+            **changed,
+        }
+        folder = tmp_path / name
+        write_run(folder, run)
+        made = [
+            _made(configuration, task, repeat, *slot, item=items[task][0])
+            for configuration, by_task in configurations.items()
+            for task, slots in by_task.items()
+            for repeat, slot in enumerate(slots)
+        ]
+        write_attempts(folder, [attempt for attempt, _ in made])
+        with JsonLines(folder / "scores.jsonl") as scores:
+            scores.append(*[verdict for _, verdict in made if verdict is not None])
+        return folder
+
+    return make
+
+
+def _made(
+    configuration: str, task: str, repeat: int, cost: str | None, success: object, *, item: str
+) -> tuple[AttemptResult, Verdict | None]:
+    status = success if isinstance(success, str) else "completed"
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    known = None if cost is None else Decimal(cost)
+    attempt = AttemptResult(
+        configuration=configuration,
+        task=task,
+        repeat=repeat,
+        try_number=1,
+        status=status,
+        cost_usd=known,
+        known_usd=known or Decimal(0),
+        contracted_usd=known,
+        billed_usd=known,
+        calls=1,
+        unpriced_calls=int(known is None),
+        latency_s=1.0,
+        started_at=moment,
+        ended_at=moment,
+        task_id=f"{configuration} {task} {repeat}",
+        fingerprint="f",
+        item_hash=item,
+    )
+    if status != "completed":
+        return attempt, None
+    of = {"configuration": configuration, "task": task, "repeat": repeat, "try_number": 1, "item_hash": item}
+    return attempt, Verdict(**of, scorer="exact", success=success, scorer_hash="s")
