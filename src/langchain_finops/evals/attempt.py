@@ -15,6 +15,7 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt, GraphRecursionError
 from langsmith.run_helpers import tracing_context
 
 from langchain_finops.budgets.policy import Budget
+from langchain_finops.budgets.standing import Standing
 from langchain_finops.evals.costs import Tally, tally
 from langchain_finops.evals.dataset import content_hash
 from langchain_finops.evals.faults import call_error, is_outage, is_worth_another_try, retry_after_s
@@ -36,7 +37,7 @@ from langchain_finops.records import CallRecord, Record
 if TYPE_CHECKING:
     from langchain_finops.evals.replay import Recording
 
-__all__ = ["Bench", "Tried", "attempt", "interrupted_result", "ledger_task_id"]
+__all__ = ["Bench", "Tried", "attempt", "interrupted_result"]
 
 OWN_REASONS = ("time_limit", "recursion_limit", "interrupt")
 
@@ -61,6 +62,23 @@ class Bench:
     """The recording answers; nothing is sent and nothing is paid."""
     trace: bool = False
     """Whether LangSmith's tracing, where the environment turns it on, sees the attempts."""
+    standing: Standing | None = None
+    """Kills and budgets that are set from outside: looked for once for all attempts."""
+    _hashed: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def hashes(self, trial: Trial) -> tuple[str, str, str]:
+        """Of the item's inputs, the configuration and the target's code: what makes an answer another one."""
+        item, configuration = trial.item, trial.configuration
+        if (inputs := self._hashed.get(("item", item.id))) is None:  # Hashing them for each use would take longer
+            inputs = self._hashed["item", item.id] = item.inputs_hash  # than all else that is done for an attempt.
+        if (parameters := self._hashed.get(("configuration", configuration.name))) is None:
+            parameters = self._hashed["configuration", configuration.name] = configuration.hash
+        return inputs, parameters, self.fingerprint
+
+    def task_id(self, trial: Trial) -> str:
+        """The slot's task in the ledger. Its end tells a changed item, configuration or target from the one before."""
+        made_of = content_hash(list(self.hashes(trial)))[:8]
+        return f"{self.run_id}/{trial.configuration.name}/{trial.item.id}/{trial.repeat}-{made_of}"
 
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
@@ -104,12 +122,6 @@ class _End:
     error: BaseException | None = None
 
 
-def ledger_task_id(bench_run_id: str, trial: Trial, fingerprint: str) -> str:
-    """The slot's task in the ledger. Its end tells a changed item, configuration or target from the one before."""
-    made_of = content_hash([trial.item.inputs_hash, trial.configuration.hash, fingerprint])[:8]
-    return f"{bench_run_id}/{trial.configuration.name}/{trial.item.id}/{trial.repeat}-{made_of}"
-
-
 class _Clock:
     """When a try began and ended, and how long it took."""
 
@@ -135,7 +147,7 @@ async def attempt(
     `played`: which of the recorded tries a replay plays, counted from 1. `cap_usd`: what the run's money leaves it.
     """
     began = time.perf_counter()
-    witness = Witness(bench.ledger, hold_back=bench.replays)
+    witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing)
     handler = _handler(trial, try_number, bench, witness, cap_usd)
     watch, clock, talk = _watch(bench), _Clock(), Talk()
     with _surroundings(Slot(*trial.slot), bench, played):
@@ -195,10 +207,10 @@ def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger, cap_us
     cap = () if cap_usd is None else (Budget(usd=cap_usd, name=MAX_USD, warn_at=()),)
     return FinOpsHandler(
         agent_id=trial.configuration.name,
-        task_id=ledger_task_id(bench.run_id, trial, bench.fingerprint),
+        task_id=bench.task_id(trial),
         project=bench.project,
         environment="evaluation",
-        tags=tags_of(bench.run_id, trial, try_number, bench.fingerprint),
+        tags=tags_of(bench.run_id, trial, try_number, bench.hashes(trial)),
         budgets=(*bench.budgets, *cap),
         ledger=ledger,
         prices=bench.prices,
@@ -206,7 +218,7 @@ def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger, cap_us
 
 
 def _config(trial: Trial, try_number: int, bench: Bench, handler: FinOpsHandler, watch: Watch) -> RunnableConfig:
-    task_id = ledger_task_id(bench.run_id, trial, bench.fingerprint)
+    task_id = bench.task_id(trial)
     config: RunnableConfig = {
         "callbacks": [watch, handler],  # In this order: the handler must not see the start of a refused call.
         "metadata": {
@@ -329,10 +341,10 @@ def _result(
         started_at=clock.started_at,
         ended_at=clock.ended_at,
         error=sums.outage if error is None and end.status == "error" else error,
-        task_id=ledger_task_id(bench.run_id, trial, bench.fingerprint),
+        task_id=bench.task_id(trial),
         fingerprint=bench.fingerprint,
-        item_hash=trial.item.inputs_hash,
-        configuration_hash=trial.configuration.hash,
+        item_hash=bench.hashes(trial)[0],
+        configuration_hash=bench.hashes(trial)[1],
     )
 
 

@@ -10,12 +10,12 @@ from langchain_finops.evals.results import AttemptResult, TryKey
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import CallRecord, ChargeRecord
 
-__all__ = ["Priced", "TryKey", "find_tries", "key_of", "runs_of", "start_of", "tags_of"]
+__all__ = ["Priced", "TryKey", "find_tries", "key_of", "runs_of", "tags_of"]
 
 Priced = CallRecord | ChargeRecord
 
 
-def tags_of(run_id: str, trial: Trial, try_number: int, fingerprint: str) -> dict[str, str]:
+def tags_of(run_id: str, trial: Trial, try_number: int, hashes: tuple[str, str, str]) -> dict[str, str]:
     """The tags of every call of a try. Those that must be found again begin with `evaluation_`: no target has them."""
     return {
         "configuration": trial.configuration.name,
@@ -24,7 +24,7 @@ def tags_of(run_id: str, trial: Trial, try_number: int, fingerprint: str) -> dic
         "evaluation_run": run_id,
         "evaluation_slot": json.dumps(trial.slot),
         "evaluation_try": str(try_number),
-        "evaluation_hashes": " ".join((trial.item.inputs_hash, trial.configuration.hash, fingerprint)),
+        "evaluation_hashes": " ".join(hashes),
     }
 
 
@@ -32,11 +32,6 @@ def key_of(attempt: AttemptResult) -> TryKey:
     """What tells a stored try from all others."""
     hashes = attempt.item_hash, attempt.configuration_hash, attempt.fingerprint
     return attempt.slot, attempt.try_number, *hashes
-
-
-def start_of(trial: Trial, try_number: int, fingerprint: str) -> TryKey:
-    """The same of a try that is about to begin."""
-    return trial.slot, try_number, trial.item.inputs_hash, trial.configuration.hash, fingerprint
 
 
 def runs_of(run: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.errors import GraphBubbleUp
 
+from langchain_finops.budgets.standing import Standing
 from langchain_finops.langchain.attribution import node_path
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement
@@ -77,8 +78,9 @@ class Witness:
     which would be counted again when it is resumed.
     """
 
-    def __init__(self, ledger: Ledger, *, hold_back: bool = False) -> None:
-        self._ledger, self._hold_back = ledger, hold_back
+    def __init__(self, ledger: Ledger, *, hold_back: bool = False, standing: Standing | None = None) -> None:
+        """`standing`: what was set from outside, as all attempts of the run know it."""
+        self._ledger, self._hold_back, self.standing = ledger, hold_back, standing
         self._lock = threading.Lock()
         self._records: list[Record] = []
         self._held_back: list[Record] = []

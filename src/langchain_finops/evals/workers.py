@@ -13,8 +13,9 @@ from typing import Any
 
 from langchain_core.runnables import Runnable
 
+from langchain_finops.budgets.standing import Standing
 from langchain_finops.errors import EvalError, MissingExtra
-from langchain_finops.evals.attempt import Bench, Tried, attempt, interrupted_result, ledger_task_id
+from langchain_finops.evals.attempt import Bench, Tried, attempt, interrupted_result
 from langchain_finops.evals.backoff import LONGEST_WAIT_S, Throttle
 from langchain_finops.evals.exits import no_exits
 from langchain_finops.evals.journal import Journal
@@ -32,7 +33,7 @@ from langchain_finops.evals.results import (
 )
 from langchain_finops.evals.resume import Earlier, changed_target, current_attempts, current_verdicts, pending
 from langchain_finops.evals.spending import Allowance, Spending
-from langchain_finops.evals.stock import runs_of, start_of
+from langchain_finops.evals.stock import runs_of
 from langchain_finops.evals.turns import turn_faults
 from langchain_finops.evals.verdicts import by_answer, decided, failed, judged, unjudged
 from langchain_finops.langchain.handler import FinOpsHandler
@@ -145,6 +146,7 @@ class Work:
             recording=recording,
             replays=prepared.mode == "replay",
             trace=prepared.options.trace,
+            standing=Standing(ledger, failed=_told),
         )
 
     async def _take_stock(self, ledger: Ledger) -> None:
@@ -177,8 +179,7 @@ class Work:
 
     def _task_id(self, trial: Trial, key: TryKey) -> str:
         """The task of a try in the ledger; of another item's, configuration's or target's it is none of this run's."""
-        hashes = trial.item.inputs_hash, trial.configuration.hash, self.bench.fingerprint
-        return ledger_task_id(self.run_id, trial, self.bench.fingerprint) if key[2:] == hashes else ""
+        return self.bench.task_id(trial) if key[2:] == self.bench.hashes(trial) else ""
 
     # --- trying ------------------------------------------------------------------------------------------------------
 
@@ -233,7 +234,7 @@ class Work:
         False where the run's money does not allow another try.
         """
         most = self.prepared.suite.tries
-        played = self.played[ledger_task_id(self.run_id, trial, self.bench.fingerprint)]
+        played = self.played[self.bench.task_id(trial)]
         for failures in range(min(self.failures[trial.slot] + 1, most), most + 1):
             allowance = await self.spending.reserve(trial.configuration.name)
             if allowance is None:
@@ -278,7 +279,7 @@ class Work:
             return await asyncio.create_task(doing)  # A task of its own, whose context no other attempt sees.
         paces = await self.throttle.enter(trial.configuration.name)
         try:
-            await self.journal.begin(start_of(trial, number, self.bench.fingerprint))
+            await self.journal.begin((trial.slot, number, *self.bench.hashes(trial)))
             doing = attempt(trial, runnable, number, self.bench, played=played, cap_usd=allowance.cap_usd)
             tried = await asyncio.create_task(doing)
         finally:
@@ -357,6 +358,10 @@ def _many_threads(concurrency: int) -> Iterator[None]:
         # Not waited for: a node that hangs past its attempt's time limit must not keep the table from being shown.
         loop.set_default_executor(before or ThreadPoolExecutor(thread_name_prefix="asyncio"))
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _told(_: Exception) -> None:
+    """A ledger or policy file that could not be read leaves what was known last; Standing says so itself."""
 
 
 def _tell_langsmith(handler: FinOpsHandler, outcome: Outcome) -> None:

@@ -27,8 +27,12 @@ NAMES = tuple(field.name for field in fields(Attribution))
 def guard_of(
     policies: Policies, ledger: Ledger, *, strict: bool, require: Collection[str], failed: Callable[[Exception], None]
 ) -> Guard:
-    """A handler's guard. Raises BadArguments for a budget that reaches further than the ledger does."""
-    standing = Standing(ledger, failed=failed)
+    """A handler's guard. Raises BadArguments for a budget that reaches further than the ledger does.
+
+    Views of one ledger that many short-lived handlers are given may share what was set from outside: looking for it
+    takes each of them a thread, and longer than all else.
+    """
+    standing = getattr(ledger, "standing", None) or Standing(ledger, failed=failed)
     return Guard(policies, ledger=ledger, standing=standing, strict=strict, require=tuple(require), failed=failed)
 
 
