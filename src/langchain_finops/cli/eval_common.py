@@ -1,12 +1,16 @@
 """What the deciding commands of `finops-eval` share: options, and exit codes of verdicts."""
 
+import sys
 from importlib.util import find_spec
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli.common import ExitCode
+from langchain_finops.cli.common import ExitCode, OutputFormat
 from langchain_finops.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from langchain_finops.reports.render import Table
 
 __all__ = [
     "CardsOption",
@@ -15,6 +19,7 @@ __all__ = [
     "MinTasksOption",
     "ScorerOption",
     "need",
+    "render_report",
     "verdict_code",
 ]
 
@@ -44,3 +49,11 @@ def need(module: str, what: str) -> None:
     """Raise MissingExtra before anything is done where the eval extra is not installed."""
     if find_spec(module) is None:
         raise MissingExtra(what, "eval")
+
+
+def render_report(table: "Table", output_format: OutputFormat) -> None:
+    """Print a table on stdout, whole before anything that follows on stderr."""
+    from langchain_finops.reports.render import render
+
+    render(table, output_format, sys.stdout)
+    sys.stdout.flush()

@@ -1,8 +1,7 @@
 """`finops-eval compare`: one results folder against another, task by task."""
 
-import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +13,7 @@ from langchain_finops.cli.eval_common import (
     MinTasksOption,
     ScorerOption,
     need,
+    render_report,
     verdict_code,
 )
 
@@ -62,19 +62,11 @@ def compare_command(
     """
     need("scipy", "finops-eval compare")
     from langchain_finops.evals.compare import CompareOptions, compare
-    from langchain_finops.reports.render import render
 
-    options = CompareOptions(
-        common_tasks=common_tasks,
-        allow_mixed=allow_mixed,
-        margin=margin,
-        scorer=scorer,
-        cards=cards,
-        level=level,
-        min_tasks=min_tasks,
-        min_successes=min_successes,
-    )
+    what: dict[str, Any] = {"common_tasks": common_tasks, "allow_mixed": allow_mixed, "scorer": scorer, "cards": cards}
+    minima: dict[str, Any] = {"min_tasks": min_tasks, "min_successes": min_successes}
+    options = CompareOptions(margin=margin, level=level, **what, **minima)
     with busy("Comparing"):
         comparison = compare(a, b, options)
-    render(comparison.by_task() if by is By.TASK else comparison.table(), output_format, sys.stdout)
+    render_report(comparison.by_task() if by is By.TASK else comparison.table(), output_format)
     return verdict_code(comparison.verdict)

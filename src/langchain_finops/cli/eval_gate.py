@@ -1,9 +1,9 @@
 """`finops-eval gate`: rules on a results folder, for CI."""
 
-import sys
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,11 +15,33 @@ from langchain_finops.cli.eval_common import (
     MinTasksOption,
     ScorerOption,
     need,
+    render_report,
     verdict_code,
 )
 from langchain_finops.errors import BadArguments
 
 __all__ = ["mount"]
+
+
+class Impute(StrEnum):
+    """What unknown costs are filled with."""
+
+    NONE = "none"
+    MAX = "max"
+
+
+IMPUTE = "max: fill unknown costs with the dearest attempt."
+RulesOption = Annotated[
+    list[str],
+    typer.Option("--rules", metavar="FILE|RULE", help="A file with a rule a line, or a rule; may be repeated."),
+]
+ConfigurationOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="What rules without `for` are on; may be repeated. Default: all."),
+]
+FailureOption = Annotated[
+    str | None, typer.Option(metavar="USD", help="What a failure costs, for expected_cost. Default: the suite's.")
+]
 
 
 def mount(app: typer.Typer) -> None:
@@ -30,21 +52,11 @@ def mount(app: typer.Typer) -> None:
 def gate_command(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder.", show_default=False)],
     *,
-    rules: Annotated[
-        list[str],
-        typer.Option("--rules", metavar="FILE|RULE", help="A file with a rule a line, or a rule; may be repeated."),
-    ],
-    configuration: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="What rules without `for` are on; may be repeated. Default: all."),
-    ] = None,
+    rules: RulesOption,
+    configuration: ConfigurationOption = None,
     baseline: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the run's.")] = None,
-    failure_usd: Annotated[
-        str | None, typer.Option(metavar="USD", help="What a failure costs, for expected_cost. Default: the suite's.")
-    ] = None,
-    impute: Annotated[
-        str, typer.Option(metavar="WORD", help="max: fill unknown costs with the dearest attempt.")
-    ] = "none",
+    failure_usd: FailureOption = None,
+    impute: Annotated[Impute, typer.Option(metavar="WORD", help=IMPUTE)] = Impute.NONE,
     scorer: ScorerOption = None,
     cards: CardsOption = None,
     level: LevelOption = 0.95,
@@ -70,28 +82,21 @@ def gate_command(
     need("scipy", "finops-eval gate")
     from langchain_finops.evals import gate_files
     from langchain_finops.evals.gate import GateOptions, gate
-    from langchain_finops.reports.render import render
 
-    if impute not in ("none", "max"):
-        raise BadArguments(f"--impute is {impute!r}: choose none or max")
-    options = GateOptions(
-        configurations=tuple(configuration or ()),
-        baseline=baseline,
-        scorer=scorer,
-        cards=cards,
-        impute="max" if impute == "max" else "none",
-        failure_usd=_usd(failure_usd),
-        level=level,
-        min_tasks=min_tasks,
-        min_successes=min_successes,
-    )
+    what: dict[str, Any] = {
+        "configurations": tuple(configuration or ()),
+        "baseline": baseline,
+        "scorer": scorer,
+        "cards": cards,
+    }
+    how: dict[str, Any] = {"impute": impute.value, "failure_usd": _usd(failure_usd), "level": level}
+    options = GateOptions(**what, **how, min_tasks=min_tasks, min_successes=min_successes)
     with busy("Judging"):
         report = gate(results, rules, options)
-    if markdown is not None:
-        gate_files.write(markdown, gate_files.markdown(report))
-    if junit is not None:
-        gate_files.write(junit, gate_files.junit(report))
-    render(report.table(), output_format, sys.stdout)
+    for path, text in ((markdown, gate_files.markdown), (junit, gate_files.junit)):
+        if path is not None:
+            gate_files.write(path, text(report))
+    render_report(report.table(), output_format)
     return verdict_code(report.outcome)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from langchain_finops.cli import eval_merge
+from langchain_finops.cli import eval_compare, eval_gate, eval_merge, eval_shadow
 from langchain_finops.cli.common import DebugOption, FormatOption, OutputFormat, VersionOption, warn
 from langchain_finops.cli.common import run as run_command_line
 from langchain_finops.errors import BadArguments, BadData, MissingExtra
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from langchain_finops.evals.resume import Results
     from langchain_finops.evals.runner import Observer
 
-__all__ = ["app", "main", "need_eval", "show"]
+__all__ = ["app", "both", "main", "need_eval", "progress", "show"]
 
 app = typer.Typer(
     name="finops-eval",
@@ -208,7 +208,10 @@ def table_command(
     show(load_results(folder), output_format, cards)
 
 
+eval_compare.mount(app)
+eval_gate.mount(app)
 eval_merge.mount(app)
+eval_shadow.mount(app)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -237,10 +240,10 @@ def _evaluated(data: Path, suite: Path | None, options: "Options") -> "Results":
     from langchain_finops.evals.runner import run
     from langchain_finops.evals.suite import load_suite, suite_beside
 
-    dataset, read_suite = _both(lambda: load_dataset(data), lambda: load_suite(suite or suite_beside(data)))
+    dataset, read_suite = both(lambda: load_dataset(data), lambda: load_suite(suite or suite_beside(data)))
     try:
         # What a target prints must not end up among the rows.
-        with _progress() as observer, redirect_stdout(sys.stderr):
+        with progress() as observer, redirect_stdout(sys.stderr):
             return run(dataset, read_suite, options, observer=observer)
     except KeyboardInterrupt:
         typer.echo("What was finished is kept: the same command goes on from here.", err=True)
@@ -251,7 +254,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-def _both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
+def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
     """The results of two readers; where both fail on bad data, the faults of both, so that one look is enough."""
     try:
         one = first()
@@ -309,7 +312,7 @@ def _finops() -> str:
 
 
 @contextmanager
-def _progress() -> Iterator["Observer | None"]:
+def progress() -> Iterator["Observer | None"]:
     """A bar on stderr, on a terminal only: attempts done, remaining time, money spent and forecast, errors."""
     if not sys.stderr.isatty():
         yield None

@@ -31,9 +31,9 @@ def junit(report: GateReport) -> str:
     """JUnit XML: a test case a check. What failed is a failure, what is inconclusive an error: neither is green."""
     counts = {"tests": len(report.checks), "failures": report.count("FAIL"), "errors": report.count("INCONCLUSIVE")}
     numbers = {name: str(count) for name, count in counts.items()}
-    suites = ET.Element("testsuites", name="finops-eval gate", **numbers)
-    suite = ET.SubElement(suites, "testsuite", name=_legal(str(report.results.folder)), **numbers, skipped="0")
-    suite.set("time", "0")
+    suites = ET.Element("testsuites", {"name": "finops-eval gate", **numbers})
+    of = {"name": _legal(str(report.results.folder)), **numbers, "skipped": "0", "time": "0"}
+    suite = ET.SubElement(suites, "testsuite", of)
     properties = ET.SubElement(suite, "properties")
     for name, value in (("run_id", report.results.run["run_id"]), ("outcome", report.outcome)):
         ET.SubElement(properties, "property", name=name, value=_legal(str(value)))

@@ -29,6 +29,7 @@ __all__ = [
     "JsonLines",
     "TryKey",
     "Verdict",
+    "cut_torn_line",
     "encoded",
     "encoded_start",
     "last_tries",
@@ -403,7 +404,7 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab")
-        _cut_torn_line(path)
+        cut_torn_line(path)
 
     def append(self, *rows: AttemptResult | Verdict) -> None:
         """Write rows, a line each, and wait until the disk has them."""
@@ -430,7 +431,8 @@ class JsonLines:
         self.close()
 
 
-def _cut_torn_line(path: Path) -> None:
+def cut_torn_line(path: Path) -> None:
+    """Drop what a crash has left of a last line."""
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):
         os.truncate(path, data.rfind(b"\n") + 1)
