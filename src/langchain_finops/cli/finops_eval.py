@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from langchain_finops.cli import eval_compare, eval_gate, eval_merge, eval_shadow
+from langchain_finops.cli import eval_compare, eval_demo, eval_gate, eval_merge, eval_shadow
 from langchain_finops.cli.common import DebugOption, FormatOption, OutputFormat, VersionOption, warn
 from langchain_finops.cli.common import run as run_command_line
 from langchain_finops.errors import BadArguments, BadData, MissingExtra
@@ -209,6 +209,7 @@ def table_command(
 
 
 eval_compare.mount(app)
+eval_demo.mount(app)
 eval_gate.mount(app)
 eval_merge.mount(app)
 eval_shadow.mount(app)
