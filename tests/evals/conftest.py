@@ -53,6 +53,9 @@ class Scripted(BaseChatModel):
     def _llm_type(self) -> str:
         return "scripted"
 
+    def _get_ls_params(self, stop: Any = None, **_: Any) -> Any:
+        return {"ls_provider": "openai", "ls_model_name": self.name_, "ls_max_tokens": 10}
+
     def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
         act, _, number = str(messages[-1].content).partition(" ")
         with (HERE / "calls.log").open("a") as log:

@@ -175,8 +175,20 @@ async def attempt(
         wait_s=None if end.error is None else retry_after_s(end.error),
         providers=sums.providers,
         overloaded=sums.overloaded,
-        out_of_money=sums.refusals.get(MAX_USD),
+        out_of_money=_out_of_money(sums),
     )
+
+
+def _out_of_money(sums: Tally) -> str | None:
+    event = sums.refusals.get(MAX_USD)
+    if event is None:
+        return None
+    if (event.after or {}).get("kind") == "unpriced":
+        return (
+            "a call was refused whose price is not known, so that no maximum can be held: have the model name itself, "
+            "add a price card to the suite, or run without --max-usd"
+        )
+    return f"what is left of --max-usd is not enough: {event.reason}"
 
 
 def _watch(bench: Bench) -> Watch:

@@ -78,7 +78,7 @@ class Throttle:
         pace = self.pace(provider)
         now = self.clock()
         if now >= pace.not_before:  # Of those that were on their way together one is enough.
-            pace.limit = max(1, min(pace.limit, max(pace.running, 1)) // 2)
+            pace.limit = max(1, pace.limit // 2)
             pace.refused += 1
         pace.answered = 0
         asked = FIRST_WAIT_S * 2.0 ** min(pace.refused - 1, 6) if wait_s is None else wait_s

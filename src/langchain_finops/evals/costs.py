@@ -128,9 +128,9 @@ class Tally:
         return frozenset(call.provider or "" for call in self.calls if call.error and is_overload(call.error))
 
     @property
-    def refusals(self) -> Mapping[str, str]:
-        """Budgets and guards that refused something, with their sentences, in their order."""
-        return {str((event.after or {}).get("budget") or ""): event.reason or "" for event in self.refused}
+    def refusals(self) -> Mapping[str, Event]:
+        """What limits and guards refused, by their names."""
+        return {str((event.after or {}).get("budget") or ""): event for event in self.refused}
 
     @property
     def recorded_s(self) -> float | None:

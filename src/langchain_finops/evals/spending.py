@@ -140,8 +140,13 @@ class Spending:
         self._judged[configuration] = max(usd, self._judged.get(configuration, Decimal(0)))
 
     def _broke(self, configuration: str, need: Decimal | None) -> str:
-        at_most = "" if need is None else f", and the next attempt, of {configuration!r}, may cost ${need}"
-        return f"${self.spent_usd} of at most ${self.max_usd} are spent{at_most}: run again with a higher --max-usd"
+        at_most = "" if need is None else f", and the next attempt, of {configuration!r}, may cost {_dollars(need)}"
+        spent, most = _dollars(self.spent_usd), _dollars(self.max_usd or Decimal(0))
+        return f"{spent} of at most {most} are spent{at_most}: run again with a higher --max-usd"
+
+
+def _dollars(amount: Decimal) -> str:
+    return f"${amount.normalize():f}"
 
 
 def _cost(result: AttemptResult) -> Decimal:

@@ -242,7 +242,7 @@ class Work:
             played += 1
             tried, last = await self._try_within(allowance, trial, played, may_go_on=failures < most)
             if tried.out_of_money is not None:
-                self.spending.stop(f"what is left of --max-usd is not enough: {tried.out_of_money}")
+                self.spending.stop(tried.out_of_money)
                 return False
             if last:
                 break
