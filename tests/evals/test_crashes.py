@@ -123,3 +123,49 @@ def test_ctrl_c_keeps_what_was_finished_and_counts_what_was_not(slow_workshop: "
     assert all(result.status == "error" and result.answer is None for result in interrupted)
 
     check_whole(slow_workshop)
+
+
+HANGING = '''
+
+async def _hang_first(state):
+    """Asks the model, which never answers; the process is killed meanwhile."""
+    if (HERE / "end.txt").exists():
+        (HERE / "end.txt").unlink()
+
+        class Silent(Scripted):
+            async def _agenerate(self, *_, **__):
+                os.kill(os.getpid(), 9)
+
+        await Silent().ainvoke("x")
+    return {"answer": (await Scripted().ainvoke(f"answer {state['number']}")).content}
+
+
+def hanging(configuration):
+    graph = StateGraph(State)
+    graph.add_node("ask", _hang_first)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", END)
+    return graph.compile()
+'''
+
+
+def test_a_try_that_was_killed_before_its_first_call_ended_leaves_a_trace(slow_workshop: "Workshop") -> None:
+    """Its request was on its way, so it may have been paid for: what it cost is unknown, and not nothing."""
+    workshop = slow_workshop
+    agent = workshop.folder / "agent.py"
+    agent.write_text(agent.read_text() + HANGING)
+    workshop.suite(SUITE.replace("agent:slow", "agent:hanging").replace("concurrency: 3", "concurrency: 1"))
+    workshop.data(number=[1])
+    assert ended_after(workshop, 0, signal.SIGKILL) == -signal.SIGKILL
+    assert not read_attempts(workshop.results)[0]
+
+    first, *others = workshop.run().attempts
+
+    assert (first.slot, first.try_number) == (("right", "t1", 0), 1)
+    assert (first.status, first.stop_reason, first.in_the_dark) == ("error", "interrupted", True)
+    assert (first.cost_usd, first.known_usd, first.calls) == (None, 0, 0)
+    assert [(result.slot, result.try_number, result.status) for result in others] == [
+        (("right", "t1", 0), 2, "completed"),
+        (("wrong", "t1", 0), 1, "completed"),
+    ]
+    assert len(workshop.run().attempts) == 3

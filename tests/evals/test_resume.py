@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from langchain_finops.errors import BadArguments, EvalError, TargetChanged
+from langchain_finops.errors import BadArguments, BadData, EvalError, TargetChanged
 from langchain_finops.ledger import open_ledger
 
 if TYPE_CHECKING:
@@ -218,3 +218,37 @@ def test_a_run_json_that_lacks_something_is_told(begun: "Workshop") -> None:
     with pytest.raises(EvalError, match=r"run\.json is not one of this version, for want of baseline, .*--fresh"):
         begun.run()
     assert len(begun.run(fresh=True).attempts) == 1
+
+
+def test_a_crash_grants_no_further_tries(workshop: "Workshop") -> None:
+    """Tries that the infrastructure failed count, before the crash and after it: three are three."""
+    workshop.suite(SUITE + "tries: 3\n")
+    workshop.data(number=[1], do=["status-503-9"])
+    workshop.run()
+    path = workshop.results / "attempts.jsonl"
+    first, second, _ = path.read_text().splitlines()
+    path.write_text(f"{first}\n{second}\n")
+    run = json.loads((workshop.results / "run.json").read_text())
+    (workshop.results / "run.json").write_text(json.dumps({**run, "finished_at": None}))
+    (workshop.results / "ledger.db").unlink()
+    (workshop.results / "begun.jsonl").unlink()
+    workshop.calls()
+
+    results = workshop.run()
+
+    assert workshop.calls() == ["status-503-9 1"]
+    assert [(result.try_number, result.stop_reason) for result in results.attempts] == [
+        (1, "infrastructure"),
+        (2, "infrastructure"),
+        (3, "infrastructure"),
+    ]
+
+
+def test_a_line_cut_in_the_middle_of_the_file_is_told(begun: "Workshop") -> None:
+    """A torn last line is a crash's; one in the middle is somebody's, and nothing is bought on top of it."""
+    path = begun.results / "attempts.jsonl"
+    path.write_text(path.read_text()[:50] + "\n" + path.read_text())
+
+    with pytest.raises(BadData, match=r"attempts\.jsonl:1: not a line of attempts\.jsonl"):
+        begun.run()
+    assert begun.calls() == []
