@@ -127,7 +127,7 @@ def test_all_faults_are_told_at_once_with_their_field(tmp_path: Path) -> None:
         repeats: many
         baseline: z
         recording: 5
-        limits: {seconds: 0, usd: 5}
+        limits: {seconds: 0, euros: 5}
         tries: true
         concurency: 4
         """,
@@ -158,7 +158,7 @@ def test_all_faults_are_told_at_once_with_their_field(tmp_path: Path) -> None:
         "scorers: the name 'exact' stands there twice: give one of them another `name`",
         "repeats: 'many' found: a whole number, 1 or more, is expected",
         "baseline: 'z' is no configuration: those are a",
-        "limits.usd: is not known: known are seconds, recursion_limit",
+        "limits.euros: is not known: known are seconds, usd, recursion_limit, steps, llm_calls, tool_calls, tokens",
         "limits.seconds: 0 found: a number of seconds above 0 is expected",
         "tries: True found: a whole number, 1 or more, is expected",
     ]

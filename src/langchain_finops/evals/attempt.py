@@ -83,7 +83,7 @@ class Bench:
     @cached_property
     def budgets(self) -> tuple[Budget, ...]:
         """The limits of each attempt. Of scope `run`, which an attempt is: balances are its own."""
-        return getattr(self.limits, "budgets", tuple)()
+        return self.limits.budgets()
 
     @cached_property
     def limit_reasons(self) -> Mapping[str, str]:

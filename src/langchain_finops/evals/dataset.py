@@ -26,12 +26,20 @@ class Item:
     """The reference that scorers compare with. The target never sees it."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     split: str | None = None
+    turns: tuple[Mapping[str, object], ...] = ()
+    """Inputs that are given one after the other; none: `inputs` alone."""
+    answers: tuple[object, ...] = ()
+    """What a person would answer to what the target asks, in this order."""
+    labels: Mapping[str, bool | float] = field(default_factory=dict)
+    """What people said of an answer, by scorer."""
     line: int
     """Where it stands in the file, counted from 1."""
 
     @property
     def inputs_hash(self) -> str:
         """Decides whether a stored answer is still an answer to this item."""
+        if self.turns or self.answers:
+            return content_hash([self.inputs, self.turns, self.answers])
         return content_hash(self.inputs)
 
     @property

@@ -119,7 +119,7 @@ class Prepared:
     def max_usd(self) -> Decimal | None:
         """What the whole run may cost."""
         given = self.options.max_usd
-        return getattr(self.suite, "max_usd", None) if given is None else usd(given)
+        return self.suite.max_usd if given is None else usd(given)
 
     @cached_property
     def trials(self) -> Sequence[Trial]:
@@ -155,10 +155,10 @@ class Prepared:
             "tries": suite.tries,
             "limits": _written(asdict(suite.limits)),
             "max_usd": _written(self.max_usd),
-            "human": None if getattr(suite, "human", None) is None else _written(asdict(getattr(suite, "human", None))),
-            "value_usd": _written(getattr(suite, "value_usd", None)),
-            "failure_usd": _written(getattr(suite, "failure_usd", None)),
-            "margin": _written(getattr(suite, "margin", None)),
+            "human": None if suite.human is None else _written(asdict(suite.human)),
+            "value_usd": _written(suite.value_usd),
+            "failure_usd": _written(suite.failure_usd),
+            "margin": _written(suite.margin),
             "splits": list(self.options.splits),
             "where": dict(self.options.where),
             "sample": self.options.sample,

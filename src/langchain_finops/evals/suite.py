@@ -18,9 +18,10 @@ from langchain_finops.evals.scorers import IGNORABLE, Scorer
 from langchain_finops.money import usd
 
 if TYPE_CHECKING:
+    from langchain_finops.budgets.policy import Budget
     from langchain_finops.pricing.cards import Card
 
-__all__ = ["Limits", "Suite", "load_suite", "suite_beside"]
+__all__ = ["Human", "Limits", "Suite", "load_suite", "suite_beside"]
 
 FIELDS = (
     *("target", "scorer", "scorers", "configurations", "matrix", "repeats", "baseline", "recording"),
@@ -48,6 +49,36 @@ class Limits:
     """Of each try. A coroutine is cancelled; a target in a thread is stopped at its next call or node."""
     recursion_limit: int | None = None
     """LangGraph's own: supersteps of the graph."""
+    usd: Decimal | None = None
+    """List cost; a call whose price is not known is refused."""
+    steps: int | None = None
+    """Node executions at any depth."""
+    llm_calls: int | None = None
+    tool_calls: int | None = None
+    tokens: int | None = None
+
+    def budgets(self) -> tuple["Budget", ...]:
+        """What an attempt's handler refuses by: one budget for each limit, so that a stop says which it was."""
+        from langchain_finops.budgets.policy import Budget
+
+        units = ("usd", "steps", "llm_calls", "tool_calls", "tokens")
+        given = {unit: getattr(self, unit) for unit in units}
+        return tuple(
+            Budget(**{unit: amount}, name=f"limits.{unit}", warn_at=())
+            for unit, amount in given.items()
+            if amount is not None
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Human:
+    """A person who does the same tasks: what configurations are compared with."""
+
+    usd_per_hour: Decimal
+    tasks_per_hour: Decimal
+    success_rate: Decimal = Decimal(1)
+    handoff_minutes: Decimal | None = None
+    """Of a person for each attempt that is handed off; None: as long as a task takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +101,15 @@ class Suite:
     """How often a slot is tried where the infrastructure fails."""
     concurrency: int = 8
     """Attempts at once."""
+    max_usd: Decimal | None = None
+    """List cost at which no further attempt of a run begins."""
+    human: Human | None = None
+    value_usd: Decimal | None = None
+    """What a success is worth."""
+    failure_usd: Decimal | None = None
+    """What it costs to mend a failure."""
+    margin: Decimal | None = None
+    """How much worse than the baseline is still as good, as a share."""
 
 
 def suite_beside(dataset: Path) -> Path:
@@ -280,10 +320,12 @@ class _Reader:
         if not isinstance(data, dict):
             self._fault("limits", "a mapping is expected, such as `seconds: 60`")
             return Limits()
-        self._known(data, ("seconds", "recursion_limit"), "limits.")
+        counts = ("recursion_limit", "steps", "llm_calls", "tool_calls", "tokens")
+        self._known(data, ("seconds", "usd", *counts), "limits.")
         return Limits(
             seconds=self._read(data, "seconds", _seconds, None, "limits."),
-            recursion_limit=self._read(data, "recursion_limit", _count, None, "limits."),
+            usd=self._read(data, "usd", _positive, None, "limits."),
+            **{name: self._read(data, name, _count, None, "limits.") for name in counts},
         )
 
     def _cards(self, data: object) -> dict[str, tuple["Card", ...]]:
@@ -359,6 +401,12 @@ def _not_negative(value: object) -> Decimal:
         amount = Decimal(-1)
     if amount < 0:
         raise ValueError(f"{value!r} found: a number, 0 or more, is expected")
+    return amount
+
+
+def _positive(value: object) -> Decimal:
+    if (amount := _not_negative(value)) == 0:
+        raise ValueError(f"{value!r} found: an amount above 0 is expected")
     return amount
 
 

@@ -92,10 +92,10 @@ async def converse(
     """The target's last answer. What it asks a person is answered from the item's script, in its order; the first
     question without an answer there ends the talk, and is in what comes back."""
     item = trial.item
-    talk.left = [copy.deepcopy(answer) for answer in getattr(item, "answers", ())]
+    talk.left = [copy.deepcopy(answer) for answer in item.answers]
     carries_on = not has_checkpointer(runnable)
     answer: object = None
-    for inputs in getattr(item, "turns", ()) or (item.inputs,):
+    for inputs in item.turns or (item.inputs,):
         given: Any = copy.deepcopy(dict(inputs))  # A target may change what it is given.
         if talk.turns and carries_on:
             given = _carried_on(answer, given)
@@ -199,8 +199,6 @@ def turn_faults(trials: Sequence[Trial], runnables: Mapping[str, Runnable[Any, A
     faults: dict[str, Fault] = {}
     for trial in trials:
         item = trial.item
-        if not hasattr(item, "turns"):
-            continue
         if not (item.turns or item.answers) or has_checkpointer(runnables[trial.configuration.name]):
             continue
         where = f"{item.id}: "

@@ -74,7 +74,7 @@ class Work:
         self.failures = Counter(spent)
         self.stored: set[tuple[str, int]] = set()
         self.throttle = Throttle(most=prepared.concurrency)
-        self.spending = Spending(prepared.max_usd, getattr(prepared.suite.limits, "usd", None))
+        self.spending = Spending(prepared.max_usd, prepared.suite.limits.usd)
         self.spending.begin(earlier.attempts, earlier.verdicts)
         self.forecast = Forecast(self.pending)
         self.forecast.begin(current, verdicts)
