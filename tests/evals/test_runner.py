@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -9,10 +11,11 @@ import pytest
 from langsmith.utils import get_env_var
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, TargetChanged
+from langchain_finops.evals.backoff import Throttle
 from langchain_finops.evals.dataset import load_dataset
 from langchain_finops.evals.prepare import Options
 from langchain_finops.evals.results import read_attempts
-from langchain_finops.evals.runner import Progress, arun
+from langchain_finops.evals.runner import Progress, arun, run
 from langchain_finops.evals.suite import load_suite
 from langchain_finops.ledger import default_path, open_ledger
 from langchain_finops.money import sum_usd
@@ -608,3 +611,51 @@ async def _count(_):
 def counting(configuration):
     return RunnableLambda(_count)
 """
+
+
+def test_a_full_service_is_asked_less(workshop: "Workshop", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four attempts at once meet 429: the slots are tried again, and nothing is lost or counted twice."""
+    throttles: list[Throttle] = []
+
+    def noted(self: Throttle, provider: str, wait_s: float | None) -> None:
+        throttles.append(self)
+        refused(self, provider, wait_s)
+
+    refused = Throttle.refused
+    monkeypatch.setattr(Throttle, "refused", noted)
+    workshop.data(number=list(range(6)), do=["status-429-2", *["answer"] * 5])
+    workshop.suite(suite_with("concurrency: 4", wrong=""))
+
+    results = workshop.run()
+
+    completed = [result.task for result in results.attempts if result.status == "completed"]
+    assert sorted(completed) == [f"t{n}" for n in range(6)]
+    assert [result.status for result in results.attempts if result.task == "t0"] == ["error", "error", "completed"]
+    assert len(throttles) == 2
+    assert throttles[0].pace("openai").limit < 4
+
+
+async def test_a_notebook_awaits_its_run(workshop: "Workshop") -> None:
+    """Under a running loop `arun` is awaited, and leaves the loop's own threads as they were; `run` says so."""
+    loop = asyncio.get_running_loop()
+    executor = ThreadPoolExecutor(1, "own")
+    loop.set_default_executor(executor)
+    dataset, suite = load_dataset(workshop.dataset), load_suite(workshop.folder / "tasks.yaml")
+
+    with pytest.raises(BadArguments, match=r"an event loop is running here.*use `await arun\(\.\.\.\)`"):
+        run(dataset, suite)
+    results = await arun(dataset, suite)
+
+    assert len(results.verdicts) == 4
+    assert (await asyncio.to_thread(threading.current_thread)).name.startswith("own")
+
+
+def test_progress_forecasts_what_all_will_cost(workshop: "Workshop") -> None:
+    """Eight slots of two configurations; after one of each at $0.0002 the rest is known, before that nothing is."""
+    workshop.data(number=[1, 2, 3, 4])
+    seen: list[Progress] = []
+    dataset, suite = load_dataset(workshop.dataset), load_suite(workshop.folder / "tasks.yaml")
+
+    asyncio.run(arun(dataset, suite, Options(concurrency=1), observer=seen.append))
+
+    assert [stand.forecast_usd for stand in seen] == [None, None, *[8 * ONE_CALL] * 7]
