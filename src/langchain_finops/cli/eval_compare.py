@@ -61,7 +61,7 @@ def compare_command(
     Exit code: 0 better or not inferior, 1 worse, 3 inconclusive.
     """
     need("scipy", "finops-eval compare")
-    from langchain_finops.evals.compare import CompareOptions, compare
+    from langchain_finops.evals.comparing import CompareOptions, compare
 
     what: dict[str, Any] = {"common_tasks": common_tasks, "allow_mixed": allow_mixed, "scorer": scorer, "cards": cards}
     minima: dict[str, Any] = {"min_tasks": min_tasks, "min_successes": min_successes}

@@ -81,7 +81,7 @@ def gate_command(
     """
     need("scipy", "finops-eval gate")
     from langchain_finops.evals import gate_files
-    from langchain_finops.evals.gate import GateOptions, gate
+    from langchain_finops.evals.gating import GateOptions, gate
 
     what: dict[str, Any] = {
         "configurations": tuple(configuration or ()),

@@ -34,7 +34,7 @@ def merge_command(out: OutArgument, folders: FoldersArgument, output_format: For
     from langchain_finops.cli.finops_eval import need_eval, show
 
     need_eval("finops-eval merge")
-    from langchain_finops.evals.merge import merge
+    from langchain_finops.evals.merging import merge
 
     results = merge(out, folders)
     show(results, output_format, None)

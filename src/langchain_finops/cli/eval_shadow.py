@@ -21,7 +21,7 @@ from langchain_finops.cli.eval_common import (
 )
 
 if TYPE_CHECKING:
-    from langchain_finops.evals.shadow import ShadowOptions, ShadowReport
+    from langchain_finops.evals.shadowing import ShadowOptions, ShadowReport
 
 __all__ = ["mount"]
 
@@ -90,7 +90,7 @@ def shadow_command(
     """
     need("scipy", "finops-eval shadow")
     from langchain_finops.evals.prepare import Options
-    from langchain_finops.evals.shadow import ShadowOptions
+    from langchain_finops.evals.shadowing import ShadowOptions
 
     run = Options(mode="live" if live else None, ledger=ledger, cards=cards, concurrency=concurrency, max_usd=max_usd)
     minima: dict[str, Any] = {"min_tasks": min_tasks, "min_successes": min_successes}
@@ -114,7 +114,7 @@ def shadow_command(
 def _shadow(data: Path, suite: Path | None, names: tuple[str, str], options: "ShadowOptions") -> "ShadowReport":
     from langchain_finops.cli.finops_eval import both, progress
     from langchain_finops.evals.dataset import load_dataset
-    from langchain_finops.evals.shadow import shadow
+    from langchain_finops.evals.shadowing import shadow
     from langchain_finops.evals.suite import load_suite
 
     data_file, suite_file = _files(data, suite)

@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from langchain_finops.errors import EvalError
-from langchain_finops.evals.gate import Check, GateReport
+from langchain_finops.evals.gating import Check, GateReport
 from langchain_finops.reports.render import render
 
 __all__ = ["junit", "markdown", "write"]

@@ -15,7 +15,7 @@ from langchain_finops.errors import BadArguments, BadData
 from langchain_finops.evals import history
 from langchain_finops.evals.dataset import load_dataset
 from langchain_finops.evals.prepare import Options
-from langchain_finops.evals.shadow import ShadowOptions, ShadowReport, shadow
+from langchain_finops.evals.shadowing import ShadowOptions, ShadowReport, shadow
 from langchain_finops.evals.suite import load_suite
 
 AGENT = '''

@@ -12,7 +12,7 @@ import pytest
 from langchain_finops.cli.common import run
 from langchain_finops.cli.finops_eval import app
 from langchain_finops.errors import BadArguments, EvalError
-from langchain_finops.evals.compare import CompareOptions, compare
+from langchain_finops.evals.comparing import CompareOptions, compare
 from langchain_finops.evals.resume import load_results
 
 MakeResults = Callable[..., Path]

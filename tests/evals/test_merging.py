@@ -9,7 +9,7 @@ import pytest
 
 from langchain_finops.errors import BadArguments, BadData, EvalError
 from langchain_finops.evals.matrix import in_shard
-from langchain_finops.evals.merge import merge
+from langchain_finops.evals.merging import merge
 from langchain_finops.evals.resume import Results
 from langchain_finops.ledger import open_ledger
 from langchain_finops.money import sum_usd

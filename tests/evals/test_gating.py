@@ -12,7 +12,7 @@ from langchain_finops.cli.common import run
 from langchain_finops.cli.finops_eval import app
 from langchain_finops.errors import BadArguments, BadData, EvalError
 from langchain_finops.evals import gate_files
-from langchain_finops.evals.gate import GateOptions, gate
+from langchain_finops.evals.gating import GateOptions, gate
 from langchain_finops.evals.rules import read_rules
 
 MakeResults = Callable[..., Path]
