@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).with_name("dropped_streams.py")
 @pytest.mark.parametrize(
     ("ledger", "place"),
     [
-        (":memory:", "langchain.sums:_merged"),
+        (":memory:", "langchain.sums:_split"),
         (":memory:", "langchain.runs:cell_of_call"),
         (":memory:", "ledger.memory:identity"),
         (":memory:", "ledger.memory:time_of"),

@@ -109,13 +109,13 @@ class Sums:
             return
         with self.lock:
             touched = {task: [self._total] for task in _tasks_of(cells)}
-            self._total.totals.merge(_merged(cells.values()))
+            _add(self._total, cells)
             self._total.runs += not before
             for dimension, groups in self._by.items():
                 counted = {id(_group(groups, _value(dimension, cell))) for cell in before}
                 for value, part in _split(dimension, cells).items():
                     group = _group(groups, value)
-                    group.totals.merge(_merged(part.values()))
+                    _add(group, part)
                     group.runs += id(group) not in counted
                     counted.add(id(group))  # Several values may be summed as one.
                     for task in _tasks_of(part):
@@ -183,7 +183,7 @@ class Sums:
                 counted = {id(_group(groups, _value(by[0], cell) if by else None)) for cell in before}
                 for value, part in parts.items():
                     group = _group(groups, value)
-                    group.totals.merge(_merged(part.values()))
+                    _add(group, part)
                     group.runs += id(group) not in counted
                     counted.add(id(group))
                     new = {task for task in _tasks_of(part) if (id(group), task) not in tasks}
@@ -259,17 +259,17 @@ def _tasks_of(cells: Mapping[Cell, Totals]) -> set[str]:
     return {task for cell in cells if (task := cell[0][WHO.index("task")]) is not None}
 
 
-def _merged(totals: Iterable[Totals]) -> Totals:
-    result = Totals()
-    for each in totals:
-        result.merge(each)
-    return result
+def _add(group: Group, cells: Mapping[Cell, Totals]) -> None:
+    for totals in cells.values():
+        group.totals.merge(totals)
 
 
 def _copied(group: Group) -> Group:
+    totals = Totals()
+    totals.merge(group.totals)
     return Group(
         key=group.key,
-        totals=_merged((group.totals,)),
+        totals=totals,
         runs=group.runs,
         tasks=group.tasks,
         judged=group.judged,

@@ -106,10 +106,20 @@ class Totals:
 
     def merge(self, other: "Totals") -> None:
         """Add another's sums to these."""
-        for name in ("calls", "errors", "estimated", "unpriced", "cost_pico", "contracted_pico", "billed_pico"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("charges", "charge_pico", "charges_unpriced", "apart", "apart_unpriced", "apart_pico"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        # One by one: by name in a loop takes three times as long, and a run is added to fifteen groups.
+        self.calls += other.calls
+        self.errors += other.errors
+        self.estimated += other.estimated
+        self.unpriced += other.unpriced
+        self.cost_pico += other.cost_pico
+        self.contracted_pico += other.contracted_pico
+        self.billed_pico += other.billed_pico
+        self.charges += other.charges
+        self.charge_pico += other.charge_pico
+        self.charges_unpriced += other.charges_unpriced
+        self.apart += other.apart
+        self.apart_unpriced += other.apart_unpriced
+        self.apart_pico += other.apart_pico
         for meter, count in other.meters.items():
             self.meters[meter] += count
 
