@@ -183,6 +183,11 @@ class MemoryLedger:
                 charges += cast("Iterable[ChargeRecord]", self._folded["charge"].values())
         return fold(calls, charges, self.outcomes(), by=dimensions, period=period, filters=filters)
 
+    def folded(self) -> Iterator[CallRecord | ChargeRecord]:
+        """Calls and charges that `prune` has folded; totals still count them."""
+        with section, self._lock:
+            return iter(cast("list[CallRecord | ChargeRecord]", [r for f in self._folded.values() for r in f.values()]))
+
     def forget(self, user_id: str) -> int:
         """Unlink a person: `user_id` becomes None in all records; how many calls, charges and runs named it."""
         user_id = clean_text(user_id)

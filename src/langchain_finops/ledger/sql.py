@@ -197,6 +197,10 @@ class SqlLedger:
             if after is None:
                 return
 
+    def look_at(self, read: Callable[[Connection], T]) -> T:
+        """What `read` finds in one state of the ledger. For sums that no reader gives: it must write nothing."""
+        return self._run(partial(self._connected, read))
+
     def _connected(self, read: Callable[[Connection], T], deadline: float | None = None) -> T:
         with section, self._store(deadline).reading(deadline) as connection:
             return read(connection)

@@ -12,8 +12,8 @@ from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.summary import UNATTRIBUTED, Summary, known_usd, merged, show_usd
 from langchain_finops.ledger.totals import DIMENSIONS, Group, Totals
 from langchain_finops.money import from_pico
-from langchain_finops.reports.economics import SuccessCost, success_cost
 from langchain_finops.reports.render import Column, Table
+from langchain_finops.reports.success_cost import SuccessCost, success_cost
 
 __all__ = ["Report", "report"]
 
