@@ -14,6 +14,8 @@ import pytest
 from langsmith import Client
 from urllib3 import Retry
 
+from langchain_finops.cli.common import run
+from langchain_finops.cli.finops_eval import app
 from langchain_finops.errors import BadArguments, EvalError
 from langchain_finops.evals.dataset import load_dataset
 from langchain_finops.evals.langsmith import dataset_name, fetch, own_client
@@ -332,3 +334,42 @@ def test_results_of_other_items_are_refused(workshop: Any, langsmith: LangSmith)
     with pytest.raises(BadArguments, match="is not of the items in"):
         upload(results, load_dataset(workshop.dataset), client=client)
     assert not langsmith.posts
+
+
+# --- the command ---
+
+
+def test_run_uploads_and_a_failure_is_one_warning(
+    workshop: Any, langsmith: LangSmith, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is as it was, exit code and all; the same command sends what is missing, and buys nothing again."""
+    words = ["run", "tasks.jsonl", "--langsmith", "--format", "json"]
+    langsmith.fail_after = 0
+    monkeypatch.setattr(
+        "langchain_finops.evals.langsmith_upload.own_client",
+        lambda: Client(api_url=langsmith.url, api_key="k", auto_batch_tracing=False, retry_config=Retry(0)),
+    )
+    assert run(app, "finops-eval", words) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 2
+    (warning,) = [line for line in err.splitlines() if line.startswith("Warning: ")]
+    assert "the results are in results/tasks, and the same command uploads them" in warning
+    workshop.calls()
+
+    langsmith.fail_after = None
+    assert run(app, "finops-eval", words) == 0
+    assert "4 attempts sent" in capsys.readouterr().err
+    assert workshop.calls() == []
+    assert len(langsmith.runs) == 4
+
+
+def test_a_missing_key_is_told_before_anything_is_bought(
+    workshop: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after an hour of attempts."""
+    for name in ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY", "LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+
+    assert run(app, "finops-eval", ["run", "tasks.jsonl", "--langsmith"]) == 2
+    assert "set LANGSMITH_API_KEY" in capsys.readouterr().err
+    assert workshop.calls() == []

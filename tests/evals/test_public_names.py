@@ -2,8 +2,10 @@
 
 import inspect
 import pkgutil
+import re
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,3 +48,32 @@ def test_every_command_has_a_function() -> None:
 
     for command in commands - {"init", "show", "power"}:
         assert by_command.get(command, command) in evals.__all__
+
+
+def test_the_python_of_the_documentation_runs(workshop: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/finops-eval.md's block as it stands, on a dataset of that name; `await arun` gives the same results."""
+    workshop.suite(
+        (workshop.folder / "tasks.yaml")
+        .read_text()
+        .replace("name: right", "name: small")
+        .replace("name: wrong", "name: large")
+    )
+    for name in ("tasks.jsonl", "tasks.yaml"):
+        (workshop.folder / name).rename(workshop.folder / name.replace("tasks", "tickets"))
+    text = (Path(__file__).parents[2] / "docs" / "finops-eval.md").read_text("utf-8")
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "compare(" in block]
+
+    exec(block, {})
+
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("INCONCLUSIVE ")
+    assert printed[1].startswith("INCONCLUSIVE [('small', 'INCONCLUSIVE', '2 tasks: 50 are needed')")
+
+
+async def test_notebooks_await_the_same_results(workshop: Any) -> None:
+    """Under a running event loop `arun` runs, and decides nothing else."""
+    dataset, suite = evals.load_dataset(workshop.dataset), evals.load_suite(workshop.folder / "tasks.yaml")
+
+    results = await evals.arun(dataset, suite)
+
+    assert evals.gate(results, "unpriced == 0").outcome == "PASS"

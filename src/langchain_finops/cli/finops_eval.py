@@ -15,6 +15,7 @@ import typer
 from langchain_finops.cli import eval_compare, eval_demo, eval_gate, eval_merge, eval_shadow
 from langchain_finops.cli.common import DebugOption, FormatOption, OutputFormat, VersionOption, warn
 from langchain_finops.cli.common import run as run_command_line
+from langchain_finops.cli.eval_langsmith import LangSmithOption, check_langsmith, send_to_langsmith
 from langchain_finops.errors import BadArguments, BadData, MissingExtra
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def run_command(
     allow_mixed: AllowMixedOption = False,
     retry_errors: RetryErrorsOption = False,
     trace: TraceOption = False,
+    langsmith: LangSmithOption = False,
     max_usd: MaxUsdOption = None,
     shard: ShardOption = None,
     split: SplitOption = None,
@@ -163,6 +165,7 @@ def run_command(
     if record and live:
         raise BadArguments("--record and --live exclude each other: a recording asks the real model anyway")
     need_eval("scipy", "finops-eval")
+    check_langsmith(langsmith)
     from langchain_finops.evals.prepare import Options
 
     options = Options(
@@ -188,6 +191,8 @@ def run_command(
     show(results, output_format, cards)
     sys.stdout.flush()  # Without it what follows on stderr may stand in the middle of the table.
     typer.echo(f"Results: {results.folder}\nCosts by node: {_report_command(results)}", err=True)
+    if langsmith:
+        send_to_langsmith(results)
 
 
 @app.command("table")
