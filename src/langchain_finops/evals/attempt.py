@@ -64,7 +64,8 @@ class Bench:
     """Whether LangSmith's tracing, where the environment turns it on, sees the attempts."""
     standing: Standing | None = None
     """Kills and budgets that are set from outside: looked for once for all attempts."""
-    _hashed: dict[tuple[str, str], str] = field(default_factory=dict)
+    _hashed: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
+    _made_of: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
 
     def hashes(self, trial: Trial) -> tuple[str, str, str]:
         """Of the item's inputs, the configuration and the target's code: what makes an answer another one."""
@@ -77,7 +78,9 @@ class Bench:
 
     def task_id(self, trial: Trial) -> str:
         """The slot's task in the ledger. Its end tells a changed item, configuration or target from the one before."""
-        made_of = content_hash(list(self.hashes(trial)))[:8]
+        key = trial.configuration.name, trial.item.id
+        if (made_of := self._made_of.get(key)) is None:
+            made_of = self._made_of[key] = content_hash(list(self.hashes(trial)))[:8]
         return f"{self.run_id}/{trial.configuration.name}/{trial.item.id}/{trial.repeat}-{made_of}"
 
     @cached_property

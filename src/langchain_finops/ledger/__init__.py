@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from langchain_finops.errors import BadArguments, LedgerError
 from langchain_finops.ledger.base import Ledger
@@ -23,6 +23,10 @@ def default_path() -> Path:
     return user_data_path("langchain-finops", appauthor=False) / "ledger.db"
 
 
+_LEDGERS: set[type] = set()
+"""Classes that are known to be ledgers: looking for all that one has takes longer than opening a handler on it."""
+
+
 def open_ledger(where: "str | Path | Ledger | None" = None, *, hold_timeout: float = 1.0) -> Ledger:
     """The ledger at a path or URL, made if it is missing: `sqlite:///PATH`, `postgresql://USER@HOST/DATABASE`.
 
@@ -31,8 +35,9 @@ def open_ledger(where: "str | Path | Ledger | None" = None, *, hold_timeout: flo
     it puts a record into the spill file instead. Raises LedgerError, LedgerTooNew for one of a newer version, and
     MissingExtra for PostgreSQL without its driver.
     """
-    if isinstance(where, Ledger):
-        return where
+    if type(where) in _LEDGERS or isinstance(where, Ledger):
+        _LEDGERS.add(type(where))
+        return cast("Ledger", where)
     if not hold_timeout > 0:
         raise BadArguments(f"hold_timeout is {hold_timeout}: it is a number of seconds, more than 0")
     if where is None:
