@@ -190,8 +190,8 @@ MakeResults = Callable[..., Path]
 def make_results(tmp_path: Path) -> MakeResults:
     """Write a results folder from figures: {configuration: {task: [(cost, success), ...a repeat each]}}.
 
-    A cost of None is unknown; success of None is an answer that nobody could judge; a status such as "stopped" may
-    stand in its place.
+    A cost of None is unknown; success of None is an answer that nobody could judge; a status such as "stopped", or
+    "interrupted", may stand in its place.
     """
 
     def make(
@@ -243,6 +243,9 @@ def _made(
     configuration: str, task: str, repeat: int, cost: str | None, success: object, *, item: str
 ) -> tuple[AttemptResult, Verdict | None]:
     status = success if isinstance(success, str) else "completed"
+    reason = None
+    if status == "interrupted":
+        status, reason = "error", "interrupted"
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     known = None if cost is None else Decimal(cost)
     attempt = AttemptResult(
@@ -251,6 +254,7 @@ def _made(
         repeat=repeat,
         try_number=1,
         status=status,
+        stop_reason=reason,
         cost_usd=known,
         known_usd=known or Decimal(0),
         contracted_usd=known,

@@ -203,6 +203,14 @@ def test_an_unfinished_task_is_not_paired(make_results: MakeResults) -> None:
     assert any("has not finished" in note for note in comparison.table().notes)
 
 
+def test_a_try_that_the_harness_ended_is_no_failure(make_results: MakeResults) -> None:
+    """Ctrl-C in the middle of t1: the slot is tried again by the next run, so the task is not compared yet."""
+    a = make_results({"x": {"t1": [("1", "interrupted")], "t2": [("1", True)]}}, name="a", finished_at=None)
+    b = make_results({"x": {"t1": [("1", True)], "t2": [("1", True)]}}, name="b")
+
+    assert compare(a, b, ANY).pairs[0].tasks == ("t2",)
+
+
 def test_rows_by_task_for_people_and_programs(make_results: MakeResults, capsys: pytest.CaptureFixture[str]) -> None:
     """Flips come first, lost ones before won ones; a name cannot become a spreadsheet's formula."""
     a = make_results({"x": {"t1": [("1", True)], "t2": [("1", True)], "=t3": [("1", False)]}}, name="a")

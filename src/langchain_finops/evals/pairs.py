@@ -141,9 +141,19 @@ class Pair:
 
 
 def paired(a: Arm, b: Arm, tasks: Sequence[str], *, level: float, failure_usd: Decimal | None = None) -> Pair:
-    """Return A against B on those of `tasks` that are complete in both."""
-    complete = tuple(task for task in tasks if task in a.complete and task in b.complete)
+    """Return A against B on those of `tasks` that are complete in both, and wait for no further try."""
+    complete = tuple(task for task in tasks if _is_settled(a, task) and _is_settled(b, task))
     return Pair(a=a, b=b, tasks=complete, level=level, failure_usd=failure_usd)
+
+
+PENDING = frozenset({"interrupted", "max_usd"})
+"""How the harness itself ends a try: the next run tries again. As a failure it would say something of the target."""
+
+
+def _is_settled(arm: Arm, task: str) -> bool:
+    if task not in arm.complete:
+        return False
+    return not any(slot.last.status == "error" and slot.last.stop_reason in PENDING for slot in arm.by_task[task])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
