@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from langchain_finops.cli import eval_common
 from langchain_finops.cli import finops_eval as command
 from langchain_finops.cli.common import run
 from langchain_finops.evals.dataset import load_dataset
@@ -240,6 +242,14 @@ def test_bad_files_are_told_together_with_file_line_and_field(finops_eval: Comma
         (["run", "tasks.jsonl", "--record", "--live"], "Error: --record and --live exclude each other"),
         (["run", "tasks.jsonl", "--concurrency", "0"], "Error: Invalid value for '--concurrency'"),
         (["run", "tasks.jsonl", "--format", "xml"], "Error: Invalid value for '--format'"),
+        (["run", "tasks.jsonl", "--max-usd", "lots"], "Error: --max-usd lots found: an amount above 0 is expected"),
+        (
+            ["run", "tasks.jsonl", "--shard", "two"],
+            "Error: --shard two found: a part of how many is expected, such as 1/4",
+        ),
+        (["run", "tasks.jsonl", "--shard", "5/4"], "Error: --shard 5/4 found: from 1/N to N/N is expected"),
+        (["run", "tasks.jsonl", "--where", "hard"], "Error: --where hard found: KEY=VALUE is expected"),
+        (["merge", "whole", "nowhere"], "Error: "),
         (["table", "nowhere"], "Error: nowhere is no results folder: it has no run.json"),
     ],
 )
@@ -254,7 +264,7 @@ def test_what_cannot_run_is_one_sentence_and_exit_code_2(finops_eval: Command, w
 
 def test_a_missing_extra_prints_the_pip_line(finops_eval: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without scipy nothing is bought whose table could not be shown."""
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(eval_common, "find_spec", lambda name: None)
 
     assert finops_eval("run", "tasks.jsonl") == (
         2,
@@ -340,6 +350,46 @@ def test_documented_files_can_be_used(folder: Path) -> None:
     assert [entry.name for entry in load_suite(folder / "docs.yaml").configurations] == ["small", "large"]
     for field in FIELDS:
         assert f"`{field}" in text
+
+
+def test_shards_are_merged(finops_eval: Command, folder: Path) -> None:
+    """Two parts and their merger print what one run prints; what cannot be merged is told."""
+    code, whole, _ = finops_eval("run", "tasks.jsonl", "--format", "json")
+    for number in (1, 2):
+        finops_eval("run", "tasks.jsonl", "--shard", f"{number}/2", "--out", f"part-{number}")
+
+    code, out, err = finops_eval("merge", "whole", "part-1", "part-2", "--format", "json")
+
+    assert code == 0
+    exact = ("configuration", "tasks", "successes", "total_cost_usd", "cost_per_success_usd", "complete")
+    assert [[row[name] for name in exact] for row in json.loads(out)] == [
+        [row[name] for name in exact] for row in json.loads(whole)
+    ]
+    assert err == "Results: whole\n"
+    code, out, err = finops_eval("merge", "whole", "part-1")
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: whole is there already")
+
+
+def test_a_run_that_met_its_maximum_says_so(finops_eval: Command, folder: Path) -> None:
+    """It is no error: what was bought is shown, and what is to be done stands beside it."""
+    target = folder / "cli_target.py"
+    named = '{"ls_provider": "own", "ls_model_name": "tiny", "ls_max_tokens": 10}'
+    target.write_text(
+        target.read_text().replace(
+            "    def _generate",
+            f"    def _get_ls_params(self, stop=None, **_):\n        return {named}\n\n    def _generate",
+        )
+    )
+
+    code, out, err = finops_eval("run", "tasks.jsonl", "--max-usd", "0.0009", "--format", "json")
+
+    assert code == 0
+    assert sum(Decimal(row["total_cost_usd"]) for row in json.loads(out)) == Decimal("0.0008")
+    assert (
+        "the run is not finished: $0.0008 of at most $0.0009 are spent, and the next attempt, of 'right', may cost "
+        "$0.0002: run again with a higher --max-usd; 2 of 6 slots are left"
+    ) in err
 
 
 def test_no_arguments_show_the_help(finops_eval: Command) -> None:

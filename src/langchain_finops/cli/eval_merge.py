@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from langchain_finops.cli.common import FormatOption, OutputFormat
+from langchain_finops.cli.eval_common import need
 
 __all__ = ["mount"]
 
@@ -31,9 +32,9 @@ def merge_command(out: OutArgument, folders: FoldersArgument, output_format: For
 
     Folders of another run, and slots that were tried in two of them, are refused.
     """
-    from langchain_finops.cli.finops_eval import need_eval, show
+    from langchain_finops.cli.finops_eval import show
 
-    need_eval("finops-eval merge")
+    need("scipy", "finops-eval merge")
     from langchain_finops.evals.merging import merge
 
     results = merge(out, folders)

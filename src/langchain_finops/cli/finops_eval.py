@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -15,15 +14,16 @@ import typer
 from langchain_finops.cli import eval_compare, eval_demo, eval_gate, eval_merge, eval_shadow
 from langchain_finops.cli.common import DebugOption, FormatOption, OutputFormat, VersionOption, warn
 from langchain_finops.cli.common import run as run_command_line
+from langchain_finops.cli.eval_common import need
 from langchain_finops.cli.eval_langsmith import LangSmithOption, check_langsmith, send_to_langsmith
-from langchain_finops.errors import BadArguments, BadData, MissingExtra
+from langchain_finops.errors import BadArguments, BadData
 
 if TYPE_CHECKING:
     from langchain_finops.evals.prepare import Options
     from langchain_finops.evals.resume import Results
     from langchain_finops.evals.runner import Observer
 
-__all__ = ["app", "both", "main", "need_eval", "progress", "show"]
+__all__ = ["app", "both", "main", "progress", "show"]
 
 app = typer.Typer(
     name="finops-eval",
@@ -164,7 +164,7 @@ def run_command(
     """
     if record and live:
         raise BadArguments("--record and --live exclude each other: a recording asks the real model anyway")
-    need_eval("scipy", "finops-eval")
+    need("scipy", "finops-eval")
     check_langsmith(langsmith)
     from langchain_finops.evals.prepare import Options
 
@@ -207,7 +207,7 @@ def table_command(
     \b
     finops-eval table results/tickets --format markdown
     """
-    need_eval("scipy", "finops-eval table")
+    need("scipy", "finops-eval table")
     from langchain_finops.evals.resume import load_results
 
     show(load_results(folder), output_format, cards)
@@ -271,12 +271,6 @@ def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
             raise BadData([*error.faults, *other.faults]) from error
         raise
     return one, second()
-
-
-def need_eval(module: str, what: str) -> None:
-    """Raise MissingExtra before anything is run where the eval extra is not installed."""
-    if find_spec(module) is None:
-        raise MissingExtra(what, "eval")
 
 
 def show(results: "Results", output_format: OutputFormat, cards: str | None) -> None:

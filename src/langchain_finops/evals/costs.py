@@ -93,7 +93,8 @@ class Tally:
 
     def _by_node(self) -> dict[str, Decimal | None]:
         costs: dict[str, list[Decimal | None]] = {}
-        for record in (*self.calls, *self.charges):
+        records: list[CallRecord | ChargeRecord] = [*self.calls, *self.charges]
+        for record in records:
             if isinstance(record, CallRecord) or record.cost_usd is not None:
                 costs.setdefault(record.attribution.node_path or "", []).append(record.cost_usd)
         return {node: _sum(amounts) for node, amounts in costs.items()}

@@ -39,7 +39,7 @@ class Forecast:
 
     def begin(self, attempts: Iterable[AttemptResult], verdicts: Iterable[Verdict]) -> None:
         """Learn from what is on file."""
-        rows = [*attempts, *verdicts]
+        rows: list[AttemptResult | Verdict] = [*attempts, *verdicts]
         for row in rows:
             self.spent(row.configuration, row.known_usd)
         for configuration in {row.slot: row.configuration for row in rows}.values():
