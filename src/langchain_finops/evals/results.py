@@ -5,14 +5,15 @@ Answers (`attempts.jsonl`) are kept apart from verdicts (`scores.jsonl`), so tha
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Self, TypeVar, get_args
 
 from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.fields import READ, VERDICT_READ, mapping, same, text, whole
 from langchain_finops.records import CallError
 
 __all__ = [
@@ -152,7 +153,7 @@ class AttemptResult:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Self:
         """Read a line back. Raises KeyError, TypeError or ValueError for what is no attempt."""
-        values = {name: READ.get(name, _same)(data[name]) for name in ATTEMPT_FIELDS if name in data}
+        values = {name: READ.get(name, same)(data[name]) for name in ATTEMPT_FIELDS if name in data}
         if values.get("status") not in STATUSES:
             raise ValueError(f"status is {values.get('status')!r}: one of {', '.join(STATUSES)} is expected")
         return cls(**values)  # type: ignore[arg-type]  # Checked field by field by READ; missing ones raise TypeError.
@@ -200,12 +201,8 @@ class Verdict:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> Self:
         """Read a line back. Raises TypeError or ValueError for what is no verdict."""
-        values = {name: VERDICT_READ.get(name, _same)(data[name]) for name in VERDICT_FIELDS if name in data}
+        values = {name: VERDICT_READ.get(name, same)(data[name]) for name in VERDICT_FIELDS if name in data}
         return cls(**values)  # type: ignore[arg-type]  # Checked by VERDICT_READ; missing ones raise TypeError.
-
-
-def _same(value: object) -> object:
-    return value
 
 
 def _plain(value: object) -> object:
@@ -225,133 +222,8 @@ def _plain(value: object) -> object:
             return value
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
-    return value
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not a whole number")
-    return value
-
-
-def _amount(value: object) -> Decimal | None:
-    if value is None:
-        return None
-    try:
-        amount = Decimal(_text(value))
-    except InvalidOperation as error:
-        raise ValueError(f"{value!r} is not an exact amount") from error
-    if not amount.is_finite():
-        raise ValueError(f"{value!r} is not a finite amount")
-    return amount
-
-
-def _moment(value: object) -> datetime:
-    moment = datetime.fromisoformat(_text(value))
-    if moment.tzinfo is None:
-        raise ValueError(f"{value!r} has no time zone")
-    return moment
-
-
-def _mapping(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is not a mapping")
-    return value
-
-
-def _known(value: object) -> Decimal:
-    amount = _amount(value)
-    if amount is None:
-        raise TypeError("known_usd is null: an exact amount is expected")
-    return amount
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is not a list")
-    return value
-
-
-def _error(value: object) -> CallError | None:
-    if value is None:
-        return None
-    fields_ = _mapping(value)
-    status, code = fields_.get("http_status"), fields_.get("code")
-    return CallError(
-        error_class=_text(fields_.get("error_class")),
-        http_status=None if status is None else _whole(status),
-        code=None if code is None else _text(code),
-    )
-
-
-def _seconds(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not a number of seconds")
-    return float(value)
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is not true or false")
-    return value
-
-
-def _verdict_success(value: object) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise TypeError(f"success is {value!r}: true, false or null is expected")
-    return value
-
-
 ATTEMPT_FIELDS = tuple(AttemptResult.__dataclass_fields__)
 VERDICT_FIELDS = tuple(Verdict.__dataclass_fields__)
-READ: Mapping[str, Callable[[object], object]] = {
-    **dict.fromkeys(("configuration", "task", "task_id", "fingerprint", "item_hash", "configuration_hash"), _text),
-    **dict.fromkeys(
-        (
-            "repeat",
-            "try_number",
-            "calls",
-            "unpriced_calls",
-            "unpriced_charges",
-            "estimated_calls",
-            "failed_calls",
-            "replayed_calls",
-            "steps",
-            "tool_calls",
-            "turns",
-            "scripted_answers",
-        ),
-        _whole,
-    ),
-    **dict.fromkeys(("cost_usd", "contracted_usd", "billed_usd", "charges_usd", "overhead_usd"), _amount),
-    "known_usd": _known,
-    "in_the_dark": _flag,
-    **dict.fromkeys(
-        ("costs_by_card", "costs_by_node"),
-        lambda value: {name: _amount(amount) for name, amount in _mapping(value).items()},
-    ),
-    "final_output_tokens": lambda value: None if value is None else _whole(value),
-    "overhead_s": lambda value: None if value is None else _seconds(value),
-    "usage": lambda value: {name: _whole(count) for name, count in _mapping(value).items()},
-    "trajectory": lambda value: tuple(map(_text, _list(value))),
-    "started_at": _moment,
-    "ended_at": _moment,
-    "latency_s": _seconds,
-    "error": _error,
-}
-VERDICT_READ: Mapping[str, Callable[[object], object]] = {
-    **dict.fromkeys(("configuration", "task", "scorer", "scorer_hash", "item_hash"), _text),
-    **dict.fromkeys(("repeat", "try_number", "calls"), _whole),
-    "cost_usd": _amount,
-    "known_usd": _known,
-    **dict.fromkeys(("model", "prompt_hash"), lambda value: None if value is None else _text(value)),
-    "success": _verdict_success,
-    "score": lambda value: None if value is None else _seconds(value),
-}
-
 RUN_FIELDS = frozenset(
     {
         *("run_id", "created_at", "finished_at", "mode", "dataset", "configurations", "repeats", "baseline", "scorers"),
@@ -378,16 +250,16 @@ def read_begun(folder: Path) -> set[TryKey]:
     path = folder / BEGUN
     if not path.exists():
         return set()
-    *whole, _ = path.read_bytes().split(b"\n")
+    *complete, _ = path.read_bytes().split(b"\n")
     begun: set[TryKey] = set()
     faults: list[Fault] = []
-    for number, line in enumerate(whole, start=1):
+    for number, line in enumerate(complete, start=1):
         try:
             slot, try_number, *hashes = json.loads(line)
             configuration, task, repeat = slot
-            item, parameters, target = map(_text, hashes)
-            slot = _text(configuration), _text(task), _whole(repeat)
-            begun.add((slot, _whole(try_number), item, parameters, target))
+            item, parameters, target = map(text, hashes)
+            slot = text(configuration), text(task), whole(repeat)
+            begun.add((slot, whole(try_number), item, parameters, target))
         except (TypeError, ValueError) as error:
             faults.append(Fault(where=f"{path}:{number}", what=f"not a line of {path.name}: {error}"))
     if faults:
@@ -451,17 +323,17 @@ def read_verdicts(folder: Path) -> tuple[list[Verdict], list[Fault]]:
 def _read(path: Path, line_type: type[Line]) -> tuple[list[Line], list[Fault]]:
     if not path.exists():
         return [], []
-    *whole, rest = path.read_bytes().split(b"\n")
+    *complete, rest = path.read_bytes().split(b"\n")
     lines: list[Line] = []
     faults: list[Fault] = []
-    for number, text in enumerate(whole, start=1):
+    for number, line in enumerate(complete, start=1):
         try:
-            lines.append(line_type.from_json(_mapping(json.loads(text))))
+            lines.append(line_type.from_json(mapping(json.loads(line))))
         except (KeyError, TypeError, ValueError) as error:
             faults.append(Fault(where=f"{path}:{number}", what=f"not a line of {path.name}: {error}"))
     if faults:
         raise BadData(faults)
-    torn = [Fault(where=f"{path}:{len(whole) + 1}", what="the last line is torn by a crash and is left out")]
+    torn = [Fault(where=f"{path}:{len(complete) + 1}", what="the last line is torn by a crash and is left out")]
     return lines, torn if rest else []
 
 
@@ -474,7 +346,7 @@ def read_run(folder: Path) -> dict[str, object]:
     """Read `run.json`. Raises EvalError where there is none, or it cannot be read."""
     path = folder / RUN
     try:
-        run = _mapping(json.loads(path.read_text("utf-8")))
+        run = mapping(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise EvalError(f"{folder} is no results folder: it has no {RUN}") from None
     except (OSError, TypeError, ValueError) as error:
