@@ -13,7 +13,7 @@ from langchain_finops.cli.finops_eval import app
 from langchain_finops.errors import BadArguments, BadData, EvalError
 from langchain_finops.evals import gate_files
 from langchain_finops.evals.gating import GateOptions, gate
-from langchain_finops.evals.rules import read_rules
+from langchain_finops.evals.rules import METRICS, read_rules
 
 MakeResults = Callable[..., Path]
 
@@ -158,7 +158,7 @@ def test_too_few_tasks_or_successes_are_inconclusive(make_results: MakeResults) 
     assert outcomes(rare, "cost_per_success <= 9", "success_rate >= 0.01", "success_rate >= 0.9") == [
         ("x", "INCONCLUSIVE", "9 successes: 10 are needed"),
         ("x", "INCONCLUSIVE", "9 successes: 10 are needed"),
-        ("x", "FAIL", None),
+        ("x", "FAIL", "both bounds break it"),
     ]
 
 
@@ -181,7 +181,7 @@ def test_unknown_costs_are_inconclusive(make_results: MakeResults) -> None:
     assert [each[1:] for each in outcomes(folder, *rules)] == [
         ("INCONCLUSIVE", "unknown costs"),
         ("INCONCLUSIVE", "unknown costs"),
-        ("FAIL", None),
+        ("FAIL", "it is more"),
         ("PASS", None),
     ]
     assert outcomes(folder, "cost_per_success <= 100", impute="max") == [("x", "PASS", None)]
@@ -212,6 +212,24 @@ def test_facts_of_the_run_need_no_minimum(make_results: MakeResults) -> None:
     assert [each[1] for each in outcomes(folder, *rules)] == ["FAIL", "PASS", "PASS", "PASS", "FAIL", "PASS"]
 
 
+def test_every_metric_can_be_asked_for(make_results: MakeResults) -> None:
+    """No metric of the grammar is without a figure. Scorers that ask no model cost nothing."""
+    folder = make_results({"x": many("0.01", 50)}, failure_usd="1")
+
+    rules = [f"{metric} <= 1" for metric in METRICS]
+    checks = gate(folder, rules).checks
+
+    assert [check.metric for check in checks] == list(METRICS)
+    assert {check.metric: check.value for check in checks}["judge_cost"] == 0
+
+
+def test_hand_offs_are_counted(make_results: MakeResults) -> None:
+    """An attempt that asked a person is no success, and has a name of its own."""
+    folder = make_results({"x": {"t1": [("0.1", True)], "t2": [("0.2", "handed_off")]}})
+
+    assert outcomes(folder, "handed_off == 0", "handed_off <= 1") == [("x", "FAIL", "it is more"), ("x", "PASS", None)]
+
+
 def test_a_percentile_is_held_by_its_bound(make_results: MakeResults) -> None:
     """0.95^71 is above 2.5%, 0.95^72 is not: p95 has an upper bound from 72 tasks on, and never passes without."""
     few = make_results({"x": many("0.01", 50, tasks=71)}, name="few")
@@ -219,7 +237,7 @@ def test_a_percentile_is_held_by_its_bound(make_results: MakeResults) -> None:
 
     why = "fewer than 72 tasks leave it without an upper bound"
     assert outcomes(few, "latency_p95 <= 5") == [("x", "INCONCLUSIVE", why)]
-    assert outcomes(few, "latency_p95 <= 0.5") == [("x", "FAIL", None)]
+    assert outcomes(few, "latency_p95 <= 0.5") == [("x", "FAIL", "both bounds break it")]
     assert outcomes(enough, "latency_p95 <= 5") == [("x", "PASS", None)]
 
 
@@ -320,7 +338,10 @@ def test_exit_codes_and_files(make_results: MakeResults, tmp_path: Path, capsys:
     assert [row["outcome"] for row in rows] == ["FAIL", "PASS", "PASS", "INCONCLUSIVE"]
     text = (tmp_path / "new" / "gate.md").read_text()
     assert text.startswith("## finops-eval gate: FAIL: 4 checks, 1 failed, 1 inconclusive\n\n| configuration |")
-    assert f"- **FAIL** `y: {bad} for y`" in text
+    assert (
+        "| y | cost_per_success &lt;= 0.001 for y | $0.0120 (0.0107-0.0135) | 60 | FAIL | both bounds break it |"
+        in text
+    )
     root = ET.parse(tmp_path / "gate.xml").getroot()
     assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("4", "1", "1")
     cases = root.findall("testsuite/testcase")
@@ -334,8 +355,7 @@ def test_markdown_carries_no_markup_of_a_name(make_results: MakeResults) -> None
 
     text = gate_files.markdown(gate(folder, "errors > 0"))
 
-    assert "a\\|b\\`c" in text
-    assert "`a|b'c: errors > 0`" in text
+    assert "\n| a\\|b\\`c | errors > 0 | 0 | 60 | FAIL | it is just that |\n" in text
 
 
 def test_a_summary_that_cannot_be_written_is_an_error(make_results: MakeResults, tmp_path: Path) -> None:

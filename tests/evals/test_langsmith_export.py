@@ -103,7 +103,7 @@ def test_all_bad_records_are_told(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="has no runs"):
         read_export(path)
     path.write_text("nonsense\n")
-    with pytest.raises(BadData, match="r.jsonl:1: not JSON"):
+    with pytest.raises(BadData, match=r"r\.jsonl:1: not JSON"):
         read_export(path)
     with pytest.raises(EvalError, match="cannot be read"):
         read_export(tmp_path / "none.jsonl")

@@ -164,7 +164,7 @@ def test_planned_looks_share_the_level(shop: Shop) -> None:
     shop.calls()
 
     assert levels == pytest.approx([0.975, 0.975])
-    with pytest.raises(BadArguments, match="2 looks are taken, and 2 were planned at 95% in all"):
+    with pytest.raises(BadArguments, match="looks taken: 2, planned: 2, at 95% in all"):
         shop.look(looks=2)
     with pytest.raises(BadArguments, match="nothing is left to decide another one on"):
         shop.look(looks=9)

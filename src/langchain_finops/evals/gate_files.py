@@ -16,15 +16,7 @@ def markdown(report: GateReport) -> str:
     """A summary for a pull request: the outcome as a heading, the checks as a table, what they were decided on."""
     text = io.StringIO()
     render(report.table(), "markdown", text)
-    open_ones = [check for check in report.checks if check.outcome != "PASS"]
-    reasons = "".join(f"- **{check.outcome}** {_reason(check)}\n" for check in open_ones)
-    return f"## finops-eval gate: {report.headline()}\n\n{text.getvalue()}{chr(10) if reasons else ''}{reasons}"
-
-
-def _reason(check: Check) -> str:
-    place = f"{check.configuration}: " if check.configuration else ""
-    # Backticks would end the code that the rule is set in; a name may hold anything.
-    return f"`{(place + check.rule).replace('`', chr(39))}`{': ' + check.why if check.why else ''}"
+    return f"## finops-eval gate: {report.headline()}\n\n{text.getvalue()}"
 
 
 def junit(report: GateReport) -> str:

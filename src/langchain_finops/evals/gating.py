@@ -14,7 +14,7 @@ from langchain_finops.evals.pairs import Pair, judged, paired
 from langchain_finops.evals.resume import Results, check_cards, load_results, plan_of
 from langchain_finops.evals.rows import Computed, TableOptions, compute
 from langchain_finops.evals.rules import Rule, read_rules
-from langchain_finops.money import usd
+from langchain_finops.money import sum_usd, usd
 from langchain_finops.reports import stats
 from langchain_finops.reports.render import Column, Row, Table
 
@@ -156,8 +156,11 @@ class _Gate:
         if options.baseline is not None:
             plan = replace(plan, baseline=options.baseline)
         self.computed: Computed = compute(results.attempts, results.verdicts, plan, table)
-        self.rows = {row["configuration"]: row for row in self.computed.rows}
         self.arms = {arm.name: arm for arm in self.computed.arms}
+        self.rows: dict[str, dict[str, Any]] = {row["configuration"]: {**row} for row in self.computed.rows}
+        for name, row in self.rows.items():
+            row["judge_cost_usd"] = _judge_cost(results, name)
+            row["handed_off"] = sum(slot.last.status == "handed_off" for slot in self.arms[name].slots)
         self.baseline = self.computed.baseline
         unknown = [name for name in options.configurations if name not in self.arms]
         if unknown:
@@ -312,6 +315,13 @@ class _Gate:
         return self._check(rule, self.rows[name], figure, outcome, None if outcome == "PASS" else why)
 
 
+def _judge_cost(results: Results, configuration: str) -> Decimal | None:
+    """What judging its answers cost; None where a part is unknown."""
+    costs = [verdict.cost_usd for verdict in results.verdicts if verdict.configuration == configuration]
+    known = [cost for cost in costs if cost is not None]
+    return sum_usd(known) if len(known) == len(costs) else None
+
+
 _OUTCOMES: Mapping[stats.VerdictKind, Outcome] = {
     "BETTER": "PASS",
     "NON_INFERIOR": "PASS",
@@ -332,10 +342,13 @@ def _held(figure: Estimate, operator: str, limit: Any) -> tuple[Outcome, str | N
     kept = [_KEEPS[operator](bound, limit) for bound in (low, high)]
     if all(kept):
         return "PASS", None
-    if not any(kept) and not low <= limit <= high:
-        return "FAIL", figure.why if figure.why == "no success" else None
     if low == high:  # A fact that does not keep the rule, such as 3 for `< 3`.
-        return "FAIL", None
+        return "FAIL", "it is more" if low > limit else "it is less" if low < limit else "it is just that"
+    if not any(kept) and not low <= limit <= high:
+        return (
+            "FAIL",
+            "no success: the least it can cost is more" if figure.why == "no success" else "both bounds break it",
+        )
     return "INCONCLUSIVE", figure.why or "the limit lies within the interval"
 
 

@@ -31,7 +31,7 @@ def read_export(path: Path, *, feedback: str | None = None) -> list[dict[str, ob
     """Read an export: a row for each run on an example, with `configuration`, `task`, `repeat`, `cost`, `success`.
 
     `feedback` names the feedback that says success; None: `success` if there is one, else the only one there is. A cost
-    that is not there is None, which is unknown; so is a success that nobody judged. A run that ended in an error is none.
+    that is not there is None, which is unknown; so is a success that nobody judged. An error is no success.
     Raises BadData with every record that cannot be used, EvalError where the file cannot be read.
     """
     records = list(_records(path))

@@ -91,6 +91,8 @@ class ShadowReport:
         yield _sentence(self.look)
         yield _rates_sentence(self.look)
         yield _looks_sentence(self.look)
+        if self.look["mode"] == "replay":
+            yield "Both were replayed: a recording says the same in each look. --live asks the model anew."
         yield f"History: {self.history}. Results of this look: {self.look['folder']}."
 
 
@@ -154,8 +156,8 @@ def _level(before: Sequence[Mapping[str, Any]], options: ShadowOptions) -> float
     waiting = options.looks - len(taken)
     if waiting < 1 or left < 1e-9:
         raise BadArguments(
-            f"{len(taken)} looks are taken, and {options.looks} were planned at {options.level * 100:g}% in all: "
-            "nothing is left to decide another one on; start anew with another --history, and plan more --looks"
+            f"looks taken: {len(taken)}, planned: {options.looks}, at {options.level * 100:g}% in all: nothing "
+            "is left to decide another one on; start anew with another --history, and plan more --looks"
         )
     return 1 - left / waiting
 
