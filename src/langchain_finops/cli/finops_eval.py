@@ -1,25 +1,20 @@
 """`finops-eval`: which configuration is worth its money. Parses words, calls one function, prints, exits."""
 
-import shlex
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from enum import StrEnum
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from langchain_finops.cli import eval_compare, eval_demo, eval_gate, eval_merge, eval_shadow
+from langchain_finops.cli import eval_compare, eval_demo, eval_gate, eval_merge, eval_run, eval_shadow
 from langchain_finops.cli.common import DebugOption, FormatOption, OutputFormat, VersionOption, warn
 from langchain_finops.cli.common import run as run_command_line
 from langchain_finops.cli.eval_common import need
-from langchain_finops.cli.eval_langsmith import LangSmithOption, check_langsmith, send_to_langsmith
-from langchain_finops.errors import BadArguments, BadData
+from langchain_finops.errors import BadData
 
 if TYPE_CHECKING:
-    from langchain_finops.evals.prepare import Options
     from langchain_finops.evals.resume import Results
     from langchain_finops.evals.runner import Observer
 
@@ -35,81 +30,6 @@ app = typer.Typer(
 )
 
 
-class RecordModes(StrEnum):
-    """When the real model is asked."""
-
-    NONE = "none"
-    ONCE = "once"
-    ALL = "all"
-
-
-DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines.", show_default=False)]
-SuiteOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Default: the YAML file of the same stem beside DATA.", show_default=False),
-]
-OutOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Results folder. Default: results/<name of DATA>.", show_default=False),
-]
-RunLedgerOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="Where calls are written. Default: $FINOPS_LEDGER, else ledger.db in the results folder.",
-        show_default=False,
-    ),
-]
-ConcurrencyOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Attempts at once. Default: the suite's.", show_default=False)
-]
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and start anew.")]
-AllowMixedOption = Annotated[
-    bool, typer.Option("--allow-mixed", help="Keep answers that the target gave before its code changed.")
-]
-RetryErrorsOption = Annotated[
-    bool, typer.Option("--retry-errors", help="Try attempts again that the infrastructure failed.")
-]
-TraceOption = Annotated[
-    bool, typer.Option("--trace", help="Let LangSmith trace attempts, where the environment turns it on.")
-]
-CardsOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: its first.")
-]
-MaxUsdOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="USD",
-        help="List cost at which no further attempt begins, judges and earlier runs into the folder included.",
-        show_default=False,
-    ),
-]
-ShardOption = Annotated[
-    str | None,
-    typer.Option(metavar="I/N", help="Run part I of N alone; `merge` puts them together.", show_default=False),
-]
-SplitOption = Annotated[
-    list[str] | None, typer.Option("--split", metavar="NAME", help="Items of this split alone; repeatable.")
-]
-WhereOption = Annotated[
-    list[str] | None,
-    typer.Option("--where", metavar="KEY=VALUE", help="Items with this in their metadata alone; repeatable."),
-]
-SampleOption = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="So many items, drawn at random by --seed.", show_default=False)
-]
-SeedOption = Annotated[int, typer.Option(metavar="N", help="Of the sample.")]
-RecordModeOption = Annotated[
-    RecordModes | None,
-    typer.Option(
-        metavar="MODE",
-        help="none: replay alone. once: replay what is recorded, record the rest. all: record everything anew.",
-        show_default=False,
-    ),
-]
-CassetteOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The recording. Default: the suite's.", show_default=False)
-]
 TableCardsOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: the run's.")
 ]
@@ -125,74 +45,7 @@ def _every_command(version: VersionOption = False, debug: DebugOption = False) -
     """What a success costs with each configuration, how sure that is, and whether the dearer one pays."""
 
 
-@app.command("run")
-def run_command(
-    data: DataArgument,
-    *,
-    suite: SuiteOption = None,
-    record: Annotated[bool, typer.Option("--record", help="Ask the real model, and record what it answers.")] = False,
-    live: Annotated[
-        bool, typer.Option("--live", help="Ask the real model; leave the suite's recording alone.")
-    ] = False,
-    cards: CardsOption = None,
-    out: OutOption = None,
-    ledger: RunLedgerOption = None,
-    concurrency: ConcurrencyOption = None,
-    fresh: FreshOption = False,
-    allow_mixed: AllowMixedOption = False,
-    retry_errors: RetryErrorsOption = False,
-    trace: TraceOption = False,
-    langsmith: LangSmithOption = False,
-    max_usd: MaxUsdOption = None,
-    shard: ShardOption = None,
-    split: SplitOption = None,
-    where: WhereOption = None,
-    sample: SampleOption = None,
-    seed: SeedOption = 0,
-    record_mode: RecordModeOption = None,
-    cassette: CassetteOption = None,
-    output_format: FormatOption = OutputFormat.TABLE,
-) -> None:
-    """Run a suite on a dataset, or go on with it, and show one row for each configuration.
-
-    \b
-    finops-eval run golden_datasets/tickets.jsonl
-    finops-eval run tickets.jsonl --live --concurrency 4 --format json
-    finops-eval run tickets.jsonl --live --max-usd 2.50 --sample 50
-
-    The same command goes on where a crash or Ctrl-C stopped it, and pays for nothing twice.
-    """
-    if record and live:
-        raise BadArguments("--record and --live exclude each other: a recording asks the real model anyway")
-    need("scipy", "finops-eval")
-    check_langsmith(langsmith)
-    from langchain_finops.evals.prepare import Options
-
-    options = Options(
-        mode="record" if record else "live" if live else None,
-        folder=out,
-        ledger=ledger,
-        cards=cards,
-        concurrency=concurrency,
-        fresh=fresh,
-        allow_mixed=allow_mixed,
-        retry_errors=retry_errors,
-        trace=trace,
-        max_usd=max_usd,
-        shard=None if shard is None else _shard(shard),
-        splits=tuple(split or ()),
-        where=_where(where or ()),
-        sample=sample,
-        seed=seed,
-        record_mode=None if record_mode is None else record_mode.value,
-        cassette=cassette,
-    )
-    results = _evaluated(data, suite, options)
-    show(results, output_format, cards)
-    sys.stdout.flush()  # Without it what follows on stderr may stand in the middle of the table.
-    typer.echo(f"Results: {results.folder}\nCosts by node: {_report_command(results)}", err=True)
-    if langsmith:
-        send_to_langsmith(results)
+eval_run.mount(app)
 
 
 @app.command("table")
@@ -218,42 +71,6 @@ eval_demo.mount(app)
 eval_gate.mount(app)
 eval_merge.mount(app)
 eval_shadow.mount(app)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    """Which part of how many."""
-    number, _, parts = text.partition("/")
-    if not (number.isdecimal() and parts.isdecimal()):
-        raise BadArguments(f"--shard {text} found: a part of how many is expected, such as 1/4")
-    return int(number), int(parts)
-
-
-def _where(texts: Sequence[str]) -> dict[str, str]:
-    """What metadata must say, by name."""
-    wanted: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise BadArguments(f"--where {text} found: KEY=VALUE is expected, such as --where hard=true")
-        if wanted.setdefault(name, value) != value:
-            raise BadArguments(f"--where {name} is given twice: no item has two values of it")
-    return wanted
-
-
-def _evaluated(data: Path, suite: Path | None, options: "Options") -> "Results":
-    """Read what is to be run, and run it."""
-    from langchain_finops.evals.dataset import load_dataset
-    from langchain_finops.evals.runner import run
-    from langchain_finops.evals.suite import load_suite, suite_beside
-
-    dataset, read_suite = both(lambda: load_dataset(data), lambda: load_suite(suite or suite_beside(data)))
-    try:
-        # What a target prints must not end up among the rows.
-        with progress() as observer, redirect_stdout(sys.stderr):
-            return run(dataset, read_suite, options, observer=observer)
-    except KeyboardInterrupt:
-        typer.echo("What was finished is kept: the same command goes on from here.", err=True)
-        raise
 
 
 T = TypeVar("T")
@@ -297,18 +114,6 @@ def show(results: "Results", output_format: OutputFormat, cards: str | None) -> 
     if results.run.get("stopped"):
         warn(f"the run is not finished: {results.run['stopped']}")
     render(table_of(results, cards=cards), output_format, sys.stdout)
-
-
-def _report_command(results: "Results") -> str:
-    """The command that shows what the calls cost, node by node."""
-    command = [_finops(), "report", "--by", "node", "--ledger", str(results.run["ledger"])]
-    return shlex.join(command)
-
-
-def _finops() -> str:
-    """How the other command is called from here: by its path where the environment is not activated, as in a demo."""
-    beside = Path(sys.argv[0]).with_name("finops")
-    return "finops" if shutil.which("finops") or not beside.is_file() else str(beside)
 
 
 @contextmanager
