@@ -3,7 +3,6 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +58,7 @@ def mount(app: typer.Typer) -> None:
 
 
 def shadow_command(
+    context: typer.Context,
     data: DataArgument,
     *,
     baseline: Annotated[str, typer.Option(metavar="A", help="The expensive configuration.", show_default=False)],
@@ -97,17 +97,7 @@ def shadow_command(
     options = ShadowOptions(folder=out, history=history, looks=looks, level=level, margin=margin, run=run, **minima)
     report = _shadow(data, suite, (baseline, candidate), options)
     render_report(report.table(), output_format)
-    said: dict[str, Any] = {
-        "--baseline": baseline,
-        "--candidate": candidate,
-        "--suite": suite,
-        "--live": live or None,
-        "--out": out,
-    }
-    said |= {"--history": history, "--looks": looks, "--ledger": ledger, "--cards": cards, "--max-usd": max_usd}
-    said |= {"--concurrency": concurrency, "--margin": margin, "--level": _other(level, 0.95)}
-    said |= {"--min-tasks": _other(min_tasks, 50), "--min-successes": _other(min_successes, 10)}
-    typer.echo(f"To repeat it every Monday at six: {_cron(data, said)}", err=True)
+    typer.echo(f"To repeat it every Monday at six: {_cron(context)}", err=True)
     return verdict_code(report.verdict)
 
 
@@ -125,11 +115,6 @@ def _shadow(data: Path, suite: Path | None, names: tuple[str, str], options: "Sh
         return shadow(dataset, read_suite, baseline=baseline, candidate=candidate, options=options, observer=observer)
 
 
-def _other(value: float, default: float) -> float | None:
-    """None where it is the default, which needs no word."""
-    return None if value == default else value
-
-
 def _files(given: Path, suite: Path | None) -> tuple[Path, Path]:
     """The dataset and the suite, whichever of them was named: the other is the file of the same stem beside it."""
     from langchain_finops.evals.suite import suite_beside
@@ -143,12 +128,18 @@ def _files(given: Path, suite: Path | None) -> tuple[Path, Path]:
     return given, suite_beside(given)
 
 
-def _cron(data: Path, given: Mapping[str, object]) -> str:
-    """A crontab's line. It starts in this folder: targets are looked up from there too. Cron ends a command at %."""
+def _cron(context: typer.Context) -> str:
+    """A crontab's line, with the words that were given. It starts in this folder: targets are looked up from there too.
+    Cron ends a command at %."""
     program = Path(sys.argv[0]).with_name("finops-eval")
-    name = str(program) if program.is_file() else shutil.which("finops-eval") or "finops-eval"
-    words = [name, "shadow", str(data)]
-    for option, value in given.items():
-        words += [] if value is None else [option] if value is True else [option, str(value)]
+    words = [str(program) if program.is_file() else shutil.which("finops-eval") or "finops-eval", "shadow"]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE" or name == "output_format":
+            continue
+        value = context.params[name]
+        option = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
+        words += option if value is True else [*option, str(value)]
     command = f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(words)} >> shadow.log 2>&1"
     return f"{EVERY_MONDAY_AT_SIX} {command.replace('%', chr(92) + '%')}"
