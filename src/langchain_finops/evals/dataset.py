@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from langchain_finops.errors import BadData, EvalError, Fault
 
 __all__ = ["Dataset", "Item", "content_hash", "load_dataset"]
 
-OPTIONAL = ("metadata", "split")
+OPTIONAL = ("metadata", "split", "turns", "answers", "labels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +112,9 @@ def _line(raw: bytes, path: Path, number: int) -> tuple[list[Fault], Item | None
         return faults, None
     if faults:  # The id is known all the same, so that a repeated one is reported along with the rest.
         return faults, Item(id=str(record["id"]), inputs={}, outputs={}, line=number)
-    names = ("inputs", "outputs", "metadata", "split")
+    names = ("inputs", "outputs", "metadata", "split", "labels")
     fields_ = {name: record[name] for name in names if record.get(name) is not None}
+    fields_ |= {name: tuple(cast("list[object]", record.get(name) or ())) for name in ("turns", "answers")}
     return faults, Item(id=str(record["id"]), line=number, **fields_)  # type: ignore[arg-type]  # As _faults checked.
 
 
@@ -147,10 +148,25 @@ def _faults(record: Mapping[str, object], where: str) -> Iterable[Fault]:
         yield Fault(where=f"{where}: metadata", what=f"{metadata!r} found: an object is expected")
     if split is not None and not isinstance(split, str):
         yield Fault(where=f"{where}: split", what=f"{split!r} found: a text is expected")
+    yield from _script_faults(record, where)
     for name in record:
         # Other fields may stand there, as in LangSmith's exports; a slip of the pen must not drop an optional one.
         if name not in OPTIONAL and (near := get_close_matches(name, OPTIONAL, cutoff=0.8)):
             yield Fault(where=f"{where}: {name}", what=f"is no field: {near[0]!r} is meant?")
+
+
+def _script_faults(record: Mapping[str, object], where: str) -> Iterable[Fault]:
+    turns, answers, labels = record.get("turns"), record.get("answers"), record.get("labels")
+    if turns is not None and not (isinstance(turns, list) and turns and all(isinstance(turn, dict) for turn in turns)):
+        yield Fault(where=f"{where}: turns", what="a list of objects is expected, each of them a turn's inputs")
+    if answers is not None and not isinstance(answers, list):
+        yield Fault(where=f"{where}: answers", what="a list is expected: what a person answers, in this order")
+    if labels is not None and not (isinstance(labels, dict) and all(map(_is_label, labels.values()))):
+        yield Fault(where=f"{where}: labels", what="scorers' names and true, false or a score from 0 to 1 are expected")
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _is_id(value: object) -> bool:

@@ -17,6 +17,7 @@ from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
 from langchain_finops.evals.dataset import Dataset, Item
 from langchain_finops.evals.matrix import Trial, in_shard, trials
 from langchain_finops.evals.scorers import Function, reference_faults
+from langchain_finops.evals.selection import selected
 from langchain_finops.evals.suite import Suite
 from langchain_finops.evals.target import fingerprint, import_roots, resolve
 from langchain_finops.money import usd
@@ -182,8 +183,7 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     """Check everything that can be checked without buying anything. Raises BadData, BadArguments or EvalError."""
     _check(options)
     mode = _mode(suite, options)
-    if hasattr(dataset, "selected"):
-        dataset = dataset.selected(splits=options.splits, where=options.where, sample=options.sample, seed=options.seed)
+    dataset = selected(dataset, splits=options.splits, where=options.where, sample=options.sample, seed=options.seed)
     roots = import_roots(suite.path)
     faults = [fault for scorer in suite.scorers for fault in reference_faults(scorer, dataset)]
     target, functions = _resolved(suite, roots, faults)

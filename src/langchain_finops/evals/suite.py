@@ -25,7 +25,7 @@ __all__ = ["Human", "Limits", "Suite", "load_suite", "suite_beside"]
 
 FIELDS = (
     *("target", "scorer", "scorers", "configurations", "matrix", "repeats", "baseline", "recording"),
-    *("cards", "limits", "tries", "concurrency"),
+    *("cards", "limits", "tries", "concurrency", "max_usd"),
 )
 SCORER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "exact": ("answer_field", "expected_field", "ignore"),
@@ -181,6 +181,7 @@ class _Reader:
             limits=self._limits(data.get("limits")),
             tries=self._read(data, "tries", _count, 3),
             concurrency=self._read(data, "concurrency", _count, 8),
+            max_usd=self._read(data, "max_usd", _positive, None),
         )
         if self.faults:
             raise BadData(self.faults)
