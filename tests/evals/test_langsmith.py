@@ -101,7 +101,8 @@ class Answer(BaseHTTPRequestHandler):
             if path == "/datasets":
                 self.reply(server.dataset(body["name"]))
             elif path == "/examples/bulk":
-                server.examples += [{**each, "created_at": DAY} for each in body]
+                kept = ("id", "dataset_id", "inputs", "outputs", "metadata")
+                server.examples += [{**{name: each[name] for name in kept}, "created_at": DAY} for each in body]
                 self.reply([{"id": each["id"]} for each in body])
             elif path == "/sessions":
                 body = {**body, "start_time": DAY, "tenant_id": str(SOME)}

@@ -34,8 +34,9 @@ def send_to_langsmith(results: "Results") -> None:
     try:
         with busy("Uploading to LangSmith"):
             uploaded = upload(results, load_dataset(Path(results.run["dataset"]["path"])))
-    except FinOpsError as error:
-        warn(f"{error}; the results are in {results.folder}, and the same command uploads them")
+    except Exception as error:  # noqa: BLE001  Whatever it is: the run is made, and what it found is shown.
+        said = error if isinstance(error, FinOpsError) else f"LangSmith: {type(error).__name__}: {error}"
+        warn(f"{said}; the results are in {results.folder}, and the same command uploads them")
         return
     names = ", ".join(uploaded.experiments.values())
     typer.echo(

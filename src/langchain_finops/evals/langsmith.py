@@ -95,11 +95,12 @@ def own_client() -> "Client":
     """A client that sends at once and says what failed. Raises EvalError where LangSmith's key is missing."""
     from langsmith import Client
 
-    endpoint = os.environ.get("LANGSMITH_ENDPOINT") or os.environ.get("LANGCHAIN_ENDPOINT") or HOSTED
+    endpoint = os.environ.get("LANGSMITH_ENDPOINT") or os.environ.get("LANGCHAIN_ENDPOINT")
     key = os.environ.get("LANGSMITH_API_KEY") or os.environ.get("LANGCHAIN_API_KEY")
-    if endpoint.startswith(HOSTED) and not key:
+    if (endpoint or HOSTED).startswith(HOSTED) and not key:
         raise EvalError("LangSmith needs a key: set LANGSMITH_API_KEY")
-    client = Client(auto_batch_tracing=False)
+    # By hand: the client remembers the environment as it was when it was first asked for.
+    client = Client(api_url=endpoint, api_key=key, auto_batch_tracing=False)
     client.tracing_sample_rate = None  # A sampled trace is one thing, an experiment with holes another.
     return client
 

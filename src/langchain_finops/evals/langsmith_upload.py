@@ -124,7 +124,7 @@ def _example(item: "Item", example_id: str) -> dict[str, object]:
     from langsmith.schemas import ExampleCreate
 
     # Older clients know the one name, newer ones warn of it.
-    outputs = "reference_outputs" if "reference_outputs" in ExampleCreate.model_fields else "outputs"
+    outputs = "reference_outputs" if "reference_outputs" in ExampleCreate.__annotations__ else "outputs"
     example: dict[str, object] = {
         "id": example_id,
         "inputs": dict(item.inputs),
