@@ -167,6 +167,16 @@ def test_other_scorers_are_refused(make_results: MakeResults) -> None:
     assert any("scorers differ" in note for note in compare(a, b, CompareOptions(allow_mixed=True)).table().notes)
 
 
+def test_what_else_may_make_the_difference_is_told(make_results: MakeResults) -> None:
+    """Other prices, another mode: said, not refused."""
+    a = make_results({"x": many("0.01", 5)}, name="a", mode="replay", price_book_hashes={"": "new"})
+    b = make_results({"x": many("0.01", 5)}, name="b")
+
+    notes = compare(a, b).table().notes
+    assert "They are priced by different prices: a part of the difference may be that." in notes
+    assert "A is a replay run, B a live run." in notes
+
+
 def test_unknown_costs_are_never_compared_as_zero(make_results: MakeResults) -> None:
     """One attempt of unknown cost: no ratio, no verdict, and the task's cost is unknown rather than nothing."""
     a = make_results({"x": many("0.01", 50) | {"t0": [(None, True)]}}, name="a")

@@ -94,6 +94,17 @@ def test_all_faults_of_all_rules_are_told_at_once(tmp_path: Path) -> None:
     assert str(caught.value.faults[-1]).startswith("rule 2: 'bogus' is no metric: choose one of cost_per_success, ")
 
 
+def test_a_yaml_list_of_rules_reads_the_same(tmp_path: Path) -> None:
+    """Whoever writes it beside the suite writes YAML."""
+    path = tmp_path / "gate.yaml"
+    path.write_text("rules:  # for releases\n  - unpriced == 0\n  - 'errors <= 2'\n")
+
+    assert [(rule.where, rule.text) for rule in read_rules(path)] == [
+        (f"{path}:2", "unpriced == 0"),
+        (f"{path}:3", "errors <= 2"),
+    ]
+
+
 def test_no_rules_are_no_pass(tmp_path: Path) -> None:
     """An empty file, or one of comments, must not wave a release through; nor one that is not there."""
     (tmp_path / "empty").write_text("# nothing\n")

@@ -261,6 +261,8 @@ def _differences(first: Results, second: Results, options: CompareOptions) -> li
     books = [each.run["price_book_hashes"].get(name or "") for each, name in zip((first, second), cards, strict=True)]
     if books[0] != books[1]:
         told.append("They are priced by different prices: a part of the difference may be that.")
+    if first.run["mode"] != second.run["mode"]:
+        told.append(f"A is a {first.run['mode']} run, B a {second.run['mode']} run.")
     targets = {attempt.fingerprint for each in (first, second) for attempt in each.attempts}
     if len(targets) > 1:
         told.append(f"Answers come from {len(targets)} versions of the target.")

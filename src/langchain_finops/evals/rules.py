@@ -73,7 +73,7 @@ class Rule:
 
 
 def read_rules(sources: str | Path | Sequence[str | Path]) -> tuple[Rule, ...]:
-    """Read rules: files with a rule a line (`#` begins a comment), and rules given as text. Raises BadData with every
+    """Read rules: files with a rule a line, or a YAML list (`#` begins a comment), and rules given as text. Raises BadData with every
     fault, or EvalError for a file that is not there."""
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     rules: list[Rule] = []
@@ -110,7 +110,12 @@ def _lines(source: str | Path, place: str) -> Iterator[tuple[str, str]]:
         raise BadData([Fault(where=str(source), what=f"byte {error.start + 1} is not UTF-8")]) from error
     for number, line in enumerate(text.splitlines(), start=1):
         # A configuration's name may have a # in it: a comment begins a line or stands behind white space.
-        if rule := re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip():
+        rule = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+        # As a list in YAML, which the suite beside it is in.
+        rule = "" if rule == "rules:" else re.sub(r"^- +", "", rule)
+        if quoted := re.fullmatch(r"""(["'])(.*)\1""", rule):
+            rule = quoted[2]
+        if rule:
             yield f"{source}:{number}", rule
 
 
