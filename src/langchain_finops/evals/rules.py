@@ -73,8 +73,10 @@ class Rule:
 
 
 def read_rules(sources: str | Path | Sequence[str | Path]) -> tuple[Rule, ...]:
-    """Read rules: files with a rule a line, or a YAML list (`#` begins a comment), and rules given as text. Raises BadData with every
-    fault, or EvalError for a file that is not there."""
+    """Read rules: files with a rule a line or a YAML list of them (`#` begins a comment), and rules given as text.
+
+    Raises BadData with every fault, or EvalError for a file that is not there.
+    """
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     rules: list[Rule] = []
     faults: list[Fault] = []
