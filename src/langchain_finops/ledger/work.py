@@ -23,7 +23,7 @@ from langchain_finops.money import to_pico
 from langchain_finops.records import CallRecord, ChargeRecord, Outcome
 from langchain_finops.usage import TOKEN_METERS
 
-__all__ = ["Task", "Verdict", "Work", "WorkDone", "known_tasks", "work_done"]
+__all__ = ["Task", "Verdict", "Work", "WorkDone", "driver_rows", "known_tasks", "work_done"]
 
 P: Final = schema.postings.c
 NEVER: Final = 2**63 - 1
@@ -125,7 +125,7 @@ def known_tasks(ledger: Ledger) -> set[str]:
     if isinstance(ledger, SqlLedger):
         c = schema.parties.c
         query = select(c.task_id).where(c.task_id.is_not(None)).distinct()
-        return ledger.look_at(lambda connection: {id_ for (id_,) in _rows(connection, query)})
+        return ledger.look_at(lambda connection: {id_ for (id_,) in driver_rows(connection, query)})
     records = [*(record for record, _ in _current(ledger)), *ledger.runs()]
     return {record.attribution.task_id for record in records if record.attribution.task_id is not None}
 
@@ -324,7 +324,7 @@ def _counting(connection: Connection, labels: Mapping[int, "_Label"]) -> Iterato
     last = -1
     label: _Label | None = None
     taken_back: set[int] = set()
-    for number, party, n, at, records, pico, tokens, output in _rows(connection, _postings(connection)):
+    for number, party, n, at, records, pico, tokens, output in driver_rows(connection, _postings(connection)):
         if number != last:  # Postings lie in the order of their labels.
             last, label, taken_back = number, labels.get(number), set()
         if n < 0:  # The version that it takes back comes after it.
@@ -353,8 +353,8 @@ def _place(gathering: _Gathering, label: _Label, party: _Party) -> _Place:
     return task, work, task_id or ""
 
 
-def _rows(connection: Connection, query: Select[Any]) -> Iterable[Any]:
-    """Rows as the driver gives them: SQLAlchemy's own take twice as long. All values in the query are literals."""
+def driver_rows(connection: Connection, query: Select[Any]) -> Iterable[Any]:
+    """Return rows as the driver gives them: SQLAlchemy's own take twice as long. The query has literals only."""
     sql = query.compile(connection, compile_kwargs={"literal_binds": True})
     driver: Any = connection.connection.dbapi_connection
     rows: Iterable[Any] = driver.execute(str(sql), ())
@@ -391,7 +391,7 @@ def _parties(connection: Connection, fields: Sequence[str]) -> dict[int, _Party]
     none: Key = (None,) * len(fields)
     places = [own.index(name) if name in own else None for name in fields]
     found = {}
-    for party, run_id, task_id, *values in _rows(
+    for party, run_id, task_id, *values in driver_rows(
         connection, select(c.party, c.run_id, c.task_id, *(c[name] for name in own))
     ):
         key = none if not own else tuple(None if place is None else values[place] for place in places)
@@ -410,7 +410,7 @@ def _retried(connection: Connection) -> Iterator[int]:
         .where(calls.c.body.like('%"try":[%,%]}'), ~is_first, labels.role.not_in(APART))
         .where(~exists().where(newer.c.id == calls.c.id, newer.c.revision > calls.c.revision))
     )
-    return (party for (party,) in _rows(connection, query.distinct()))
+    return (party for (party,) in driver_rows(connection, query.distinct()))
 
 
 def _verdicts(connection: Connection) -> dict[str, Verdict]:
@@ -418,7 +418,7 @@ def _verdicts(connection: Connection) -> dict[str, Verdict]:
     is_valued = func.coalesce(c.body.like('%"value_usd":%'), False)
     query = select(c.id, c.at, c.success, c.value_pico, is_valued).order_by(c.id, c.revision)
     history: dict[str, list[tuple[int, bool | None, int | None]]] = {}
-    for id_, at, success, value, valued in _rows(connection, query):
+    for id_, at, success, value, valued in driver_rows(connection, query):
         word = None if success is None else bool(success)
         history.setdefault(id_, []).append((at, word, value if valued else None))
     return {id_: _verdict(said) for id_, said in history.items()}

@@ -23,7 +23,7 @@ from langchain_finops.money import EXACT, PICO_PER_USD, from_pico, to_pico
 from langchain_finops.reports.shares import divided
 from langchain_finops.reports.success_cost import QUOTIENT, above, success_cost
 
-__all__ = ["DIMENSIONS_OF_TASKS", "Economics", "Human", "economics"]
+__all__ = ["DIMENSIONS_OF_TASKS", "Economics", "Human", "check_dimension", "economics"]
 
 DIMENSIONS_OF_TASKS: Final = tuple(name for name in DIMENSIONS if name not in {"day", "run", "task"})
 """What economics can be told by: a run, a task and a day have too few successes for it."""
@@ -122,7 +122,7 @@ def economics(
     """
     keys = tuple(dict.fromkeys(by))
     for name in keys:
-        _check_dimension(name)
+        check_dimension(name)
     if value_usd is not None and not value_usd.is_finite():
         raise BadArguments(f"value_usd is {value_usd}: it is an amount of dollars")
     if accept_after < timedelta(0):
@@ -140,7 +140,8 @@ def economics(
     return _told(keys, rows, whole, human=human, value_usd=value_usd, accept_after=accept_after)
 
 
-def _check_dimension(name: str) -> None:
+def check_dimension(name: str) -> None:
+    """Raise BadArguments for what is none of `DIMENSIONS_OF_TASKS`."""
     if name in DIMENSIONS_OF_TASKS:
         return
     near = get_close_matches(name, DIMENSIONS_OF_TASKS, n=1)
@@ -256,7 +257,14 @@ FIELDS: Final = (
     *("tasks", "judged", "successes", "credited_successes", "success_rate", "reopened"),
     *("tasks_usd", "unpriced", "charges_unpriced", "cost_per_success_usd", "cost_per_success_above_usd"),
     *("cost_per_success_statement", "accepted", "not_yet_accepted", "cost_per_accepted_usd"),
-    *("cost_per_accepted_above_usd", "cost_per_accepted_unpriced", "failure_usd", "failure_share", "not_judged_usd"),
+    *(
+        "cost_per_accepted_above_usd",
+        "cost_per_accepted_unpriced",
+        "failure_usd",
+        "failure_unpriced",
+        "failure_share",
+        "not_judged_usd",
+    ),
     *("tokens_per_success", "tokens_per_success_above", "token_efficiency", "final_tokens", "generated_tokens"),
     *("first_pass", "first_pass_rate", "calls_per_task_p50", "calls_per_task_p95", "calls_per_task"),
     *("handoffs", "handoffs_unpriced", "handoff_usd", "no_task_usd", "no_task_unpriced", "agent_usd", "agent_unpriced"),
@@ -314,6 +322,7 @@ def _per_success(sums: Sums) -> EconomicsRow:
         "cost_per_success_above_usd": cost.above_usd,
         "cost_per_success_statement": cost.statement,
         "failure_usd": failed,
+        "failure_unpriced": sums.failed.unpriced,
         "failure_share": None if failed is None or not known or not sums.judged else float(failed / known),
     }
 
