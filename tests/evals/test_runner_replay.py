@@ -390,3 +390,35 @@ def test_calls_in_threads_that_lost_their_context_end_the_run(recorded: "Worksho
 
     with pytest.raises(EvalError, match=r"outside of every slot: start threads with contextvars\.copy_context"):
         recorded.run()
+
+
+def test_record_modes_say_what_is_asked(workshop: "Workshop", server: type[Server]) -> None:
+    """`once` asks what the recording lacks, `none` nothing, `all` everything, and sets the old recording aside."""
+    (workshop.folder / "agent.py").write_text(AGENT)
+    workshop.suite(SUITE)
+    cassette = workshop.folder / "own.jsonl"
+    first = workshop.run(record_mode="once", cassette=cassette, folder=workshop.folder / "first")
+    asked = server.asked
+    assert asked == 16
+    recorded = cassette.read_bytes()
+
+    workshop.run(record_mode="once", cassette=cassette, folder=workshop.folder / "once")
+    replayed = workshop.run(record_mode="none", cassette=cassette, folder=workshop.folder / "none")
+    assert server.asked == asked
+    assert figures(replayed) == figures(first)
+    assert cassette.read_bytes() == recorded
+
+    workshop.run(record_mode="all", cassette=cassette, folder=workshop.folder / "all")
+    assert server.asked == 2 * asked
+    (aside,) = workshop.folder.glob("own-until-*.jsonl")
+    assert aside.read_bytes() == recorded
+    workshop.run(record_mode="all", cassette=cassette, folder=workshop.folder / "all")
+    assert server.asked == 2 * asked
+
+
+def test_a_record_mode_goes_alone(workshop: "Workshop") -> None:
+    """Beside --live or --record it would say two things; without a recording none."""
+    with pytest.raises(BadArguments, match="--record-mode once says by itself what is asked and recorded"):
+        workshop.run(record_mode="once", mode="live")
+    with pytest.raises(BadArguments, match="pass --cassette FILE"):
+        workshop.run(record_mode="once")

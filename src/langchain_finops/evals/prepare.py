@@ -5,7 +5,7 @@ import inspect
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -71,8 +71,8 @@ class Options:
     """So many of the items, drawn with `seed`; None: all."""
     seed: int = 0
     record_mode: RecordMode | None = None
-    """`none`: replay alone. `once`: replay what is recorded, and record the rest. `all`: record everything anew. None:
-    as `mode` says."""
+    """`none`: replay alone. `once`: replay what is recorded, and record the rest. `all`: the same, after a recording
+    that is there has been set aside at the run's beginning. None: as `mode` says."""
     cassette: Path | None = None
     """The recording; None: the suite's."""
 
@@ -182,6 +182,8 @@ class Prepared:
 def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     """Check everything that can be checked without buying anything. Raises BadData, BadArguments or EvalError."""
     _check(options)
+    if options.cassette is not None:
+        suite = replace(suite, recording=options.cassette)
     mode = _mode(suite, options)
     dataset = selected(dataset, splits=options.splits, where=options.where, sample=options.sample, seed=options.seed)
     roots = import_roots(suite.path)
@@ -244,9 +246,18 @@ def default_folder(dataset: Dataset, suite: Suite, mode: Mode, shard: tuple[int,
 
 
 def _mode(suite: Suite, options: Options) -> Mode:
+    if options.record_mode is not None and options.mode is not None:
+        raise BadArguments(
+            f"--record-mode {options.record_mode} says by itself what is asked and recorded: leave out "
+            "--live and --record"
+        )
     mode: Mode = options.mode or ("live" if suite.recording is None else "replay")
+    if options.record_mode is not None:
+        mode = "replay" if options.record_mode == "none" else "record"
     if mode != "live" and suite.recording is None:
-        raise BadArguments(f"{suite.path} names no recording: add `recording: FILE.jsonl`, or run it live")
+        raise BadArguments(
+            f"{suite.path} names no recording: add `recording: FILE.jsonl`, pass --cassette FILE, or run it live"
+        )
     if mode == "replay" and suite.recording is not None and not suite.recording.is_file():
         raise EvalError(f"recording {suite.recording} is not there: make it with --record, or run with --live")
     return mode

@@ -50,6 +50,8 @@ async def arun(
     aside = _make_way(prepared)
     with folder_lock(prepared.folder):
         earlier = read_earlier(prepared.folder)
+        if earlier.run is None:
+            _record_anew(prepared)
         manifest = _manifest(prepared, earlier)
         check_resumable(prepared, manifest, earlier)
         again = earlier.attempts and prices_changed(earlier, manifest)
@@ -80,6 +82,14 @@ def _make_way(prepared: Prepared) -> Path | None:
     with folder_lock(prepared.folder):  # Nobody else is writing there.
         pass
     return set_aside(prepared.folder, datetime.now(UTC))
+
+
+def _record_anew(prepared: Prepared) -> None:
+    """Set the recording aside that a run which begins is to record anew; one that goes on goes on with its own."""
+    recording = prepared.suite.recording
+    if prepared.options.record_mode == "all" and recording is not None and recording.exists():
+        moment = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
+        recording.rename(recording.with_name(f"{recording.stem}-until-{moment}{recording.suffix}"))
 
 
 def _manifest(prepared: Prepared, earlier: Earlier) -> dict[str, object]:
