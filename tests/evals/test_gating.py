@@ -279,6 +279,15 @@ def test_not_worse_than_the_baseline(make_results: MakeResults) -> None:
     ]
 
 
+def test_the_baselines_unscored_attempts_count_as_its_successes(make_results: MakeResults) -> None:
+    """A solves 55 of 60, the baseline 50 and perhaps 10 more: five points better as failures, as successes 60 to 55."""
+    base = {f"t{n}": [("0.01", True if n < 50 else None)] for n in range(60)}
+    folder = make_results({"base": base, "a": many("0.01", 55)}, baseline="base")
+
+    rule = "success_rate not_worse_than baseline by 0.01"
+    assert outcomes(folder, rule) == [("a", "FAIL", "the success rate is WORSE than the baseline's")]
+
+
 def test_expected_cost_weighs_failures(make_results: MakeResults) -> None:
     """A failure at $5 makes the dear configuration that always succeeds the cheaper one: 0.40 against 0.01 + 5 / 6."""
     folder = make_results({"cheap": many("0.01", 50), "dear": many("0.40", 60)}, baseline="cheap", failure_usd="5")

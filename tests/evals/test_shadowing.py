@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -253,6 +254,19 @@ def test_a_history_is_appended_by_one_at_a_time(tmp_path: Path) -> None:
         list(pool.map(lambda number: _append(str(path), number % 30), range(40)))
 
     assert sorted(int(look["run_id"]) for look in history.read(path)) == list(range(30))
+
+
+def test_an_append_waits_for_another_to_be_done(tmp_path: Path) -> None:
+    """Whoever holds the lock is waited for; then the look is there."""
+    path = tmp_path / "h.jsonl"
+    waiting = threading.Thread(target=_append, args=(str(path), 1))
+    with history._alone(path):
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join()
+
+    assert len(history.read(path)) == 1
 
 
 def test_the_command_says_how_to_repeat_it(
