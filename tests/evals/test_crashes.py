@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -169,3 +170,47 @@ def test_a_try_that_was_killed_before_its_first_call_ended_leaves_a_trace(slow_w
         (("wrong", "t1", 0), 1, "completed"),
     ]
     assert len(workshop.run().attempts) == 3
+
+
+WAITING = '''
+
+async def _wait_for_word(state):
+    """Says that it has begun, and answers once it may."""
+    (HERE / "begun.txt").write_text("")
+    while not (HERE / "go.txt").exists():
+        await asyncio.sleep(0.01)
+    return {"answer": (await Scripted().ainvoke(f"answer {state['number']}")).content}
+
+
+def waiting(configuration):
+    graph = StateGraph(State)
+    graph.add_node("ask", _wait_for_word)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", END)
+    return graph.compile()
+'''
+
+
+def test_two_processes_do_not_run_into_one_folder(slow_workshop: "Workshop") -> None:
+    """The second one is told and buys nothing; the first one is not disturbed."""
+    workshop = slow_workshop
+    agent = workshop.folder / "agent.py"
+    agent.write_text(agent.read_text() + WAITING)
+    workshop.suite(SUITE.replace("agent:slow", "agent:waiting"))
+    workshop.data(number=[1])
+    command = [sys.executable, "-m", "langchain_finops.cli.finops_eval", "run", str(workshop.dataset)]
+    first = subprocess.Popen(command, cwd=workshop.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (workshop.folder / "begun.txt").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+
+    second = subprocess.run(command, cwd=workshop.folder, capture_output=True, text=True, check=False, timeout=120)
+
+    assert second.returncode == 2
+    assert second.stderr == (
+        "Error: results/tasks: another run is writing here; wait for it, or choose another --out\n"
+    )
+    (workshop.folder / "go.txt").write_text("")
+    assert first.wait(timeout=120) == 0
+    assert len(read_attempts(workshop.results)[0]) == 2
+    assert workshop.calls() == ["answer 1", "answer 1"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from langchain_finops.budgets.policy import Budget
+from langchain_finops.errors import EvalError
 from langchain_finops.ledger import open_ledger
 
 if TYPE_CHECKING:
@@ -205,6 +206,21 @@ def test_what_an_attempt_did_is_counted(workshop: "Workshop") -> None:
     assert graph.costs_by_node == {"solve": ONE_CALL}
     assert graph.overhead_s is not None
     assert 0 < graph.overhead_s < 5
+
+
+def test_changed_limits_are_told(workshop: "Workshop") -> None:
+    """Attempts that the limits before stopped are not passed off as those of the limits now."""
+    prepare(workshop, "calls", "llm_calls: 3")
+    workshop.run()
+    workshop.calls()
+    suite = workshop.folder / "tasks.yaml"
+    suite.write_text(suite.read_text().replace("llm_calls: 3", "llm_calls: 6"))
+
+    with pytest.raises(EvalError, match=r"limits have changed .*\(llm_calls from 3 to 6\).*--fresh .*--allow-mixed"):
+        workshop.run()
+    assert {one.status for one in workshop.run(allow_mixed=True).attempts} == {"stopped"}
+    assert workshop.calls() == []
+    assert {one.status for one in workshop.run(fresh=True).attempts} == {"completed"}
 
 
 def test_limits_are_budgets_of_a_run() -> None:

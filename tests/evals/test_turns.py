@@ -196,14 +196,16 @@ def test_a_question_without_an_answer_is_handed_off(workshop: "Workshop", answer
 
 def test_scripted_answers_need_a_thread(workshop: "Workshop") -> None:
     """Without a checkpointer nobody can go on: told before anything is bought."""
-    with pytest.raises(BadData, match=r"t1: answers: the target keeps no thread .*compile its graph with a checkpoint"):
+    with pytest.raises(
+        BadData, match=r"tasks\.jsonl:1: answers: the target keeps no thread .*compile its graph with a checkpoint"
+    ):
         go(workshop, "asks_without", answers=["yes"])
     assert workshop.calls() == []
 
 
 def test_turns_need_a_thread_or_messages(workshop: "Workshop") -> None:
     """Each would be answered as if nothing had been said before."""
-    with pytest.raises(BadData, match=r"t1: turns: the target keeps no thread, .*which not every turn has"):
+    with pytest.raises(BadData, match=r"tasks\.jsonl:1: turns: the target keeps no thread, .*which not every turn has"):
         go(workshop, "build", turns=[{"number": 1}, {"number": 2}])
     assert workshop.calls() == []
 

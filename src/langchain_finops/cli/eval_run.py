@@ -55,7 +55,7 @@ ConcurrencyOption = Annotated[
 ]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and start anew.")]
 AllowMixedOption = Annotated[
-    bool, typer.Option("--allow-mixed", help="Keep answers that the target gave before its code changed.")
+    bool, typer.Option("--allow-mixed", help="Keep answers of before the target's code or the limits changed.")
 ]
 RetryErrorsOption = Annotated[
     bool, typer.Option("--retry-errors", help="Try attempts again that the infrastructure failed.")
@@ -161,7 +161,7 @@ def _options(given: Mapping[str, Any]) -> "Options":
     record, live, record_mode, shard = given["record"], given["live"], given["record_mode"], given["shard"]
     if record and live:
         raise BadArguments("--record and --live exclude each other: a recording asks the real model anyway")
-    read = {
+    read: dict[str, Any] = {
         "mode": "record" if record else "live" if live else None,
         "shard": None if shard is None else _shard(shard),
         "splits": tuple(given["splits"] or ()),

@@ -52,7 +52,7 @@ class Options:
     fresh: bool = False
     """Set earlier results aside and start anew."""
     allow_mixed: bool = False
-    """Keep answers of a target whose code has changed since."""
+    """Keep answers of a target whose code, or limits, have changed since."""
     retry_errors: bool = False
     """Try slots again that ended in infrastructure errors. Faults of the target stay: trying failures alone again would
     flatter it."""

@@ -104,6 +104,18 @@ def check_resumable(prepared: Prepared, run: Run, earlier: Earlier) -> None:
         )
     if others and not prepared.options.allow_mixed:
         raise changed_target(folder, others)
+    changed = _changed_limits(earlier.run.get("limits") or {}, run["limits"])
+    if changed and earlier.attempts and not prepared.options.allow_mixed:
+        raise EvalError(
+            f"{folder}: limits have changed since its attempts were made ({changed}), and what the ones before "
+            "stopped might not be now; run with --fresh to start anew, or with --allow-mixed to keep them"
+        )
+
+
+def _changed_limits(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Which limits are others, in words."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} from {before.get(name)} to {now.get(name)}" for name in names)
 
 
 def changed_target(folder: Path, tries: int) -> TargetChanged:

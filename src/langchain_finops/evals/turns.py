@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import CallbackManager
@@ -191,7 +192,7 @@ def has_checkpointer(runnable: Runnable[Any, Any]) -> bool:
     return False
 
 
-def turn_faults(trials: Sequence[Trial], runnables: Mapping[str, Runnable[Any, Any]]) -> None:
+def turn_faults(trials: Sequence[Trial], runnables: Mapping[str, Runnable[Any, Any]], path: Path) -> None:
     """Raise BadData where a target could not follow an item's turns or take its scripted answers.
 
     Without it each turn would be answered as if nothing had been said before, and every question be handed off.
@@ -201,7 +202,7 @@ def turn_faults(trials: Sequence[Trial], runnables: Mapping[str, Runnable[Any, A
         item = trial.item
         if not (item.turns or item.answers) or has_checkpointer(runnables[trial.configuration.name]):
             continue
-        where = f"{item.id}: "
+        where = f"{path}:{item.line}: "
         if item.answers:
             what = "the target keeps no thread that an answer could go on with: compile its graph with a checkpointer"
             faults.setdefault(f"{where}answers", Fault(where=f"{where}answers", what=what))

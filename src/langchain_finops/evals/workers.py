@@ -185,7 +185,7 @@ class Work:
 
     async def _try_all(self) -> None:
         self.runnables = await self._build()
-        turn_faults(self.pending, self.runnables)
+        turn_faults(self.pending, self.runnables, self.prepared.dataset.path)
         waiting = iter(self.pending)
         self._tell()
         try:
