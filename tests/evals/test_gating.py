@@ -288,6 +288,18 @@ def test_the_baselines_unscored_attempts_count_as_its_successes(make_results: Ma
     assert outcomes(folder, rule) == [("a", "FAIL", "the success rate is WORSE than the baseline's")]
 
 
+def test_many_comparisons_of_rates_share_the_level(make_results: MakeResults) -> None:
+    """A loses 9 tasks of 60 and wins 1: alone it is worse than the baseline, as one of ten it may be chance."""
+    worse = {f"t{n}": [("0.01", n < 41 or n == 59)] for n in range(60)}
+    others = {f"c{k}": many("0.01", 50) for k in range(9)}
+    alone = make_results({"base": many("0.01", 50), "a": worse}, name="alone")
+    among = make_results({"base": many("0.01", 50), "a": worse, **others}, name="among")
+
+    rule = "success_rate not_worse_than baseline by 0.01"
+    assert outcomes(alone, rule)[0][1] == "FAIL"
+    assert outcomes(among, rule)[0][1] == "INCONCLUSIVE"
+
+
 def test_expected_cost_weighs_failures(make_results: MakeResults) -> None:
     """A failure at $5 makes the dear configuration that always succeeds the cheaper one: 0.40 against 0.01 + 5 / 6."""
     folder = make_results({"cheap": many("0.01", 50), "dear": many("0.40", 60)}, baseline="cheap", failure_usd="5")

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_finops.errors import BadArguments, EvalError
 from langchain_finops.evals import shown
 from langchain_finops.evals.arms import Arm, arms_of
-from langchain_finops.evals.pairs import Judged, Pair, judged, paired
+from langchain_finops.evals.pairs import Judged, Pair, divided, judged, paired
 from langchain_finops.evals.results import RUN
 from langchain_finops.evals.resume import Results, check_cards, load_results, plan_of
 from langchain_finops.money import sum_usd
@@ -103,7 +103,8 @@ class Comparison:
     def rows(self) -> list[Row]:
         """A row for each pair of configurations. Sums of dollars are exact Decimals, statistics floats."""
         return [
-            {"a": a, "b": b, "tasks": len(pair.tasks), "tasks_left_out": left} | _figures(pair, judgement, self.options)
+            {"a": a, "b": b, "tasks": len(pair.tasks), "tasks_left_out": left}
+            | _figures(pair, judgement, self.options, of=len(self.pairs))
             for pair, (a, b), left, judgement in zip(
                 self.pairs, self.labels, self.left_out, self.judgements, strict=True
             )
@@ -285,7 +286,7 @@ def _unpaired(first: Side, second: Side, couples: Sequence[tuple[str, str]]) -> 
     return [f"Without a counterpart, left out: {', '.join(alone)}."] if alone else []
 
 
-def _figures(pair: Pair, judgement: Judged, options: CompareOptions) -> dict[str, Any]:
+def _figures(pair: Pair, judgement: Judged, options: CompareOptions, *, of: int) -> dict[str, Any]:
     tasks = pair.by_task
     a = _side([(task.a_cost_usd, task.a_successes, task.a_attempts) for task in tasks])
     b = _side([(task.b_cost_usd, task.b_successes, task.b_attempts) for task in tasks])
@@ -302,7 +303,7 @@ def _figures(pair: Pair, judgement: Judged, options: CompareOptions) -> dict[str
     low, high = pair.rates_interval
     row["success_rate_difference"] = pair.rates.difference if pair.rates else None
     row |= {"success_rate_difference_low": low, "success_rate_difference_high": high}
-    row["rate_verdict"] = pair.rate_verdict(options.margin or 0.0)
+    row["rate_verdict"] = replace(pair, level=divided(options.level, of)).rate_verdict(options.margin or 0.0)
     row["tasks_won"] = [task.task for task in tasks if task.flip == "won"]
     row["tasks_lost"] = [task.task for task in tasks if task.flip == "lost"]
     row["unknown_costs"] = sum(slot.unknown for arm in (pair.a, pair.b) for t in pair.tasks for slot in arm.by_task[t])

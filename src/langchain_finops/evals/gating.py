@@ -10,7 +10,7 @@ from typing import Any, Literal
 from langchain_finops.errors import BadArguments, BadData, Fault
 from langchain_finops.evals import shown
 from langchain_finops.evals.estimates import Estimate, estimate
-from langchain_finops.evals.pairs import Pair, judged, paired
+from langchain_finops.evals.pairs import Pair, divided, judged, paired
 from langchain_finops.evals.resume import Results, check_cards, load_results, plan_of
 from langchain_finops.evals.rows import Computed, TableOptions, compute
 from langchain_finops.evals.rules import Rule, read_rules
@@ -66,6 +66,8 @@ class Check:
     """None where nothing bounds it."""
     limit: Decimal | None
     margin: Decimal | None
+    level: float
+    """Of its interval: divided where several differences of rates are compared."""
     tasks: int
     successes: int
     outcome: Outcome
@@ -93,8 +95,7 @@ class GateReport:
 
     def table(self) -> Table:
         """One row a check."""
-        level = self.options.level
-        rows = [{name: getattr(check, name, level) for name in FIELDS} for check in self.checks]
+        rows = [{name: getattr(check, name) for name in FIELDS} for check in self.checks]
         return Table(rows=rows, fields=FIELDS, columns=_COLUMNS, notes=tuple(self._notes()))
 
     def headline(self) -> str:
@@ -203,6 +204,7 @@ class _Gate:
             high=None,
             limit=None,
             margin=None,
+            level=self.options.level,
             tasks=len(self.computed.planned),
             successes=sum(row["successes"] for row in self.rows.values()),
             outcome="INCONCLUSIVE",
@@ -258,7 +260,9 @@ class _Gate:
             return "INCONCLUSIVE", told
         return outcome, why
 
-    def _check(self, rule: Rule, row: Row, figure: Estimate, outcome: Outcome, why: str | None) -> Check:
+    def _check(
+        self, rule: Rule, row: Row, figure: Estimate, outcome: Outcome, why: str | None, *, level: float | None = None
+    ) -> Check:
         return Check(
             rule=rule.text,
             where=rule.where,
@@ -269,6 +273,7 @@ class _Gate:
             high=None if figure.high is not None and math.isinf(figure.high) else figure.high,
             limit=rule.limit,
             margin=rule.margin,
+            level=self.options.level if level is None else level,
             tasks=row["tasks"],
             successes=row["successes"],
             outcome=outcome,
@@ -283,7 +288,9 @@ class _Gate:
         assert self.baseline is not None
         base, tasks = self.arms[self.baseline], list(self.computed.planned)
         mending = self.options.failure_usd if rule.metric == "expected_cost" else None
-        pairs = [paired(self.arms[name], base, tasks, level=self.options.level, failure_usd=mending) for name in names]
+        # Of many comparisons some would err at the full level. Ratios are Holm-adjusted by `judged`.
+        level = divided(self.options.level, len(names)) if rule.kind == "rate" else self.options.level
+        pairs = [paired(self.arms[name], base, tasks, level=level, failure_usd=mending) for name in names]
         if rule.kind == "rate":
             for name, pair in zip(names, pairs, strict=True):
                 yield self._rates(rule, name, pair)
@@ -312,7 +319,7 @@ class _Gate:
             why = f"fewer than {stats.MIN_DIFFERING} tasks differ" if few else "the interval is too wide for the margin"
         if len(pair.tasks) < self.options.min_tasks:
             outcome, why = "INCONCLUSIVE", f"{len(pair.tasks)} tasks in common: {self.options.min_tasks} are needed"
-        return self._check(rule, self.rows[name], figure, outcome, None if outcome == "PASS" else why)
+        return self._check(rule, self.rows[name], figure, outcome, None if outcome == "PASS" else why, level=pair.level)
 
 
 def _judge_cost(results: Results, configuration: str) -> Decimal | None:

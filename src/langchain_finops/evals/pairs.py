@@ -13,7 +13,7 @@ from langchain_finops.evals.arms import Arm, Slot
 from langchain_finops.money import sum_usd
 from langchain_finops.reports import stats
 
-__all__ = ["Judged", "Pair", "TaskPair", "expected_sums", "judged", "paired", "with_unscored_won"]
+__all__ = ["Judged", "Pair", "TaskPair", "divided", "expected_sums", "judged", "paired", "with_unscored_won"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +154,11 @@ def _is_settled(arm: Arm, task: str) -> bool:
     if task not in arm.complete:
         return False
     return not any(slot.last.status == "error" and slot.last.stop_reason in PENDING for slot in arm.by_task[task])
+
+
+def divided(level: float, comparisons: int) -> float:
+    """The level of each of several comparisons, so that all of them together keep to `level` (Bonferroni)."""
+    return 1 - (1 - level) / max(comparisons, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
