@@ -221,6 +221,37 @@ def test_what_cannot_be_fetched_is_one_sentence(
     assert capfd.readouterr().err == ""
 
 
+def test_a_langsmith_dataset_runs_like_a_file(
+    workshop: Any, langsmith: LangSmith, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its version stands in run.json; the same command goes on, and an example that has changed alone is run again.
+    The run goes back to the examples it came from."""
+    for number in (1, 2):
+        langsmith.add("Support", number, inputs={"number": number}, outputs={"answer": str(2 * number)})
+    words = ["run", "langsmith:Support", "--suite", "tasks.yaml", "--langsmith", "--format", "json"]
+
+    assert run(app, "finops-eval", words) == 0, capsys.readouterr().err
+    assert [row["successes"] for row in json.loads(capsys.readouterr().out)] == [2, 0]
+    manifest = json.loads((workshop.folder / "results/Support-tasks/run.json").read_text())
+    assert manifest["dataset"]["path"] == f"langsmith:Support@{DAY}"
+    assert manifest["dataset"]["name"] == "Support"
+    assert {run["reference_example_id"] for run in langsmith.runs.values()} == {str(UUID(int=n)) for n in (1, 2)}
+    assert len(langsmith.examples) == 2
+    workshop.calls()
+
+    langsmith.examples[0]["inputs"] = {"number": 5}
+    assert run(app, "finops-eval", words) == 0
+    assert workshop.calls() == ["answer 5", "answer 5"]
+
+
+def test_a_langsmith_dataset_needs_a_suite_by_name(langsmith: LangSmith, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing lies beside it."""
+    langsmith.add("Support", 1)
+
+    assert run(app, "finops-eval", ["run", "langsmith:Support"]) == 2
+    assert "pass --suite FILE" in capsys.readouterr().err
+
+
 # --- experiments ---
 
 

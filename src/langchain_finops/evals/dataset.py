@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.langsmith import PREFIX, dataset_name, fetch
 
 __all__ = ["Dataset", "Item", "content_hash", "load_dataset"]
 
@@ -57,7 +58,9 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending."""
+        """The file's name without its ending; of a LangSmith dataset its name there."""
+        if str(self.path).startswith(PREFIX):
+            return dataset_name(str(self.path))[0].replace("/", "-")
         return self.path.stem
 
     @property
@@ -72,16 +75,28 @@ def content_hash(value: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def load_dataset(path: Path) -> Dataset:
-    """Read a `.jsonl` file. Raises BadData with every fault, or EvalError where there is no such file."""
+def load_dataset(path: Path | str) -> Dataset:
+    """Read a `.jsonl` file, or LangSmith's dataset where `langsmith:NAME` stands in its place.
+
+    Raises BadData with every fault, or EvalError where there is no such file or dataset.
+    """
+    if str(path).startswith(PREFIX):
+        fetched = fetch(str(path))
+        return _read(Path(fetched.source), enumerate((json.dumps(each).encode() for each in fetched.records), start=1))
+    path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise EvalError(f"dataset {path} cannot be read: {error.strerror or error}") from error
+    return _read(path, enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1))
+
+
+def _read(path: Path, lines: Iterable[tuple[int, bytes]]) -> Dataset:
+    """The items of numbered lines."""
     faults: list[Fault] = []
     items: list[Item] = []
     first_line: dict[str, int] = {}
-    for number, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for number, raw in lines:
         if not raw.strip():
             continue
         found, item = _line(raw, path, number)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 import yaml
 
 from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.langsmith import PREFIX
 from langchain_finops.evals.matrix import Configuration, expand
 from langchain_finops.evals.scorers import IGNORABLE, Scorer
 from langchain_finops.money import usd
@@ -114,6 +115,8 @@ class Suite:
 
 def suite_beside(dataset: Path) -> Path:
     """The suite that goes with a dataset: the YAML file of the same stem beside it."""
+    if str(dataset).startswith(PREFIX):
+        raise EvalError(f"{dataset} is on LangSmith, where no suite lies beside it: pass --suite FILE")
     for ending in (".yaml", ".yml"):
         if (path := dataset.with_suffix(ending)).is_file():
             return path
