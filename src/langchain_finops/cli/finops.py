@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli import economics, energy, guards, insight, prices
+from langchain_finops.cli import allocation, economics, energy, guards, insight, prices
 from langchain_finops.cli.arguments import (
     check_named,
     counted,
@@ -223,6 +223,7 @@ def recover_command(ledger: LedgerOption = None) -> None:
 guards.mount(app)
 economics.mount(app)
 insight.mount(app)
+allocation.mount(app)
 prices.mount(app)
 energy.mount(app)
 

@@ -22,7 +22,7 @@ from langchain_finops.errors import BadArguments
 if TYPE_CHECKING:
     from langchain_finops.pricing import Card, PriceBook
 
-__all__ = ["mount"]
+__all__ = ["actor", "mount"]
 
 app = typer.Typer(
     help="What models cost: your cards, our corrections, the catalogue.",
@@ -220,7 +220,7 @@ def reprice_command(
     book = _book(prices)
     with existing_ledger(ledger) as target:
         with busy("Pricing again"):
-            found = reprice(target, book, since=start, until=end, dry_run=dry_run, actor=_actor())
+            found = reprice(target, book, since=start, until=end, dry_run=dry_run, actor=actor())
         warn_of_spilled(target)
         span = "".join(f", {word} {value}" for word, value in (("since", since), ("until", until)) if value)
         place = place_of(target)
@@ -237,7 +237,7 @@ def _book(files: list[Path] | None) -> "PriceBook":
     return PriceBook.load(*files) if files else PriceBook.default()
 
 
-def _actor() -> str:
+def actor() -> str:
     """Who did it, for the audit trail."""
     import getpass
 

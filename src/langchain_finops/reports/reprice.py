@@ -17,6 +17,7 @@ from langchain_finops.money import EXACT
 from langchain_finops.pricing import PriceBook
 from langchain_finops.pricing.again import is_matter_of_prices, price_call_again, price_tool_again
 from langchain_finops.records import CallRecord, ChargeRecord, Event
+from langchain_finops.reports.close import adjustments, closed_periods
 from langchain_finops.reports.render import Column, Row, Table
 
 __all__ = ["Repricing", "reprice"]
@@ -158,6 +159,8 @@ def reprice(
     """
     found = Repricing(dry_run=dry_run)
     pending: list[CallRecord | ChargeRecord] = []
+    closed, now = closed_periods(ledger), datetime.now(UTC)
+    adjusted = 0
 
     def take(old: R, new: R, names: Sequence[str]) -> None:
         better = _better(old, new, names)
@@ -168,17 +171,22 @@ def reprice(
             sums.unpriced += old.cost_usd is None
             sums.kept += old.cost_usd is not None
         if better is not None and not dry_run:
+            # Together, so that no figure of a closed period changes even for a moment.
             pending.append(better)
+            pending.extend(adjustments(closed, [(old, better)], at=now))
 
     for call in _in_windows(ledger.calls, since, until, lambda record: record.started_at):
         take(call, price_call_again(call, book), CALL_FIELDS)
         _write_full(ledger, pending)
     for charge in _in_windows(ledger.charges, since, until, lambda record: record.at):
+        if charge.kind == "adjustment":  # What this very command, or another correction, posted.
+            adjusted += 1
+            continue
         take(charge, price_tool_again(charge, book), CHARGE_FIELDS)
         _write_full(ledger, pending)
     if pending:
         ledger.write(*pending)
-    found.folded = _folded(ledger, found, since, until)
+    found.folded = max(0, _folded(ledger, found, since, until) - adjusted)
     if found.changed and not dry_run:
         ledger.write(_event(found, book, since, until, actor))
     return found
