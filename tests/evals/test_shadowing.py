@@ -131,6 +131,17 @@ def test_what_costs_ten_times_as_much_for_a_sixth_more_does_not_pay(shop: Shop) 
     assert shop.calls() == 120  # Two configurations of the three.
 
 
+def test_what_is_lost_by_failures_is_weighed_where_it_is_stated(shop: Shop) -> None:
+    """At $1 a failure, ten of sixty lost outweigh the price: large costs .002 a task, small .17 in failures."""
+    shop.solves(large=60, small=50, more="failure_usd: 1\n")
+
+    report = shop.look()
+
+    assert report.verdict == "JUSTIFIED"
+    assert report.look["decided_by"] == "expected_cost"
+    assert "A failure is counted as $1.00." in report.table().notes[1]
+
+
 def test_quality_that_is_worth_its_price_is_justified(shop: Shop) -> None:
     """60 of 60 at twice the price of 10 of 60: by hand a success costs 2 x 10 / 60 = a third."""
     shop.solves(large=60, small=10, price=2)

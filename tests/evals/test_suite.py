@@ -228,3 +228,12 @@ def test_a_key_that_is_a_list_is_a_fault_of_its_line(tmp_path: Path) -> None:
 
     with pytest.raises(BadData, match="a list or mapping cannot be a key"):
         load_suite(path)
+
+
+def test_what_a_success_and_a_failure_are_worth_is_exact(tmp_path: Path) -> None:
+    """0.1 is ten cents; what is negative or no amount is told with its field."""
+    suite = load_suite(written(tmp_path, SMALL + "value_usd: 0.1\nfailure_usd: '5.05'\nmargin: 0.02\n"))
+    assert (suite.value_usd, suite.failure_usd, suite.margin) == (Decimal("0.1"), Decimal("5.05"), Decimal("0.02"))
+
+    told = faults_of(written(tmp_path, SMALL + "value_usd: -1\nfailure_usd: lots\nmargin: true\n"))
+    assert [fault.split(":")[0] for fault in told] == ["value_usd", "failure_usd", "margin"]

@@ -26,7 +26,7 @@ __all__ = ["Human", "Limits", "Suite", "load_suite", "suite_beside"]
 
 FIELDS = (
     *("target", "scorer", "scorers", "configurations", "matrix", "repeats", "baseline", "recording"),
-    *("cards", "limits", "tries", "concurrency", "max_usd"),
+    *("cards", "limits", "tries", "concurrency", "max_usd", "value_usd", "failure_usd", "margin"),
 )
 SCORER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "exact": ("answer_field", "expected_field", "ignore"),
@@ -185,6 +185,9 @@ class _Reader:
             tries=self._read(data, "tries", _count, 3),
             concurrency=self._read(data, "concurrency", _count, 8),
             max_usd=self._read(data, "max_usd", _positive, None),
+            value_usd=self._read(data, "value_usd", _not_negative, None),
+            failure_usd=self._read(data, "failure_usd", _not_negative, None),
+            margin=self._read(data, "margin", _not_negative, None),
         )
         if self.faults:
             raise BadData(self.faults)
