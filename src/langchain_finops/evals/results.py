@@ -205,8 +205,14 @@ class Verdict:
         return cls(**values)  # type: ignore[arg-type]  # Checked by VERDICT_READ; missing ones raise TypeError.
 
 
-def _plain(value: object) -> object:
+ALIKE = frozenset({bool, int, float, str})
+"""Types that JSON holds as they are."""
+
+
+def _plain(value: object) -> object:  # noqa: PLR0911  A table of types.
     """A field as JSON holds it."""
+    if value is None or type(value) in ALIKE:  # Most are; asking whether they are mappings takes ten times as long.
+        return value
     match value:
         case Decimal():
             return format(value, "f")
