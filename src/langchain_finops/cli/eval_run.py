@@ -33,7 +33,9 @@ class RecordModes(StrEnum):
 
 RecordOption = Annotated[bool, typer.Option("--record", help="Ask the real model, and record what it answers.")]
 LiveOption = Annotated[bool, typer.Option("--live", help="Ask the real model; leave the suite's recording alone.")]
-DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines, or langsmith:NAME.", show_default=False)]
+DataArgument = Annotated[
+    Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines, or langsmith:NAME.", show_default=False)
+]
 SuiteOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Default: the YAML file of the same stem beside DATA.", show_default=False),
