@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli import allocation, economics, energy, guards, insight, prices
+from langchain_finops.cli import allocation, economics, energy, guards, imports, insight, prices
 from langchain_finops.cli.arguments import (
     check_named,
     counted,
@@ -224,6 +224,7 @@ guards.mount(app)
 economics.mount(app)
 insight.mount(app)
 allocation.mount(app)
+imports.mount(app)
 prices.mount(app)
 energy.mount(app)
 
