@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.doings import daily_costs, with_doings
 from langchain_finops.ledger.grouping import Period
 from langchain_finops.ledger.work import Verdict, known_tasks, work_done
 from langchain_finops.records import CallError, Record
@@ -124,3 +125,36 @@ def test_known_tasks_are_those_that_any_record_names(ledger):
     ledger.write(a_call("1", task_id="t1"), a_charge("2", task_id="t2"), an_outcome("t3"))
     ledger.prune(MONDAY + 3 * DAY)
     assert known_tasks(ledger) == {"t1", "t2"}
+
+
+def test_every_database_says_the_same(postgres_url, tmp_path):
+    """PostgreSQL, SQLite and memory: work, retries, verdicts, days and doings, revisions and foldings included."""
+    ledgers = [open_ledger(where) for where in (":memory:", tmp_path / "ledger.db", postgres_url)]
+    failed = CallError(error_class="E", http_status=500)
+    for ledger in ledgers:
+        for day in range(6):
+            at = MONDAY + day * DAY
+            who = {"agent_id": f"a{day % 2}", "user_id": "u", "task_id": f"t{day % 3}", "started_at": at}
+            ledger.write(
+                a_call(f"c{day}", usd=f"1{day}", run_id=f"r{day}", step=2, attempt=day % 3 or None, **who),
+                a_call(f"f{day}", usd=None, run_id=f"r{day}", error=failed, **who),
+                a_charge(f"h{day}", usd="3", kind="human", agent_id="a0", at=at),
+                an_outcome(f"t{day % 3}", success=day % 2 == 0, value_usd=day or None, at=at),
+            )
+            ledger.write(
+                a_call(f"c{day}", usd="7", run_id=f"r{day}", step=2, attempt=day % 3 or None, revision=1, **who)
+            )
+        ledger.prune(MONDAY + DAY)
+    seen = [
+        (
+            _plain(work_done(ledger, ("agent", "user"))),
+            known_tasks(ledger),
+            with_doings(ledger, Period.of(MONDAY + DAY, None), lambda doings: sorted(map(str, doings))),
+            sorted(map(str, daily_costs(ledger, Period.of(MONDAY + DAY, None)).items())),
+        )
+        for ledger in ledgers
+    ]
+    for ledger in ledgers:
+        ledger.close()
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0][2]) == 15

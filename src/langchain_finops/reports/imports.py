@@ -7,6 +7,7 @@ nothing; a line whose amount the provider has corrected becomes a new version.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
@@ -100,16 +101,16 @@ def import_bill(ledger: Ledger, bill: Bill, agents: Mapping[str, str] | None = N
     new: list[CallRecord] = []
     corrected = known = 0
     records = list(_merged(_record(bill.kind, line, agents or {}) for line in bill.lines))
+    there, metered = _there(ledger, records)
     for record in records:
-        there = next(iter(ledger.calls(call_id=record.call_id)), None)
-        if there is None:
+        earlier = there.get(record.call_id)
+        if earlier is None:
             new.append(record)
-        elif bill.kind in {"openai", "anthropic"} and there.cost_usd != record.cost_usd:
+        elif bill.kind in {"openai", "anthropic"} and earlier.cost_usd != record.cost_usd:
             corrected += 1
-            new.append(replace(record, revision=there.revision + 1))
+            new.append(replace(record, revision=earlier.revision + 1))
         else:
             known += 1
-    metered = _metered(ledger, records)
     if new:
         ledger.write(*new)
     return Import(new=len(new) - corrected, corrected=corrected, known=known, rows=_rows(records), metered=metered)
@@ -160,19 +161,20 @@ def _merged(records: Iterator[CallRecord]) -> Iterator[CallRecord]:
     yield from found.values()
 
 
-def _metered(ledger: Ledger, records: list[CallRecord]) -> int:
-    """Calls of the time that no import brought."""
+def _there(ledger: Ledger, records: list[CallRecord]) -> tuple[dict[str, CallRecord], int]:
+    """What the ledger has of these, and how many other calls of their providers and time that no import brought."""
+    found: dict[str, CallRecord] = {}
+    metered = 0
     if not records:
-        return 0
-    since, until = min(r.started_at for r in records), max(r.ended_at for r in records)
-    providers = {record.provider for record in records}
-    ids = {record.call_id for record in records}
-    return sum(
-        call.provider in providers
-        and call.call_id not in ids
-        and not any(reason.startswith("imported:") for reason in call.reasons)
-        for call in ledger.calls(since=since, until=until)
-    )
+        return found, metered
+    since, until = min(r.started_at for r in records), max(max(r.ended_at, r.started_at) for r in records)
+    providers, ids = {record.provider for record in records}, {record.call_id for record in records}
+    for call in ledger.calls(since=since, until=until + timedelta(microseconds=1)):
+        if call.call_id in ids:
+            found[call.call_id] = call
+        elif call.provider in providers and not any(reason.startswith("imported:") for reason in call.reasons):
+            metered += 1
+    return found, metered
 
 
 def _rows(records: list[CallRecord]) -> list[dict[str, Any]]:
