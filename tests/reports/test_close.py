@@ -116,6 +116,15 @@ def test_a_price_for_what_had_none_is_posted_whole_and_open_periods_are_left_alo
     assert len(adjustments(closed, [(tool, replace(tool, cost_usd=Decimal(2), revision=1))], at=MAY)) == 2
 
 
+def test_a_closed_cost_with_unknown_prices_is_a_bound(ledger):
+    """Not $1, but at least $1, also when it is shown later."""
+    ledger.write(a_call("c", usd="1"), a_call("u", usd=None))
+    close(ledger)
+    (row,) = closed_table(ledger, "").rows
+    assert (row["cost_usd"], row["unpriced"]) == (1, 1)
+    assert closed_table(ledger, "").columns[4].text(row) == ">= $1.0000 (1 unknown)"
+
+
 def test_a_period_that_is_not_over_stays_open(ledger):
     """What is still being written cannot be closed; other events are not closings."""
     ledger.write(an_event())

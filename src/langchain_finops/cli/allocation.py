@@ -95,7 +95,7 @@ def close_command(
     from langchain_finops.ledger.summary import show_usd
     from langchain_finops.money import from_pico
     from langchain_finops.reports.calendars import Calendar
-    from langchain_finops.reports.close import close_period, closed_periods, closed_table
+    from langchain_finops.reports.close import close_period, closed_periods, closed_table, show_cost
     from langchain_finops.reports.render import render
 
     check_named(period, "PERIOD", "name one, such as 2026-03, or leave it out for those that are closed")
@@ -111,7 +111,7 @@ def close_command(
         with busy("Closing"):
             done = close_period(target, period, start, end, actor=actor())
         warn_of_spilled(target)
-    cost = show_usd(from_pico(done.period.cost_pico))
+    cost = show_cost(from_pico(done.period.cost_pico), done.period.unpriced)
     if done.is_new:
         typer.echo(f"{period} is closed at {cost}, in {place}")
     elif done.posted:

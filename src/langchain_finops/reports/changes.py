@@ -256,8 +256,8 @@ def _rounded(parts: Mapping[str, Fraction], change: int) -> dict[str, int]:
 def _columns(found: Changes) -> Iterator[Column]:
     for name in found.by:
         yield Column(title=name, text=partial(_name, name=name), name=True)
-    yield Column(title="before", text=lambda row: show_usd(row["before_usd"]), rank=1)
-    yield Column(title="after", text=lambda row: show_usd(row["after_usd"]), rank=1)
+    yield Column(title="before", text=partial(_amount, when="before"), rank=1)
+    yield Column(title="after", text=partial(_amount, when="after"), rank=1)
     yield Column(title="change", text=lambda row: _signed(row["change_usd"]))
     for part in PARTS:
         if part not in {"charges", "folded"} or found.total[f"{part}_usd"]:
@@ -266,6 +266,11 @@ def _columns(found: Changes) -> Iterator[Column]:
 
 def _name(row: Mapping[str, Any], name: str) -> str:
     return UNATTRIBUTED if row[name] is None else str(row[name])
+
+
+def _amount(row: Mapping[str, Any], when: str) -> str:
+    amount = row[f"{when}_usd"]
+    return f">= {show_usd(amount, bound=True)}" if row[f"unpriced_{when}"] else show_usd(amount)
 
 
 def _part(row: Mapping[str, Any], part: str) -> str:

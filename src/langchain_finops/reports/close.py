@@ -20,7 +20,7 @@ from langchain_finops.money import EXACT, from_pico
 from langchain_finops.records import Attribution, CallRecord, ChargeRecord, Event
 from langchain_finops.reports.render import Column, Table
 
-__all__ = ["Closed", "Closing", "adjustments", "close_period", "closed_periods", "closed_table"]
+__all__ = ["Closed", "Closing", "adjustments", "close_period", "closed_periods", "closed_table", "show_cost"]
 
 ACTION: Final = "close"
 BY: Final = ("agent", "project", "customer", "environment", "task_type")
@@ -38,6 +38,8 @@ class Closed:
     closed_at: datetime
     closed_by: str
     cost_pico: int
+    unpriced: int = 0
+    """Calls and charges without a price: the cost is then a lower bound."""
     groups: Mapping[tuple[str | None, ...], int] = field(default_factory=dict)
     """The same by `BY`."""
 
@@ -84,7 +86,7 @@ def close_period(
         groups = _sums(ledger, since, until)
         made = Closed(
             name=name, since=since, until=until, closed_at=now, closed_by=actor, cost_pico=sum(groups.values()),
-            groups=groups,
+            unpriced=_unpriced(ledger, since, until), groups=groups,
         )  # fmt: skip
         ledger.write(_event(made))
         there = _closed(ledger, since, until)
@@ -140,6 +142,16 @@ def _sums(ledger: Ledger, since: datetime, until: datetime) -> dict[tuple[str | 
     return {group.key: group.totals.cost_pico + group.totals.charge_pico for group in groups}
 
 
+def _unpriced(ledger: Ledger, since: datetime, until: datetime) -> int:
+    groups = ledger.totals((), since=since, until=until)
+    return sum(group.totals.unpriced + group.totals.charges_unpriced for group in groups)
+
+
+def show_cost(cost: Decimal, unpriced: int) -> str:
+    """Return a closed period's cost for a reader: `>= $X (k unknown)` where some has no price."""
+    return f">= {show_usd(cost, bound=True)} ({unpriced:,} unknown)" if unpriced else show_usd(cost)
+
+
 def _late(ledger: Ledger, closed: Closed, now: datetime) -> list[ChargeRecord]:
     """The adjustments for what the period's sums differ by from those it was closed with."""
     sums = _sums(ledger, closed.since, closed.until)
@@ -178,6 +190,7 @@ def _event(closed: Closed) -> Event:
             "since": closed.since.isoformat(),
             "until": closed.until.isoformat(),
             "cost_pico": str(closed.cost_pico),
+            "unpriced": closed.unpriced,
             "groups": [[*key, str(pico)] for key, pico in closed.groups.items()],
         },
     )
@@ -192,6 +205,7 @@ def _read(event: Event) -> Closed:
         closed_at=event.at,
         closed_by=event.actor,
         cost_pico=int(after["cost_pico"]),
+        unpriced=int(after["unpriced"]),
         groups={tuple(key): int(pico) for *key, pico in after["groups"]},
     )
 
@@ -231,6 +245,7 @@ def closed_table(ledger: Ledger, caption: str) -> Table:
                 "closed_at": closed.closed_at,
                 "closed_by": closed.closed_by,
                 "cost_usd": from_pico(closed.cost_pico),
+                "unpriced": closed.unpriced,
                 "now_usd": from_pico(now),
                 "late_usd": from_pico(now - closed.cost_pico),
                 "adjusted_usd": back,
@@ -244,7 +259,7 @@ def closed_table(ledger: Ledger, caption: str) -> Table:
             Column(title="until", text=lambda row: f"{row['until']:%Y-%m-%d %H:%M}", rank=3),
             Column(title="closed by", text=lambda row: row["closed_by"], name=True, rank=4),
             Column(title="closed at", text=lambda row: f"{row['closed_at']:%Y-%m-%d %H:%M}", rank=4),
-            Column(title="cost", text=lambda row: show_usd(row["cost_usd"])),
+            Column(title="cost", text=lambda row: show_cost(row["cost_usd"], row["unpriced"])),
             Column(title="late", text=lambda row: show_usd(row["late_usd"])),
             Column(title="posted later", text=lambda row: show_usd(row["adjusted_usd"])),
         ),
