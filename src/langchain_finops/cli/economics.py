@@ -22,6 +22,7 @@ from langchain_finops.errors import BadArguments
 from langchain_finops.money import usd
 
 if TYPE_CHECKING:
+    from langchain_finops.ledger.base import Ledger
     from langchain_finops.reports.economics import Human
 
 __all__ = ["mount"]
@@ -82,27 +83,36 @@ def economics_command(
     finops economics --human-usd-per-hour 25 --human-tasks-per-hour 5
     finops economics --by agent,model --value-usd 2 --since 30d
     """  # fmt: skip
+    human = _human(human_usd_per_hour, human_tasks_per_hour)
+    worth = None if value_usd is None else amount_of(value_usd, "--value-usd")
+    with existing_ledger(ledger) as source:
+        _show_economics(
+            source, by, (since, until), human, worth, span_of(accept_after, "--accept-after"), output_format
+        )
+
+
+def _show_economics(
+    source: "Ledger",
+    by: str,
+    period: tuple[str | None, str | None],
+    human: "Human | None",
+    value_usd: Decimal | None,
+    accept_after: timedelta,
+    output_format: OutputFormat,
+) -> None:
     from langchain_finops.reports.economics import economics
     from langchain_finops.reports.economics_table import economics_table
     from langchain_finops.reports.render import render
 
-    start, end = period_of(since, until)
-    human = _human(human_usd_per_hour, human_tasks_per_hour)
-    worth = None if value_usd is None else amount_of(value_usd, "--value-usd")
-    with existing_ledger(ledger) as source:
-        with busy("Adding up the ledger"):
-            found = economics(
-                source,
-                names_of(by),
-                since=start,
-                until=end,
-                human=human,
-                value_usd=worth,
-                accept_after=span_of(accept_after, "--accept-after"),
-            )
-        warn_of_spilled(source)
-        place = place_of(source)
-    span = "".join(f", {word} {value}" for word, value in (("since", since), ("until", until)) if value)
+    start, end = period_of(*period)
+    names = names_of(by)
+    with busy("Adding up the ledger"):
+        found = economics(
+            source, names, since=start, until=end, human=human, value_usd=value_usd, accept_after=accept_after
+        )
+    warn_of_spilled(source)
+    place = place_of(source)
+    span = "".join(f", {word} {value}" for word, value in zip(("since", "until"), period, strict=True) if value)
     if not found.rows and output_format in {OutputFormat.TABLE, OutputFormat.MARKDOWN}:
         typer.echo(f"No task began{span}, in {place}" if span else f"The ledger is empty: {place}")
         return

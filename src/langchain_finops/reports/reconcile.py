@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -72,6 +72,49 @@ class Reconciled:
         return show_usd(amount) if self.unit == "usd" else f"{amount:,f}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Naming:
+    """Which names of a bill's lines its rows have."""
+
+    by_day: bool
+    by_key: bool
+    by_project: bool
+    by_model: bool
+
+    @classmethod
+    def of(cls, bill: Bill, by: Sequence[str]) -> "_Naming":
+        """What is asked for, as far as the bill tells it; projects stand in for keys."""
+        has_key, has_model = (name in by and any(getattr(line, name) for line in bill.lines) for name in BY[1:])
+        by_project = "key" in by and not has_key and any(line.project for line in bill.lines)
+        return cls(by_day="day" in by, by_key=has_key, by_project=by_project, by_model=has_model)
+
+    def key(self, at: datetime, key: str | None, project: str | None, model: str | None) -> Key:
+        """The row that something belongs to."""
+        return (
+            at.astimezone(UTC).date().isoformat() if self.by_day else None,
+            key if self.by_key else project if self.by_project else None,
+            model if self.by_model else None,
+        )
+
+
+def _recorded(ledger: Ledger, bill: Bill, naming: _Naming, unit: str) -> tuple[dict[Key, Decimal], dict[Key, int]]:
+    """What handlers have recorded of the bill's providers and days, and how many of those calls have no price."""
+    ours: dict[Key, Decimal] = {}
+    unpriced: dict[Key, int] = {}
+    if not bill.lines:
+        return ours, unpriced
+    since, until = min(line.at for line in bill.lines), max(line.until for line in bill.lines)
+    providers = {line.provider for line in bill.lines}
+    for call in ledger.calls(since=since, until=until):
+        if call.provider not in providers or any(each.startswith("imported:") for each in call.reasons):
+            continue
+        key = naming.key(call.started_at, call.account, call.project or call.attribution.project, call.model)
+        amount = Decimal(call.usage.total_tokens) if unit == "tokens" else call.billed_usd or Decimal(0)
+        ours[key] = EXACT.add(ours.get(key, Decimal(0)), amount)
+        unpriced[key] = unpriced.get(key, 0) + (unit == "usd" and call.billed_usd is None)
+    return ours, unpriced
+
+
 def reconcile(
     ledger: Ledger,
     bill: Bill,
@@ -89,33 +132,13 @@ def reconcile(
     if unknown := sorted(set(by) - set(BY)):
         raise BadArguments(f"cannot compare by {', '.join(map(repr, unknown))}: there are {', '.join(BY)}")
     unit = "usd" if bill.has_usd else "tokens"
-    has_key, has_model = (name in by and any(getattr(line, name) for line in bill.lines) for name in ("key", "model"))
-    by_project = "key" in by and not has_key and any(line.project for line in bill.lines)
+    naming = _Naming.of(bill, by)
     theirs: dict[Key, Decimal] = {}
     for line in bill.lines:
-        key = (
-            line.at.astimezone(UTC).date().isoformat() if "day" in by else None,
-            line.key if has_key else line.project if by_project else None,
-            line.model if has_model else None,
-        )
+        key = naming.key(line.at, line.key, line.project, line.model)
         amount = (line.usd or Decimal(0)) if unit == "usd" else Decimal(line.usage.total_tokens if line.usage else 0)
         theirs[key] = EXACT.add(theirs.get(key, Decimal(0)), amount)
-    ours: dict[Key, Decimal] = {}
-    unpriced: dict[Key, int] = {}
-    if bill.lines:
-        since, until = min(line.at for line in bill.lines), max(line.until for line in bill.lines)
-        providers = {line.provider for line in bill.lines}
-        for call in ledger.calls(since=since, until=until):
-            if call.provider not in providers or any(each.startswith("imported:") for each in call.reasons):
-                continue
-            key = (
-                call.started_at.astimezone(UTC).date().isoformat() if "day" in by else None,
-                call.account if has_key else call.project or call.attribution.project if by_project else None,
-                call.model if has_model else None,
-            )
-            amount = Decimal(call.usage.total_tokens) if unit == "tokens" else call.billed_usd or Decimal(0)
-            ours[key] = EXACT.add(ours.get(key, Decimal(0)), amount)
-            unpriced[key] = unpriced.get(key, 0) + (unit == "usd" and call.billed_usd is None)
+    ours, unpriced = _recorded(ledger, bill, naming, unit)
     least = tolerance_usd if unit == "usd" else Decimal(0)
     rows = [
         _row(key, unit, theirs.get(key), ours.get(key), unpriced.get(key, 0), tolerance=tolerance, least=least)
