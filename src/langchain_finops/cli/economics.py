@@ -93,22 +93,22 @@ def economics_command(
 
 def _show_economics(
     source: "Ledger",
-    by: str,
+    by: tuple[str, ...],
     period: tuple[str | None, str | None],
+    output_format: OutputFormat,
+    *,
     human: "Human | None",
     value_usd: Decimal | None,
     accept_after: timedelta,
-    output_format: OutputFormat,
 ) -> None:
     from langchain_finops.reports.economics import economics
     from langchain_finops.reports.economics_table import economics_table
     from langchain_finops.reports.render import render
 
     start, end = period_of(*period)
-    names = names_of(by)
     with busy("Adding up the ledger"):
         found = economics(
-            source, names, since=start, until=end, human=human, value_usd=value_usd, accept_after=accept_after
+            source, by, since=start, until=end, human=human, value_usd=value_usd, accept_after=accept_after
         )
     warn_of_spilled(source)
     place = place_of(source)
