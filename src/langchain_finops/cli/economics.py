@@ -87,7 +87,13 @@ def economics_command(
     worth = None if value_usd is None else amount_of(value_usd, "--value-usd")
     with existing_ledger(ledger) as source:
         _show_economics(
-            source, by, (since, until), human, worth, span_of(accept_after, "--accept-after"), output_format
+            source,
+            names_of(by),
+            (since, until),
+            output_format,
+            human=human,
+            value_usd=worth,
+            accept_after=span_of(accept_after, "--accept-after"),
         )
 
 
