@@ -35,6 +35,7 @@ from langsmith import Client
 from langchain_finops import FinOpsHandler
 from langchain_finops.errors import BadData, EvalError, RecordingMissing
 from langchain_finops.evals import intercept, recorded
+from langchain_finops.evals.differing import differences, in_words
 from langchain_finops.evals.replay import Recording, Slot
 from langchain_finops.evals.watch import TimeLimitPassed, Watch
 from langchain_finops.meter import CALL_CLOCK, CallClock
@@ -825,14 +826,80 @@ def one_call(server: ModelServer, path: Path) -> Path:
     return path
 
 
-def test_a_missing_recording_names_the_slot_and_the_fields_that_differ(one_call: Path) -> None:
-    """Which attempt, and what changed since it was recorded, without a word of the prompt."""
-    said = missing(one_call, SLOT, "another secret", temperature=0.7)
+def test_a_missing_recording_names_the_slot_and_shows_what_differs(one_call: Path) -> None:
+    """Which attempt, and which fields are others than were recorded, with both values."""
+    said = missing(one_call, SLOT, "another prompt", temperature=0.7)
 
     assert "configuration 'five-shot', task 't1', repeat 0" in said
-    assert "differs from what was recorded in messages, temperature" in said
+    assert (
+        "differs from what was recorded in messages[0].content ('a secret prompt' was recorded, 'another prompt' is "
+        "asked); temperature (0.5 was recorded, 0.7 is asked)"
+    ) in said
     assert "--record" in said
-    assert "secret" not in said
+
+
+def test_of_a_long_prompt_the_part_that_differs_is_shown(server: ModelServer, path: Path) -> None:
+    """Sixty characters around the first difference: a prompt of thousands would hide it."""
+    long = "x" * 500
+    with Recording(path, "record") as recording, recording.slot(SLOT):
+        chat(server.url).invoke(f"{long} refund {long}")
+
+    said = missing(path, SLOT, f"{long} credit {long}")
+
+    assert " refund " in said
+    assert " credit " in said
+    assert "x" * 61 not in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ({"a": [1, 2]}, {"a": [1]}, ["a[1] (2 is gone)"]),
+        ({"a": {"b": 1}}, {"a": {"b": 1, "c": "x"}}, ["a.c ('x' is new)"]),
+        ({"a": 1}, {"a": "1"}, ["a (1 was recorded, '1' is asked)"]),
+        ([1], {"a": 1}, ['body ([1] was recorded, {"a": 1} is asked)']),
+        ("same", "same but longer", ["body ('same' was recorded, 'same but longer' is asked)"]),
+    ],
+)
+def test_each_kind_of_difference_has_its_words(old: object, new: object, what: list[str]) -> None:
+    """What is new, what is gone, and what is another value or another type."""
+    one, other = (recorded.Asked(method="POST", path="/v1", body=body) for body in (old, new))
+
+    assert differences(one, other) == what
+
+
+def test_more_than_three_differences_are_counted() -> None:
+    """A request that is another altogether does not fill the screen."""
+    assert in_words(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"
+
+
+def test_calls_of_a_judge_are_kept_apart_from_the_targets(server: ModelServer, path: Path) -> None:
+    """The same request, of the target and of a scorer's judge in one slot: each gets its own answer again."""
+    judged = Slot(SLOT.configuration, SLOT.task, SLOT.repeat, "polite")
+    with Recording(path, "record") as recording:
+        for slot in (SLOT, judged):
+            with recording.slot(slot):
+                chat(server.url).invoke("x")
+    assert [line.get("scorer") for line in lines_of(path)] == [None, "polite"]
+
+    with Recording(path, "replay") as recording:
+        with recording.slot(judged):
+            assert chat(NOBODY).invoke("x").content == "answer 2 é"
+        with recording.slot(SLOT):
+            assert chat(NOBODY).invoke("x").content == "answer 1 é"
+
+
+def test_two_processes_do_not_record_into_one_file(path: Path) -> None:
+    """The second is told at once: their lines would be taken for one another's tries."""
+    code = (
+        "import sys; from pathlib import Path; from langchain_finops.evals.replay import Recording\n"
+        "try:\n    Recording(Path(sys.argv[1]), 'record').__enter__()\n"
+        "except Exception as error:\n    print(error)\n"
+    )
+    with Recording(path, "record"):
+        ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+
+    assert "is being written by another process: wait for it" in ran.stdout
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,17 @@ class Slot:
     configuration: str
     task: str
     repeat: int
+    scorer: str = ""
+    """The scorer whose judge asks; "" for the target itself."""
 
     def __str__(self) -> str:
-        return f"configuration {self.configuration!r}, task {self.task!r}, repeat {self.repeat}"
+        judge = f", scorer {self.scorer!r}" if self.scorer else ""
+        return f"configuration {self.configuration!r}, task {self.task!r}, repeat {self.repeat}{judge}"
+
+    def fields(self) -> dict[str, object]:
+        """As a line of a recording tells it."""
+        named: dict[str, object] = {"configuration": self.configuration, "task": self.task, "repeat": self.repeat}
+        return named | {"scorer": self.scorer} if self.scorer else named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +172,7 @@ def dump(call: Recorded, secrets: Iterable[str] = ()) -> str:
     """A line of the file, without its end. The secrets given are blotted out wherever they stand."""
     body = json.loads(_blotted(json.dumps(call.asked.body), secrets))
     line: dict[str, object] = {
-        "configuration": call.slot.configuration,
-        "task": call.slot.task,
-        "repeat": call.slot.repeat,
+        **call.slot.fields(),
         "try": call.try_number,
         "method": call.asked.method,
         "path": call.asked.path,
@@ -187,8 +193,7 @@ def dump(call: Recorded, secrets: Iterable[str] = ()) -> str:
 
 def dump_end(end: Ended) -> str:
     """A line of the file that tells how a try was stopped, without its end."""
-    of = {"configuration": end.slot.configuration, "task": end.slot.task, "repeat": end.slot.repeat}
-    return json.dumps({**of, "try": end.try_number, "ended": end.reason}, ensure_ascii=False)
+    return json.dumps({**end.slot.fields(), "try": end.try_number, "ended": end.reason}, ensure_ascii=False)
 
 
 def _answer_fields(answer: bytes, secrets: Iterable[str]) -> dict[str, object]:
@@ -243,7 +248,7 @@ def _check_head(line: bytes, path: Path) -> None:
 
 def _load(line: bytes) -> Recorded | Ended:
     read = json.loads(line)
-    slot = Slot(str(read["configuration"]), str(read["task"]), int(read["repeat"]))
+    slot = Slot(str(read["configuration"]), str(read["task"]), int(read["repeat"]), str(read.get("scorer", "")))
     if "ended" in read:
         return Ended(slot=slot, try_number=int(read["try"]), reason=read["ended"])
     answer = read.get("answer")

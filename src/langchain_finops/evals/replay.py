@@ -20,7 +20,9 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from langchain_finops.errors import EvalError, RecordingMissing
+from langchain_finops.evals.differing import differences, in_words
 from langchain_finops.evals.intercept import STREAM_START, Request, StreamStart, patchers
+from langchain_finops.evals.locks import lock
 from langchain_finops.evals.recorded import (
     Asked,
     Ended,
@@ -212,6 +214,11 @@ class Recording:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise EvalError(f"recording {self.path} cannot be written: {error.strerror or error}") from error
+        try:
+            lock(file)  # A crash lets go of it.
+        except OSError:
+            os.close(file)
+            raise EvalError(f"recording {self.path} is being written by another process: wait for it") from None
         data = self.path.read_bytes()
         os.ftruncate(file, data.rfind(b"\n") + 1)  # A torn last line would spoil the one that comes after it.
         if b"\n" not in data:
@@ -345,7 +352,7 @@ class Recording:
             os.fsync(self._file)
 
     def _why(self, visit: _Visit, asked: Asked) -> str:
-        """One sentence: which slot, and what differs from what was recorded. Names fields, never their contents."""
+        """One sentence: which slot, and what differs from what was recorded."""
         what = f"{asked.method} {asked.path}"
         remedy = "run with --record to buy what is missing, or with --live"
         return f"{self.path}: {visit.slot}: {what} {self._difference(visit, asked)}; {remedy}"
@@ -367,17 +374,7 @@ class Recording:
         near = [held_one for held_one in held if (held_one.method, held_one.path) == (asked.method, asked.path)]
         if not near:
             return f"was not recorded; {', '.join(sorted({f'{one.method} {one.path}' for one in held}))} was"
-        differing = min((_differing(one, asked) for one in near), key=len)
-        return f"differs from what was recorded in {', '.join(differing)}"
-
-
-def _differing(one: Asked, other: Asked) -> list[str]:
-    if isinstance(one.body, dict) and isinstance(other.body, dict):
-        names = sorted(one.body.keys() | other.body.keys())
-        differing = [name for name in names if one.body.get(name) != other.body.get(name)]
-    else:
-        differing = ["body"] if one.body != other.body else []
-    return differing + (["the query"] if one.query != other.query else [])
+        return f"differs from what was recorded in {in_words(min((differences(one, asked) for one in near), key=len))}"
 
 
 def _visit_of(request: Request) -> _Visit:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_finops.errors import BadArguments, EvalError, Fault, TargetChanged
 from langchain_finops.evals.faults import is_worth_trying_again
+from langchain_finops.evals.locks import lock
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.results import (
@@ -277,20 +278,9 @@ def folder_lock(folder: Path) -> Iterator[None]:
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            _lock(handle)
+            lock(handle)
         except OSError:
             raise EvalError(f"{folder}: another run is writing here; wait for it, or choose another --out") from None
         yield
     finally:
         os.close(handle)
-
-
-def _lock(handle: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has no flock.
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]  # Typeshed shows it on Windows only.
-    else:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
