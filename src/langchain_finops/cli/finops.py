@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli import allocation, economics, energy, guards, imports, insight, prices
+from langchain_finops.cli import allocation, economics, energy, guards, imports, insight, prices, top
 from langchain_finops.cli.arguments import (
     check_named,
     counted,
@@ -220,6 +220,7 @@ def recover_command(ledger: LedgerOption = None) -> None:
         typer.echo(f"{found}, in {place_of(target)}")
 
 
+top.mount(app)
 guards.mount(app)
 economics.mount(app)
 insight.mount(app)
