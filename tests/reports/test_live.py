@@ -112,3 +112,18 @@ def test_an_empty_ledger_has_figures_too(ledger):
     """Nothing was spent: that is $0, and known."""
     live = Watch(ledger, now=NOW).look(NOW)
     assert (live.hour.usd, live.runs, live.alerts) == (0, [], [])
+
+
+def test_the_dearest_node_of_each_agent(ledger):
+    """Of $0.30 and twice $0.20 the two together cost more; what is older than an hour does not count."""
+    ledger.write(
+        a_call("a", usd="0.3", agent_id="s", node_path="plan", started_at=ago(minutes=3)),
+        a_call("b", usd="0.2", agent_id="s", node_path="search", started_at=ago(minutes=3)),
+        a_call("c", usd="0.2", agent_id="s", node_path="search", started_at=ago(minutes=4)),
+        a_call("d", usd="9", agent_id="s", node_path="old", started_at=ago(minutes=90)),
+    )
+
+    live = Watch(ledger, now=NOW).look(NOW)
+
+    assert live.dearest_node == {"s": "search"}
+    assert [row["node"] for row in live_table(live).rows if row["kind"] == "agent"] == ["search"]

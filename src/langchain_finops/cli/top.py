@@ -249,11 +249,14 @@ def _top(live: "Live", dimension: str, rows: int, width: int) -> "Table":
 
     from langchain_finops.reports.live_table import amount
 
-    table = _table(f"Top {dimension}s, last hour", (dimension, True), ("calls", False), ("cost", False),
-                   ("share", False), width=width)  # fmt: skip
+    of_agents = dimension == "agent"
+    names = [(dimension, True), *[("dearest node", True)] * of_agents]
+    table = _table(f"Top {dimension}s, last hour", *names, ("calls", False), ("cost", False), ("share", False),
+                   width=width)  # fmt: skip
     for key, spent in live.top[dimension][:rows]:
         share = f"{spent.pico / live.hour.pico:.0%}" if live.hour.pico else "-"
-        table.add_row(*map(Text, (_cut(_named(key), width), f"{spent.calls:,}", amount(spent), share)))
+        nodes = [_cut(_named(live.dearest_node.get(key)), max(width // 4, 12))] * of_agents
+        table.add_row(*map(Text, (_cut(_named(key), width), *nodes, f"{spent.calls:,}", amount(spent), share)))
     if not live.top[dimension]:
         table.add_row(Text("no call in the last hour", style="dim"))
     return table

@@ -101,6 +101,8 @@ class Live:
     """Running runs in all."""
     top: Mapping[str, list[tuple[str | None, Spent]]]
     """By agent, node and model: the last hour, dearest first. None is what no call names."""
+    dearest_node: Mapping[str | None, str | None]
+    """Of each agent, the node that spent most of what is known in the last hour."""
     alerts: list[tuple[datetime | None, str]]
     """Kills that hold, budgets near their limit, and alerts of the last day; what is now has no time."""
     faults: list[Fault] = field(default_factory=list)
@@ -149,6 +151,7 @@ class Watch:
             runs=runs,
             running=running,
             top=top,
+            dearest_node=self._dearest_nodes(_floor(now - HOUR)),
             alerts=list(self._alerts(now, on_ledger)),
             faults=faults,
         )
@@ -183,6 +186,14 @@ class Watch:
             for name, sums in by.items()
         }
         return hour, pace, today, top
+
+    def _dearest_nodes(self, since: int) -> dict[str | None, str | None]:
+        sums: dict[tuple[str | None, str | None], int] = defaultdict(int)
+        for (at, names), spent in self._cells.items():
+            if at >= since:
+                sums[names.agent, names.node] += spent.pico
+        ascending = sorted(sums.items(), key=lambda each: (each[1], each[0][1] or ""))
+        return {agent: node for (agent, node), _ in ascending}
 
     # --- running runs ------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,8 @@ def _rows(live: Live) -> Iterator[dict[str, Any]]:
         yield {"kind": "run", "name": run.run_id, **facts, **_sums(run.spent)}
     for dimension in DIMENSIONS:
         for key, spent in live.top[dimension]:
-            yield {"kind": dimension, "name": key, **_sums(spent), "usd_per_hour": per_hour(spent, HOUR)}
+            node = live.dearest_node.get(key) if dimension == "agent" else None
+            yield {"kind": dimension, "name": key, "node": node, **_sums(spent), "usd_per_hour": per_hour(spent, HOUR)}
     for at, text in live.alerts:
         yield {"kind": "alert", "at": at or live.at, "text": text}
 

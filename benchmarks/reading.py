@@ -1,0 +1,163 @@
+"""Reading a ledger of a million calls: `finops report` and `finops top --once`, as whole processes.
+
+    python benchmarks/reading.py [--calls 1000000] [--ledger FILE]
+
+Makes its ledger in a temporary folder, or takes a file that is there.
+"""
+
+import argparse
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+
+from langchain_finops.ledger import open_ledger
+from langchain_finops.records import (
+    Attribution,
+    CallError,
+    CallRecord,
+    ChargeRecord,
+    Outcome,
+    Record,
+    RunRecord,
+    RunStatus,
+)
+from langchain_finops.usage import Usage
+
+BATCH = 5_000
+DAYS = 30
+AGENTS = ("support", "research", "coder", "billing", "onboarding", "sales", "ops", "legal")
+NODES = ("plan", "researcher/search", "researcher/read", "tools", "answer", "review")
+MODELS = ("gpt-5-mini", "gpt-5", "claude-sonnet-4-5", "claude-haiku-4-5")
+ENDINGS: tuple[RunStatus, ...] = ("completed", "stopped", "failed")
+FINOPS = str(Path(sys.executable).with_name("finops"))
+
+
+def main() -> None:
+    """Print what each way of reading takes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--ledger", type=Path)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--fill-only", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = given.ledger or Path(folder) / "ledger.db"
+        if not path.exists():
+            fill(path, given.calls)
+        if not given.fill_only:
+            commands(path, given.repeat)
+
+
+def fill(path: Path, calls: int) -> None:
+    """Write runs of a dozen calls over the last month, the newest of them still running."""
+    ledger = open_ledger(path)
+    batch: list[Record] = []
+    for record in _records(calls, datetime.now(UTC)):
+        batch.append(record)
+        if len(batch) >= BATCH:
+            ledger.write(*batch)
+            batch.clear()
+    ledger.write(*batch)
+    ledger.close()
+
+
+def _records(calls: int, now: datetime) -> Iterator[Record]:
+    rng = random.Random(7)
+    runs = calls // 12
+    for number in range(runs):
+        began = now - timedelta(days=DAYS) * (1 - number / runs)
+        yield from _run(rng, number, began, is_running=number >= runs - 5)
+
+
+def _run(rng: random.Random, number: int, began: datetime, *, is_running: bool) -> Iterator[Record]:
+    agent = AGENTS[min(int(rng.expovariate(0.6)), len(AGENTS) - 1)]
+    run, task = f"run-{number:06}", f"task-{number // 2:06}"
+    at, who = began, Attribution(agent_id=agent)
+    for step in range(1, 13):
+        who = Attribution(
+            agent_id=agent, user_id=f"user-{number % 997}", task_id=task, step=step, attempt=1,
+            node=(path := rng.choice(NODES)).rpartition("/")[2], node_path=path,
+        )  # fmt: skip
+        yield _call(rng, f"{run}-{step}", run, who, at)
+        at += timedelta(seconds=rng.uniform(1, 8))
+    if number % 10 == 0:
+        yield ChargeRecord(
+            charge_id=f"{run}-t", kind="tool", run_id=run, invocation_id=run, attribution=who, name="web_search",
+            cost_usd=Decimal("0.01"), cost_status="exact", at=at,
+        )  # fmt: skip
+    if not is_running:
+        status: RunStatus = rng.choices(ENDINGS, (90, 6, 4))[0]
+        reason = {"stopped": "budget:daily", "failed": "TimeoutError"}.get(status)
+        yield RunRecord(
+            run_id=run, invocation_id=run, attribution=who, name=agent, status=status, stop_reason=reason,
+            started_at=began, ended_at=at, steps=12,
+        )  # fmt: skip
+    if number % 2:
+        yield Outcome(task_id=task, success=rng.random() < 0.8, value_usd=Decimal(2), at=at, judged_by="check")
+
+
+def _call(rng: random.Random, id_: str, run: str, who: Attribution, at: datetime) -> CallRecord:
+    cost = None if rng.random() < 0.002 else Decimal(rng.randint(50, 90_000)) / 1_000_000
+    failed, step = rng.random() < 0.01, who.step or 1
+    model = rng.choice(MODELS)
+    return CallRecord(
+        call_id=id_,
+        run_id=run,
+        invocation_id=run,
+        attribution=who,
+        provider="openai" if model.startswith("gpt") else "anthropic",
+        model=model,
+        usage=Usage(
+            input_tokens=300 * step, cache_read_tokens=rng.choice((0, 800 * step)), output_tokens=rng.randint(20, 400)
+        ),
+        cost_usd=cost,
+        contracted_usd=cost,
+        billed_usd=cost,
+        cost_status="unpriced" if cost is None else "exact",
+        started_at=at,
+        ended_at=at + timedelta(seconds=rng.uniform(0.3, 6)),
+        service_tier=rng.choice(("default", "default", "priority", "batch")),
+        error=CallError(error_class="RateLimitError", http_status=429) if failed else None,
+    )
+
+
+def show(what: str, target: str, seconds: list[float]) -> None:
+    """One line: the median, and what was promised."""
+    print(f"{what:<44} {statistics.median(seconds) * 1000:>9,.0f} ms   target {target}", flush=True)
+
+
+def timed(action: Callable[[], object], repeat: int) -> list[float]:
+    """How long each of several times takes."""
+    seconds = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "report": ("report", "--format", "json"),
+    "report --by node": ("report", "--by", "node", "--format", "json"),
+    "top --once": ("top", "--once"),
+}
+"""Whole processes; an export belongs here as well."""
+
+
+def commands(path: Path, repeat: int) -> None:
+    """What a person waits for at a prompt."""
+    for name, words in COMMANDS.items():
+        run = partial(subprocess.run, [FINOPS, *words, "--ledger", str(path)], capture_output=True, check=True)
+        show(f"finops {name}", "3 s", timed(run, repeat))
+
+
+if __name__ == "__main__":
+    main()
