@@ -851,6 +851,14 @@ def test_of_a_long_prompt_the_part_that_differs_is_shown(server: ModelServer, pa
     assert "x" * 61 not in said
 
 
+def test_a_secret_in_a_prompt_is_not_shown_where_its_recording_is_missing(one_call: Path) -> None:
+    """The client's own key, pasted into a prompt: the file blots it out, and so does what is told of a difference."""
+    said = missing(one_call, SLOT, f"my key is {KEY}")
+
+    assert "'my key is REDACTED' is asked" in said
+    assert KEY not in said
+
+
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [

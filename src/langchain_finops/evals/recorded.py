@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from langchain_finops.errors import BadData, EvalError, Fault
 from langchain_finops.evals.dataset import content_hash
 
-__all__ = ["Asked", "Ended", "Recorded", "Slot", "dump", "dump_end", "loads", "secrets_of"]
+__all__ = ["Asked", "Ended", "Recorded", "Slot", "dump", "dump_end", "loads", "secrets_of", "without"]
 
 VERSION = 1
 KEPT_HEADERS = frozenset({"content-encoding", "content-type", "location", "request-id", "x-request-id"})
@@ -168,9 +168,14 @@ def plain(answer: bytes, headers: dict[str, str]) -> bytes:
     return decoded
 
 
+def without(secrets: Iterable[str], body: object) -> object:
+    """A request's body with the secrets blotted out wherever they stand."""
+    return json.loads(_blotted(json.dumps(body), secrets))
+
+
 def dump(call: Recorded, secrets: Iterable[str] = ()) -> str:
     """A line of the file, without its end. The secrets given are blotted out wherever they stand."""
-    body = json.loads(_blotted(json.dumps(call.asked.body), secrets))
+    body = without(secrets, call.asked.body)
     line: dict[str, object] = {
         **call.slot.fields(),
         "try": call.try_number,

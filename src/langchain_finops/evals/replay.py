@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from langchain_finops.evals.recorded import (
     loads,
     plain,
     secrets_of,
+    without,
 )
 
 __all__ = ["Recording", "Slot"]
@@ -256,7 +257,9 @@ class Recording:
             if self.mode == "replay":
                 if visit.is_over:
                     raise asyncio.CancelledError  # It was stopped before this was sent.
-                missing = RecordingMissing(self._why(visit, asked))
+                # The file holds none either; compared as it stands, a key in a prompt would be shown.
+                shown = replace(asked, body=without(secrets_of(request.headers), asked.body), known_key=key)
+                missing = RecordingMissing(self._why(visit, shown))
                 self._missing.setdefault(visit.slot, missing)
                 raise missing
             self._send(visit, asked, request)
