@@ -24,6 +24,9 @@ from langchain_finops.ledger.postgres_cursor import PatientCursor
 from langchain_finops.ledger.stores import Busy
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_full_call, a_run, an_event, an_outcome
 
+IN_VAIN = r"(lock|statement) timeout|the server does not answer"
+"""A wait that ended: the server's own bound comes first, on a slow machine ours."""
+
 
 def hold(ledger: Ledger, hold_id: str) -> int | None:
     return ledger.hold(hold_id, [Line(balance="b", amount=2, limit=5)], at=datetime.now(UTC)).refused
@@ -170,7 +173,7 @@ def test_a_balance_that_another_machine_locks(opened, postgres: Server, postgres
 
     with postgres.connected() as other:
         other.execute("SELECT pg_advisory_lock(%s)", [number])
-        with pytest.raises(Busy, match=r"(lock|statement) timeout"):
+        with pytest.raises(Busy, match=IN_VAIN):
             hold(ledger, "1")
         waits(ledger, 30).write(a_call("2"))
         assert settle(waits(ledger, 0.2), "3") == ()
@@ -199,7 +202,7 @@ def test_what_a_run_waits_for_is_read_in_time_or_not_at_all(opened, postgres: Se
     with locked_table(postgres, postgres_url, "runs"):
         waits(ledger, 0.2)
         report.start()
-        with in_time(), pytest.raises(LedgerError, match=r"(lock|statement) timeout"):
+        with in_time(), pytest.raises(LedgerError, match=IN_VAIN):
             list(ledger.runs())
         assert reported == []
     report.join(30)
