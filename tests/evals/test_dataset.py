@@ -136,6 +136,16 @@ def test_hashes_follow_content_only(tmp_path: Path) -> None:
     assert one.hash != Dataset(path=tmp_path, items=(corrected, one.items[1])).hash
 
 
+@pytest.mark.parametrize(
+    "said", ['"split": "test"', '"turns": [{"n": 2}]', '"answers": ["yes"]', '"labels": {"exact": true}']
+)
+def test_whatever_an_item_says_is_in_the_hash_of_its_dataset(tmp_path: Path, said: str) -> None:
+    """Two versions that differ in a turn, an answer, a label or a split are two versions."""
+    plain = load_dataset(written(tmp_path, GOOD)).hash
+
+    assert load_dataset(written(tmp_path, GOOD.removesuffix("}") + f", {said}}}")).hash != plain
+
+
 def test_hash_is_pinned() -> None:
     """A stored hash must mean the same in every version, or answers would be bought again."""
     # printf '{"a":[1,"\u00e9"]}' | sha256sum

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from langchain_finops.errors import BadArguments
-from langchain_finops.evals.results import AttemptResult, read_attempts
-from langchain_finops.evals.spending import Spending
+from langchain_finops.evals.results import AttemptResult, Verdict, read_attempts
+from langchain_finops.evals.spending import Allowance, Spending
 from langchain_finops.money import sum_usd
 
 if TYPE_CHECKING:
@@ -178,6 +178,25 @@ def test_a_maximum_is_an_amount(workshop: "Workshop", amount: str) -> None:
     with pytest.raises(BadArguments, match=f"--max-usd {amount} found: an amount above 0 is expected"):
         workshop.run(max_usd=amount)
     assert not workshop.results.exists()
+
+
+def test_the_known_part_of_a_judgement_is_spent() -> None:
+    """An answer of $0.10, judged by two calls of which one, $0.03, has a price: at least $0.13 are gone."""
+    verdict = Verdict(
+        configuration="a",
+        task="t",
+        repeat=0,
+        try_number=1,
+        scorer="judge",
+        success=True,
+        cost_usd=None,
+        known_usd=Decimal("0.03"),
+        calls=2,
+    )
+    spending = Spending(Decimal(1), None)
+    spending.settle(Allowance("a", None), an_attempt("0.10"), [verdict])
+
+    assert spending.spent_usd == Decimal("0.13")
 
 
 async def test_what_is_set_aside_is_given_back() -> None:

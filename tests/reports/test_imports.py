@@ -180,6 +180,29 @@ def test_totals_that_agree_agree_and_each_difference_has_a_name(ledger, tmp_path
     assert not found.agrees
 
 
+def test_a_line_without_an_amount_is_not_nothing(ledger, tmp_path):
+    """The stated dollar is the ledger's; what the other line comes to is not known: the row does not agree."""
+    ledger.write(a_call("1", usd="1", model="mini", started_at=at(1)))
+    bill = read_bill(written(tmp_path, openai(cost(1, "mini, input"), cost(None, "mini, output"))))
+    found = reconcile(ledger, bill, ("day", "model"))
+
+    assert [(row["theirs"], row["unstated"], row["what"]) for row in found.rows] == [(1, 1, "lines without an amount")]
+    assert not found.agrees
+    assert "Lines of the file without an amount: 1." in " ".join(found.table("").notes)
+
+
+def test_lines_that_nothing_tells_apart_are_unknown_together_where_one_is(ledger, tmp_path):
+    """$1, an amount that is not said, and $2 of the same line: their sum is not $3."""
+    bill = read_bill(written(tmp_path, openai(cost(1), cost(None), cost(2), cost(4, "other, input"))))
+    done = import_bill(ledger, bill)
+
+    assert sorted((call.cost_usd is None, call.cost_usd or 0, call.cost_status) for call in ledger.calls()) == [
+        (False, 4, "reported"), (True, 0, "unpriced"),
+    ]  # fmt: skip
+    assert [(row["cost_usd"], row["unpriced"]) for row in done.rows] == [(4, 1)]
+    assert import_bill(ledger, bill).known == 2
+
+
 def test_keys_projects_and_tokens_are_compared_where_the_file_has_them(ledger, tmp_path):
     """A usage report compares tokens by key; a replay was not billed; what was imported does not agree with itself."""
     usage = Usage(input_tokens=70, cache_read_tokens=30, output_tokens=20)

@@ -44,6 +44,12 @@ class Item:
         return content_hash(self.inputs)
 
     @property
+    def script(self) -> list[object]:
+        """What else it says; empty where that is nothing, so that hashes of plain datasets stay as they are."""
+        said = [list(self.turns), list(self.answers), dict(self.labels), self.split]
+        return said if any(said) else []
+
+    @property
     def hash(self) -> str:
         """Decides whether a stored verdict still holds."""
         return content_hash([self.inputs, self.outputs, self.metadata])
@@ -66,7 +72,7 @@ class Dataset:
     @property
     def hash(self) -> str:
         """Of all items' content; independent of their order, of white space and of blank lines."""
-        return content_hash(sorted([item.id, item.hash] for item in self.items))
+        return content_hash(sorted([item.id, item.hash, *item.script] for item in self.items))
 
 
 def content_hash(value: object) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.locks import lock
 from langchain_finops.evals.results import cut_torn_line
 from langchain_finops.reports.render import exact
 
@@ -66,14 +67,7 @@ def _alone(path: Path) -> Iterator[None]:
     """Wait until no other process appends; a crash lets go. A file beside it is locked, which no editor replaces."""
     handle = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            import fcntl
-        except ImportError:  # Windows has no flock.
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]  # Typeshed shows it on Windows.
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle, wait=True)
         yield
     finally:
         os.close(handle)

@@ -114,6 +114,7 @@ class Recording:
             if self.mode == "record":
                 self._open_to_write()
                 opening.callback(self._close_file)
+                self._read()  # Again, now that it is ours alone: another recording may have ended in between.
             for patcher in patchers(self):
                 opening.enter_context(patcher)
             self._open = opening.pop_all()

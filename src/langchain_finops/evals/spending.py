@@ -104,8 +104,9 @@ class Spending:
             self._freed.set()
         if result is None:
             return
+        verdicts = list(verdicts)
         judged = [verdict.cost_usd for verdict in verdicts]
-        known = sum_usd([cost for cost in judged if cost is not None])
+        known = sum_usd([verdict.known_usd for verdict in verdicts])
         self.spent_usd = sum_usd([self.spent_usd, self._counted(result, allowance), known])
         self._note(result.configuration, _cost(result))
         self._note_judged(result.configuration, known)

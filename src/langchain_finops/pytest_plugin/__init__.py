@@ -24,7 +24,6 @@ __all__ = ["finops"]
 PROPERTY = "finops"
 """The name under which a test's figures travel in its report: from xdist's workers, and into JUnit XML."""
 OPTIONS = frozenset({"max_usd", "max_steps", "max_calls", "recording"})
-FIGURES = pytest.StashKey[list[tuple[str, dict[str, Any]]]]()
 METERED = pytest.StashKey["Metered"]()
 
 
@@ -47,7 +46,6 @@ def pytest_configure(config: pytest.Config) -> None:
         "finops(max_usd=None, max_steps=None, max_calls=None, recording=False): what the test's model calls may come "
         "to; calls beyond are refused before they are sent. recording: play the test's model calls from a file.",
     )
-    config.stash[FIGURES] = []
 
 
 @pytest.fixture

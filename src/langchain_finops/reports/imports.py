@@ -155,10 +155,17 @@ def _merged(records: Iterator[CallRecord]) -> Iterator[CallRecord]:
     for record in records:
         there = found.get(record.call_id)
         if there is not None and record.reasons[0] in {"imported:openai", "imported:anthropic"}:
-            usd = EXACT.add(there.cost_usd or Decimal(0), record.cost_usd or Decimal(0))
-            record = replace(record, cost_usd=usd, contracted_usd=usd, billed_usd=usd)  # noqa: PLW2901
+            record = _together(there, record)  # noqa: PLW2901
         found[record.call_id] = record
     yield from found.values()
+
+
+def _together(one: CallRecord, other: CallRecord) -> CallRecord:
+    """Two lines as one; where either says no amount, what both come to is not known."""
+    if one.cost_usd is None or other.cost_usd is None:
+        return one if one.cost_usd is None else other
+    usd = EXACT.add(one.cost_usd, other.cost_usd)
+    return replace(other, cost_usd=usd, contracted_usd=usd, billed_usd=usd)
 
 
 def _there(ledger: Ledger, records: list[CallRecord]) -> tuple[dict[str, CallRecord], int]:

@@ -123,7 +123,7 @@ class Watch:
         self._feed = Feed(ledger, min(midnight, now - HOUR) - timedelta(microseconds=CELL))
         self._cells: dict[tuple[int, Names], Spent] = defaultdict(Spent)
         self._newest: dict[tuple[str, str], int] = {}
-        self._known: dict[str, tuple[int, Run]] = {}
+        self._known: dict[str, Run] = {}
         self._ended: set[tuple[str, str]] = set()
 
     def look(self, now: datetime | None = None) -> Live:
@@ -215,10 +215,9 @@ class Watch:
 
     def _run(self, run_id: str, budgets: Iterable[Budget]) -> Run:
         """What a run has cost so far; read again only when it has a new call."""
-        known = self._known.get(run_id)
-        if known is None:
-            known = self._known[run_id] = 0, self._read(run_id, budgets)
-        return known[1]
+        if run_id not in self._known:
+            self._known[run_id] = self._read(run_id, budgets)
+        return self._known[run_id]
 
     def _read(self, run_id: str, budgets: Iterable[Budget]) -> Run:
         spent, step, used = Spent(), None, dict[str, int]()

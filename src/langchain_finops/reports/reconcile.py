@@ -16,7 +16,7 @@ from langchain_finops.reports.render import Column, Table
 
 __all__ = ["FIELDS", "Reconciled", "reconcile"]
 
-FIELDS: Final = ("day", "key", "model", "unit", "theirs", "ours", "difference", "share", "unpriced", "what")
+FIELDS: Final = ("day", "key", "model", "unit", "theirs", "ours", "difference", "share", "unpriced", "unstated", "what")
 BY: Final = ("day", "key", "model")
 Key = tuple[str | None, str | None, str | None]
 """UTC day, API key or project, model."""
@@ -41,7 +41,16 @@ class Reconciled:
         differ = [row for row in self.rows if row["what"] != "agrees"]
         whole = {name: sum((row[name] for row in self.rows), Decimal(0)) for name in ("theirs", "ours", "difference")}
         share = _share(whole["difference"], whole["theirs"])
-        total = {**whole, "share": share, "day": "total", "key": "", "model": "", "unpriced": 0, "what": ""}
+        total = {
+            **whole,
+            "share": share,
+            "day": "total",
+            "key": "",
+            "model": "",
+            "unpriced": 0,
+            "unstated": 0,
+            "what": "",
+        }
         unpriced = sum(row["unpriced"] for row in self.rows)
         how_many = (
             f"{len(differ):,} of {len(self.rows):,} days, keys and models differ by more than "
@@ -50,6 +59,10 @@ class Reconciled:
         notes = [how_many]
         if unpriced:
             notes.append(f"{unpriced:,} calls of ours have no price, which is not free: ours is at least that.")
+        if unstated := sum(row["unstated"] for row in self.rows):
+            notes.append(
+                f"Lines of the file without an amount: {unstated:,}. That is not nothing: theirs is at least that."
+            )
         return Table(
             rows=self.rows,
             fields=FIELDS,
@@ -97,6 +110,19 @@ class _Naming:
         )
 
 
+def _stated(bill: Bill, naming: _Naming, unit: str) -> tuple[dict[Key, Decimal], dict[Key, int]]:
+    """What the bill's lines say, and how many of them do not."""
+    theirs: dict[Key, Decimal] = {}
+    unstated: dict[Key, int] = {}
+    for line in bill.lines:
+        key = naming.key(line.at, line.key, line.project, line.model)
+        tokens = None if line.usage is None else Decimal(line.usage.total_tokens)
+        amount = line.usd if unit == "usd" else tokens
+        theirs[key] = EXACT.add(theirs.get(key, Decimal(0)), amount or Decimal(0))
+        unstated[key] = unstated.get(key, 0) + (amount is None)
+    return theirs, unstated
+
+
 def _recorded(ledger: Ledger, bill: Bill, naming: _Naming, unit: str) -> tuple[dict[Key, Decimal], dict[Key, int]]:
     """What handlers have recorded of the bill's providers and days, and how many of those calls have no price."""
     ours: dict[Key, Decimal] = {}
@@ -133,29 +159,29 @@ def reconcile(
         raise BadArguments(f"cannot compare by {', '.join(map(repr, unknown))}: there are {', '.join(BY)}")
     unit = "usd" if bill.has_usd else "tokens"
     naming = _Naming.of(bill, by)
-    theirs: dict[Key, Decimal] = {}
-    for line in bill.lines:
-        key = naming.key(line.at, line.key, line.project, line.model)
-        amount = (line.usd or Decimal(0)) if unit == "usd" else Decimal(line.usage.total_tokens if line.usage else 0)
-        theirs[key] = EXACT.add(theirs.get(key, Decimal(0)), amount)
+    theirs, unstated = _stated(bill, naming, unit)
     ours, unpriced = _recorded(ledger, bill, naming, unit)
     least = tolerance_usd if unit == "usd" else Decimal(0)
     rows = [
-        _row(key, unit, theirs.get(key), ours.get(key), unpriced.get(key, 0), tolerance=tolerance, least=least)
+        _row(
+            key, unit, theirs.get(key), ours.get(key), unknown=(unpriced.get(key, 0), unstated.get(key, 0)),
+            tolerance=tolerance, least=least,
+        )
         for key in {*theirs, *ours}
-    ]
+    ]  # fmt: skip
     rows.sort(key=lambda row: (-abs(row["difference"]), row["day"] or "", row["key"] or "", row["model"] or ""))
     return Reconciled(rows=rows, unit=unit, tolerance=tolerance)
 
 
 def _row(
-    key: Key, unit: str, theirs: Decimal | None, ours: Decimal | None, unpriced: int, *, tolerance: Decimal,
-    least: Decimal,
+    key: Key, unit: str, theirs: Decimal | None, ours: Decimal | None, *, unknown: tuple[int, int],
+    tolerance: Decimal, least: Decimal,
 ) -> dict[str, Any]:  # fmt: skip
+    unpriced, unstated = unknown
     there, here = theirs or Decimal(0), ours or Decimal(0)
     difference = EXACT.subtract(here, there)
     within = abs(difference) <= max(EXACT.multiply(tolerance, abs(there)), least)
-    if within and not unpriced:
+    if within and not unpriced and not unstated:
         what = "agrees"
     elif theirs is None:
         what = "only in the ledger"
@@ -163,12 +189,15 @@ def _row(
         what = "only in the file"
     elif unpriced:
         what = "unpriced calls"
+    elif unstated:
+        what = "lines without an amount"
     else:
         what = "more in the ledger" if difference > 0 else "more in the file"
     day, name, model = key
     values: Mapping[str, Any] = {
         "day": day, "key": name, "model": model, "unit": unit, "theirs": there, "ours": here,
-        "difference": difference, "share": _share(difference, there), "unpriced": unpriced, "what": what,
+        "difference": difference, "share": _share(difference, there), "unpriced": unpriced,
+        "unstated": unstated, "what": what,
     }  # fmt: skip
     return dict(values)
 
