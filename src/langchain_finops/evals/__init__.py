@@ -2,7 +2,7 @@
 
 * `load_dataset` and `load_suite` read what is to be run; `Options` say how.
 * `run`, or `await arun` where an event loop is running, runs it; `load_results` reads what came of it.
-* `score` judges stored answers anew, `merge` puts shards together.
+* `merge` puts shards together.
 * `evaluation_table` shows each configuration's figures, `compare` sets one against another, `gate` holds them to rules,
   `shadow` asks again and again whether the expensive one still pays.
 

@@ -256,7 +256,7 @@ def _differences(first: Results, second: Results, options: CompareOptions) -> li
     if mine != theirs:
         what = f"the scorers differ ({', '.join(mine)}; {', '.join(theirs)}): success may mean another thing"
         if not options.allow_mixed:
-            raise BadArguments(f"{what}; judge both with the same (`finops-eval score`), or pass --allow-mixed")
+            raise BadArguments(f"{what}; run both again with the same scorers, or pass --allow-mixed")
         told.append(f"{what[0].upper()}{what[1:]}.")
     cards = [check_cards(each, options.cards) for each in (first, second)]
     books = [each.run["price_book_hashes"].get(name or "") for each, name in zip((first, second), cards, strict=True)]
