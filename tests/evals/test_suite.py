@@ -15,6 +15,7 @@ target: agent:build
 scorer: exact
 configurations: [{name: one}]
 """
+TYPES = "one of exact, contains, regex, numeric, json, json_schema, set, trajectory, python"
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -144,7 +145,7 @@ def test_all_faults_are_told_at_once_with_their_field(tmp_path: Path) -> None:
         "configurations: the name 'a' stands there twice",
         "recording: 5 found: a text is expected",
         "target: 'agent.build' found: `module:function` is expected",
-        "scorers[0].type: 'fuzzy' is no scorer: one of exact, contains, regex, numeric, python",
+        f"scorers[0].type: 'fuzzy' is no scorer: {TYPES}",
         (
             "scorers[1].ignore: is not known: known are type, name, answer_field, expected_field, tolerance, "
             "relative_tolerance"
@@ -154,7 +155,7 @@ def test_all_faults_are_told_at_once_with_their_field(tmp_path: Path) -> None:
         "scorers[2].pattern: '(' is no regular expression: missing ), unterminated subpattern at position 0",
         "scorers[3].function: is missing: `module:function` of a function of an answer and an item's outputs",
         "scorers[4].ignore: 'colour' found: some of case, whitespace, punctuation are expected",
-        "scorers[6]: 7 found: one of exact, contains, regex, numeric, python",
+        f"scorers[6]: 7 found: {TYPES}",
         "scorers: the name 'exact' stands there twice: give one of them another `name`",
         "repeats: 'many' found: a whole number, 1 or more, is expected",
         "baseline: 'z' is no configuration: those are a",
@@ -169,7 +170,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     assert faults_of(written(tmp_path, "{}")) == [
         "configurations: is missing: a list of mappings with a `name` and parameters",
         "target: is missing: `module:function` of a function that takes a configuration and returns a Runnable",
-        "scorer: is missing: one of exact, contains, regex, numeric, python",
+        f"scorer: is missing: {TYPES}",
     ]
 
 

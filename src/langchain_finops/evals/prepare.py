@@ -1,7 +1,6 @@
 """Everything that is settled before anything is bought: what is run, with which code, at which prices, and where."""
 
 import hashlib
-import inspect
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -285,9 +284,6 @@ def _resolved(suite: Suite, roots: Sequence[Path], faults: list[Fault]) -> tuple
     for scorer in suite.scorers:
         if scorer.function is None or (function := found(scorer.function, f"scorer {scorer.name}")) is None:
             continue
-        if inspect.iscoroutinefunction(function):
-            what = f"{scorer.function!r} is a coroutine function: a scorer is a plain function"
-            faults.append(Fault(where=f"{suite.path}: scorer {scorer.name}", what=what))
         functions[scorer.name] = function
     return target, functions
 

@@ -1,20 +1,34 @@
-"""Says whether an answer is right: exact, contains, regex, numeric, or a function of the user's."""
+"""Says whether an answer is right, by its text, its numbers, its data, its tool calls, or a function of the user's."""
 
+import asyncio
 import inspect
 import json
 import re
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from langchain_finops.errors import Fault
 from langchain_finops.evals.dataset import Dataset, Item, content_hash
+from langchain_finops.evals.structured import (
+    Match,
+    Metric,
+    entries,
+    json_difference,
+    overlap,
+    parsed,
+    schema_fault,
+    schema_violation,
+    tool_calls,
+    tool_mismatch,
+    wanted_calls,
+)
 
-__all__ = ["IGNORABLE", "Function", "Judgement", "Scorer", "decide", "judge", "reference_faults"]
+__all__ = ["IGNORABLE", "Function", "Judgement", "Scorer", "ScorerType", "decide", "judge", "reference_faults"]
 
-ScorerType = Literal["exact", "contains", "regex", "numeric", "python"]
+ScorerType = Literal["exact", "contains", "regex", "numeric", "json", "json_schema", "set", "trajectory", "python"]
 Function = Callable[..., object]
 
 IGNORABLE = ("case", "whitespace", "punctuation")
@@ -52,17 +66,34 @@ class Scorer:
     pattern: str | None = None
     """`regex`: searched for in the answer. None: the reference is the pattern."""
     tolerance: Decimal = Decimal(0)
-    """`numeric`: how far off an answer may be, inclusive."""
+    """`numeric`, `json`: how far off a number may be, inclusive."""
     relative_tolerance: Decimal = Decimal(0)
-    """`numeric`: the same as a share of the reference; the wider of the two counts."""
+    """`numeric`, `json`: the same as a share of the reference; the wider of the two counts."""
     function: str | None = None
     """`python`: `module:function`."""
     threshold: float = 1.0
-    """`python`: the score from which an answer is a success."""
+    """`python`, `set`: the score from which an answer is a success."""
+    schema: Mapping[str, object] | None = None
+    """`json_schema`: what the answer must keep to. None: the reference is the schema."""
+    metric: Metric = "f1"
+    """`set`: what the score is."""
+    separator: str = ","
+    """`set`: what stands between the entries of a text."""
+    match: Match = "strict"
+    """`trajectory`: how the tool calls made must match those wanted."""
+    arguments: bool = True
+    """`trajectory`: whether arguments count where the reference tells them."""
 
     def hash(self, function_fingerprint: str = "") -> str:
         """Decides whether a stored verdict is still this scorer's."""
-        return content_hash([asdict(self), function_fingerprint])
+        fields = {name: value for name, value in asdict(self).items() if name not in LATER or value != LATER[name]}
+        return content_hash([fields, function_fingerprint])
+
+
+LATER = {
+    name: Scorer.__dataclass_fields__[name].default for name in ("schema", "metric", "separator", "match", "arguments")
+}
+"""Options that scorers did not have at first, with their defaults: those leave a stored verdict's hash as it was."""
 
 
 def decide(successes: Iterable[bool | None]) -> bool | None:
@@ -74,7 +105,10 @@ def decide(successes: Iterable[bool | None]) -> bool | None:
 
 
 def judge(scorer: Scorer, answer: object, item: Item, function: Function | None = None) -> Judgement:
-    """Judge an answer, as plain data, against its item. A function of the user's that raises cannot tell."""
+    """Judge an answer, as plain data, against its item. A function of the user's that raises cannot tell.
+
+    A coroutine function runs in an event loop of its own, so call this in a thread that has none running.
+    """
     if scorer.type == "python":
         assert function is not None, "the suite resolves the functions of its python scorers"
         return _ask(function, scorer, answer, item)
@@ -83,13 +117,16 @@ def judge(scorer: Scorer, answer: object, item: Item, function: Function | None 
         return Judgement(success=False, score=0.0, reason=f"the answer has no field {scorer.answer_field!r}")
     if value is None:
         return Judgement(success=False, score=0.0, reason="the answer is empty")
-    success, reason = CHECKS[scorer.type](scorer, value, _expected(scorer, item))
+    said = CHECKS[scorer.type](scorer, value, _expected(scorer, item))
+    if isinstance(said, Judgement):
+        return said
+    success, reason = said
     return Judgement(success=success, score=float(success), reason=reason)
 
 
 def reference_faults(scorer: Scorer, dataset: Dataset) -> list[Fault]:
     """Every item whose `outputs` this scorer cannot compare with: found before anything is bought."""
-    if scorer.type == "python" or (scorer.type == "regex" and scorer.pattern is not None):
+    if scorer.type == "python" or scorer.pattern is not None or scorer.schema is not None:
         return []
     faults: list[Fault] = []
     for item in dataset.items:
@@ -107,7 +144,7 @@ def reference_faults(scorer: Scorer, dataset: Dataset) -> list[Fault]:
     return faults
 
 
-def _unusable(scorer: Scorer, expected: object) -> str | None:
+def _unusable(scorer: Scorer, expected: object) -> str | None:  # noqa: PLR0911  A table of types.
     if scorer.type == "numeric" and _number(expected) is None:
         return f"scorer {scorer.name!r} needs a number"
     if scorer.type == "regex":
@@ -119,6 +156,15 @@ def _unusable(scorer: Scorer, expected: object) -> str | None:
             return f"no regular expression: {error}"
     if scorer.type == "contains" and not all(_texts(expected)):
         return "an empty text is contained in every answer"
+    if scorer.type == "json":
+        try:
+            parsed(expected)
+        except ValueError as error:
+            return f"scorer {scorer.name!r} needs data, or a text of JSON: {error}"
+    if scorer.type == "json_schema":
+        return schema_fault(expected)
+    if scorer.type == "trajectory" and wanted_calls(expected) is None:
+        return f"scorer {scorer.name!r} needs a list of tools' names, or of objects with `name` and `args`"
     return None
 
 
@@ -133,12 +179,13 @@ def _find(answer: object, scorer: Scorer, item: Item) -> tuple[bool, object]:
     """Where in what the target returned its answer is: the field named, or the reference's, or the last message."""
     if scorer.answer_field is not None:
         return _dig(answer, scorer.answer_field)
-    if not isinstance(answer, Mapping):
+    if scorer.type == "trajectory" or not isinstance(answer, Mapping):
         return True, answer
     field = scorer.expected_field or (next(iter(item.outputs)) if len(item.outputs) == 1 else None)
     if field is not None and (found := _dig(answer, field))[0]:
         return found
-    return True, _said(answer)
+    said = _said(answer)
+    return True, answer if said is None and scorer.type in DATA else said
 
 
 def _said(answer: Mapping[str, object]) -> object:
@@ -169,9 +216,15 @@ def _text(value: object) -> str:
     """A value as text: a message's content blocks as the text they hold, other data as JSON."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value and all(isinstance(block, Mapping) and "type" in block for block in value):
+    if isinstance(value, list) and _is_content(value):
         return "".join(str(block.get("text", "")) for block in value)
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _is_content(value: object) -> bool:
+    return (
+        isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) and "type" in each for each in value)
+    )
 
 
 def _texts(expected: object) -> list[str]:
@@ -229,11 +282,67 @@ def _numeric(scorer: Scorer, value: object, expected: object) -> tuple[bool, str
     return near, None if near else f"off by {abs(number - target)}"
 
 
-CHECKS: Mapping[str, Callable[[Scorer, object, object], tuple[bool, str | None]]] = {
+def _json(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
+    def near(number: Decimal, target: Decimal) -> bool:
+        return abs(number - target) <= max(scorer.tolerance, scorer.relative_tolerance * abs(target))
+
+    try:
+        data = parsed(_data(value))
+    except ValueError as error:
+        return False, f"the answer is no JSON: {error}"
+    differs = json_difference(data, parsed(expected), near)
+    return differs is None, differs
+
+
+def _json_schema(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None] | Judgement:
+    try:
+        data = parsed(_data(value))
+    except ValueError as error:
+        return False, f"the answer is no JSON: {error}"
+    try:
+        broken = schema_violation(data, expected if scorer.schema is None else scorer.schema)
+    except ValueError as error:
+        return Judgement(success=None, reason=str(error))
+    return broken is None, broken
+
+
+def _set(scorer: Scorer, value: object, expected: object) -> Judgement:
+    said, wanted = (
+        {_normalised(_text(entry), scorer.ignore) for entry in entries(_data(both), scorer.separator)}
+        for both in (value, expected)
+    )
+    score = overlap(said, wanted, scorer.metric)
+    missing, more = len(wanted - said), len(said - wanted)
+    reason = f"{missing} missing, {more} not expected" if missing or more else None
+    return Judgement(success=score >= scorer.threshold, score=score, reason=reason)
+
+
+def _trajectory(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None] | Judgement:
+    made, wanted = tool_calls(value), wanted_calls(expected)
+    assert wanted is not None, "reference_faults lets no such item through"
+    if made is None:
+        reason = "the answer has no messages to read tool calls from: `answer_field` says where they are"
+        return Judgement(success=None, reason=reason)
+    differs = tool_mismatch(made, wanted, scorer.match, arguments=scorer.arguments)
+    return differs is None, differs
+
+
+def _data(value: object) -> object:
+    """Content blocks of a message as their text; anything else as it stands."""
+    return _text(value) if _is_content(value) else value
+
+
+DATA = frozenset({"json", "json_schema", "set"})
+"""Scorers that compare a whole mapping where no field of it is the answer."""
+CHECKS: Mapping[str, Callable[[Scorer, object, object], tuple[bool, str | None] | Judgement]] = {
     "exact": _exact,
     "contains": _contains,
     "regex": _regex,
     "numeric": _numeric,
+    "json": _json,
+    "json_schema": _json_schema,
+    "set": _set,
+    "trajectory": _trajectory,
 }
 
 
@@ -251,9 +360,15 @@ def _ask(function: Function, scorer: Scorer, answer: object, item: Item) -> Judg
             said = function(**{name: given[name] for name in names})
         else:
             said = function(answer) if len(names) == 1 else function(answer, item.outputs)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  A scorer that breaks cannot tell; the answer was paid for and stays.
+        if inspect.isawaitable(said):
+            said = asyncio.run(_awaited(said))
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  A scorer that breaks cannot tell; the answer was paid for and stays.
         return Judgement(success=None, reason=f"the scorer raised {type(error).__name__}: {error}")
     return _read(said, scorer.threshold)
+
+
+async def _awaited(said: Awaitable[object]) -> object:
+    return await said
 
 
 def _read(said: object, threshold: float) -> Judgement:

@@ -1,6 +1,5 @@
 """Reads a suite: what is run on a dataset, how it is judged, and how much of it. All faults are reported at once."""
 
-import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -8,15 +7,34 @@ from decimal import Decimal
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import yaml
 
 from langchain_finops.errors import BadData, EvalError, Fault
 from langchain_finops.evals.langsmith import PREFIX
 from langchain_finops.evals.matrix import Configuration, expand
-from langchain_finops.evals.scorers import IGNORABLE, Scorer
-from langchain_finops.money import usd
+from langchain_finops.evals.scorers import IGNORABLE, Scorer, ScorerType
+from langchain_finops.evals.structured import MATCHES, METRICS, Match, Metric
+from langchain_finops.evals.suite_values import (
+    IGNORABLE_BY,
+    SCORER_OPTIONS,
+    SCORER_TYPES,
+    read_count,
+    read_flag,
+    read_ignore,
+    read_name,
+    read_not_negative,
+    read_one_of,
+    read_pattern,
+    read_positive,
+    read_schema,
+    read_scorer_type,
+    read_seconds,
+    read_share,
+    read_spec,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from langchain_finops.budgets.policy import Budget
@@ -28,17 +46,6 @@ FIELDS = (
     *("target", "scorer", "scorers", "configurations", "matrix", "repeats", "baseline", "recording"),
     *("cards", "limits", "tries", "concurrency", "max_usd", "value_usd", "failure_usd", "margin"),
 )
-SCORER_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "exact": ("answer_field", "expected_field", "ignore"),
-    "contains": ("answer_field", "expected_field", "ignore"),
-    "regex": ("answer_field", "expected_field", "ignore", "pattern"),
-    "numeric": ("answer_field", "expected_field", "tolerance", "relative_tolerance"),
-    "python": ("function", "threshold"),
-}
-IGNORABLE_BY: Mapping[str, tuple[str, ...]] = {"regex": ("case",)}
-"""A pattern says by itself what it makes of white space and punctuation."""
-SPEC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
 T = TypeVar("T")
 
 
@@ -171,23 +178,23 @@ class _Reader:
     def suite(self, data: Mapping[object, object]) -> Suite:
         self._known(data, FIELDS, "")
         configurations = self._configurations(data)
-        recording = self._read(data, "recording", _text, None)
+        recording = self._read(data, "recording", read_text, None)
         suite = Suite(
             path=self.path,
-            target=self._required(data, "target", _spec, ""),
+            target=self._required(data, "target", read_spec, ""),
             scorers=self._scorers(data),
             configurations=configurations,
-            repeats=self._read(data, "repeats", _count, 1),
+            repeats=self._read(data, "repeats", read_count, 1),
             baseline=self._baseline(data, configurations),
             recording=None if recording is None else self.path.parent / recording,
             cards=self._cards(data.get("cards")),
             limits=self._limits(data.get("limits")),
-            tries=self._read(data, "tries", _count, 3),
-            concurrency=self._read(data, "concurrency", _count, 8),
-            max_usd=self._read(data, "max_usd", _positive, None),
-            value_usd=self._read(data, "value_usd", _not_negative, None),
-            failure_usd=self._read(data, "failure_usd", _not_negative, None),
-            margin=self._read(data, "margin", _not_negative, None),
+            tries=self._read(data, "tries", read_count, 3),
+            concurrency=self._read(data, "concurrency", read_count, 8),
+            max_usd=self._read(data, "max_usd", read_positive, None),
+            value_usd=self._read(data, "value_usd", read_not_negative, None),
+            failure_usd=self._read(data, "failure_usd", read_not_negative, None),
+            margin=self._read(data, "margin", read_not_negative, None),
         )
         if self.faults:
             raise BadData(self.faults)
@@ -222,7 +229,7 @@ class _Reader:
         return self._read(data, name, read, "", where)
 
     def _baseline(self, data: Mapping[object, object], configurations: Sequence[Configuration]) -> str | None:
-        baseline = self._read(data, "baseline", _text, None)
+        baseline = self._read(data, "baseline", read_text, None)
         names = dict.fromkeys(configuration.name for configuration in configurations if configuration.name)
         if baseline is not None and baseline not in names:
             self._fault("baseline", f"{baseline!r} is no configuration: those are {', '.join(names)}")
@@ -248,7 +255,7 @@ class _Reader:
         if not isinstance(entry, dict):
             self._fault(where, f"{entry!r} found: a mapping with a `name` and parameters is expected")
             return Configuration(name="")
-        name = self._required(entry, "name", _name, f"{where}.")
+        name = self._required(entry, "name", read_name, f"{where}.")
         parameters = {key: value for key, value in entry.items() if key != "name"}
         self._plain(parameters, where)
         return Configuration(name=name, parameters=parameters)
@@ -302,23 +309,30 @@ class _Reader:
             self._fault(where, f"{entry!r} found: {EXPECTED['type']}")
             return None
         where += "."
-        kind = self._required(entry, "type", _scorer_type, where)
+        kind = self._required(entry, "type", read_scorer_type, where)
         if not kind:
             return None
         self._known(entry, ("type", "name", *SCORER_OPTIONS[kind]), where)
         if kind == "python":
-            self._required(entry, "function", _spec, where)
+            self._required(entry, "function", read_spec, where)
         return Scorer(
-            name=self._read(entry, "name", _name, kind, where),
-            type=cast("Literal['exact', 'contains', 'regex', 'numeric', 'python']", kind),
-            answer_field=self._read(entry, "answer_field", _text, None, where),
-            expected_field=self._read(entry, "expected_field", _text, None, where),
-            ignore=self._read(entry, "ignore", partial(_ignore, known=IGNORABLE_BY.get(kind, IGNORABLE)), (), where),
-            pattern=self._read(entry, "pattern", _pattern, None, where),
-            tolerance=self._read(entry, "tolerance", _not_negative, Decimal(0), where),
-            relative_tolerance=self._read(entry, "relative_tolerance", _not_negative, Decimal(0), where),
-            function=self._read(entry, "function", _spec, None, where) if kind == "python" else None,
-            threshold=self._read(entry, "threshold", _share, 1.0, where),
+            name=self._read(entry, "name", read_name, kind, where),
+            type=cast("ScorerType", kind),
+            answer_field=self._read(entry, "answer_field", read_text, None, where),
+            expected_field=self._read(entry, "expected_field", read_text, None, where),
+            ignore=self._read(
+                entry, "ignore", partial(read_ignore, known=IGNORABLE_BY.get(kind, IGNORABLE)), (), where
+            ),
+            pattern=self._read(entry, "pattern", read_pattern, None, where),
+            tolerance=self._read(entry, "tolerance", read_not_negative, Decimal(0), where),
+            relative_tolerance=self._read(entry, "relative_tolerance", read_not_negative, Decimal(0), where),
+            function=self._read(entry, "function", read_spec, None, where) if kind == "python" else None,
+            threshold=self._read(entry, "threshold", read_share, 1.0, where),
+            schema=self._read(entry, "schema", read_schema, None, where),
+            metric=cast("Metric", self._read(entry, "metric", partial(read_one_of, known=METRICS), "f1", where)),
+            separator=self._read(entry, "separator", read_text, ",", where),
+            match=cast("Match", self._read(entry, "match", partial(read_one_of, known=MATCHES), "strict", where)),
+            arguments=self._read(entry, "arguments", read_flag, default=True, where=where),
         )
 
     def _limits(self, data: object) -> Limits:
@@ -330,9 +344,9 @@ class _Reader:
         counts = ("recursion_limit", "steps", "llm_calls", "tool_calls", "tokens")
         self._known(data, ("seconds", "usd", *counts), "limits.")
         return Limits(
-            seconds=self._read(data, "seconds", _seconds, None, "limits."),
-            usd=self._read(data, "usd", _positive, None, "limits."),
-            **{name: self._read(data, name, _count, None, "limits.") for name in counts},
+            seconds=self._read(data, "seconds", read_seconds, None, "limits."),
+            usd=self._read(data, "usd", read_positive, None, "limits."),
+            **{name: self._read(data, name, read_count, None, "limits.") for name in counts},
         )
 
     def _cards(self, data: object) -> dict[str, tuple["Card", ...]]:
@@ -346,7 +360,7 @@ class _Reader:
         cards: dict[str, tuple[Card, ...]] = {}
         for name, entries in data.items():
             try:
-                cards[_name(name)] = parse_cards(entries, where=f"{self.path}: cards.{name}")
+                cards[read_name(name)] = parse_cards(entries, where=f"{self.path}: cards.{name}")
             except BadData as error:
                 self.faults += error.faults
             except ValueError as error:
@@ -357,83 +371,6 @@ class _Reader:
 EXPECTED: Mapping[str, str] = {
     "target": "`module:function` of a function that takes a configuration and returns a Runnable",
     "name": "a text that tells it apart",
-    "type": f"one of {', '.join(SCORER_OPTIONS)}",
+    "type": SCORER_TYPES,
     "function": "`module:function` of a function of an answer and an item's outputs",
 }
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{value!r} found: a text is expected")
-    return value
-
-
-def _name(value: object) -> str:
-    """A name. YAML reads an unquoted `no` as false and `5` as a number."""
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} found: a text is expected; write it in quotes")  # noqa: TRY004  A fault.
-    if not value.strip() or any(ord(letter) < 32 for letter in value):
-        raise ValueError(f"{value!r} found: a text on one line is expected")
-    return value
-
-
-def _spec(value: object) -> str:
-    if not SPEC.fullmatch(_text(value)):
-        raise ValueError(f"{value!r} found: `module:function` is expected")
-    return str(value)
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{value!r} found: a whole number, 1 or more, is expected")
-    return value
-
-
-def _seconds(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise ValueError(f"{value!r} found: a number of seconds above 0 is expected")
-    return float(value)
-
-
-def _share(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(f"{value!r} found: a number from 0 to 1 is expected")
-    return float(value)
-
-
-def _not_negative(value: object) -> Decimal:
-    try:
-        amount = usd(cast("str", value))
-    except ValueError:
-        amount = Decimal(-1)
-    if amount < 0:
-        raise ValueError(f"{value!r} found: a number, 0 or more, is expected")
-    return amount
-
-
-def _positive(value: object) -> Decimal:
-    if (amount := _not_negative(value)) == 0:
-        raise ValueError(f"{value!r} found: an amount above 0 is expected")
-    return amount
-
-
-def _scorer_type(value: object) -> str:
-    if value not in SCORER_OPTIONS:
-        raise ValueError(f"{value!r} is no scorer: {EXPECTED['type']}")
-    return str(value)
-
-
-def _ignore(value: object, known: Sequence[str]) -> tuple[str, ...]:
-    entries = value if isinstance(value, list) else [value]
-    for entry in entries:
-        if entry not in known:
-            raise ValueError(f"{entry!r} found: some of {', '.join(known)} are expected")
-    return tuple(entries)
-
-
-def _pattern(value: object) -> str:
-    try:
-        re.compile(_text(value))
-    except re.error as error:
-        raise ValueError(f"{value!r} is no regular expression: {error}") from error
-    return str(value)
