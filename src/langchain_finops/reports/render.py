@@ -15,7 +15,7 @@ from typing import Any, Literal, TextIO, get_args
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.summary import cell_width, fit, printable
 
-__all__ = ["FORMATS", "Column", "Format", "Row", "Table", "exact", "render"]
+__all__ = ["FORMATS", "Column", "Format", "Row", "Table", "csv_cell", "exact", "render"]
 
 Format = Literal["table", "json", "csv", "markdown"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -111,10 +111,11 @@ _ENCODER = json.JSONEncoder(allow_nan=False, default=exact)
 def _write_csv(table: Table, file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(table.fields)
-    writer.writerows([_csv_cell(row[name]) for name in table.fields] for row in table.rows)
+    writer.writerows([csv_cell(row[name]) for name in table.fields] for row in table.rows)
 
 
-def _csv_cell(value: object) -> str:
+def csv_cell(value: object) -> str:
+    """Return a value as a CSV cell: no formula, no control character, empty where unknown."""
     if type(value) is int:  # Most cells: this one test instead of seven halves the time.
         return str(value)
     if value is None:
