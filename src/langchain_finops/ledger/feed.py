@@ -26,6 +26,7 @@ __all__ = ["Entry", "Feed", "Names", "ended_invocations"]
 
 OVERLAP: Final = 2_000
 """Numbers that are read again: PostgreSQL gives them before it commits, so that a lower one may show later."""
+EARLIEST: Final = -(2**62)
 FEW: Final = 400
 """Names that one query lists."""
 OUTPUT: Final = ("output_tokens", "audio_output_tokens")
@@ -61,17 +62,18 @@ class Entry(NamedTuple):
     tokens: int
     output_tokens: int
     step: int | None
+    task_id: str | None = None
 
 
 class Feed:
-    """Entries of a ledger whose time is at or after `since`, in looks."""
+    """Entries of a ledger whose time is at or after `since`, in looks; None: whatever their time."""
 
-    def __init__(self, ledger: Ledger, since: datetime) -> None:
-        self._ledger, self._since = ledger, to_micros(since)
+    def __init__(self, ledger: Ledger, since: datetime | None) -> None:
+        self._ledger, self._since = ledger, EARLIEST if since is None else to_micros(since)
         self._last: dict[str, int] = {}
         self._seen: dict[str, set[int]] = {"call": set(), "charge": set()}
         self._labels: dict[int, Names] = {}
-        self._parties: dict[int, tuple[str | None, str | None]] = {}
+        self._parties: dict[int, tuple[str | None, str | None, str | None]] = {}
         self._there: dict[tuple[str, str], CallRecord | ChargeRecord] = {}
 
     def look(self) -> list[Entry]:
@@ -79,6 +81,15 @@ class Feed:
         if isinstance(self._ledger, SqlLedger):
             return self._ledger.look_at(self._of_tables)
         return list(self._of_records(self._ledger))
+
+    def skip(self, connection: Connection) -> None:
+        """Take all that is there now for seen, so that looks begin after it; of a ledger in tables."""
+        for kind in ("call", "charge"):
+            c = schema.VERSIONED[kind].c
+            newest = next(iter(driver_rows(connection, select(func.max(c.n)))))[0] or 0
+            self._last[kind] = newest
+            late = driver_rows(connection, select(c.n).where(c.n > newest - OVERLAP))
+            self._seen[kind] = {n for (n,) in late}
 
     # --- tables ------------------------------------------------------------------------------------------------------
 
@@ -93,7 +104,9 @@ class Feed:
         table = schema.VERSIONED[kind]
         newest = next(iter(driver_rows(connection, select(func.max(table.c.n)))))[0] or 0
         last = self._last.get(kind)
-        query = _versions(connection, table).where(table.c.at >= self._since)
+        query = _versions(connection, table)
+        if self._since > EARLIEST:  # Else SQLite may look for it by time, and read all.
+            query = query.where(table.c.at >= self._since)
         if last is not None:
             query = query.where(table.c.n > last - OVERLAP)
         seen = self._seen[kind]
@@ -132,8 +145,9 @@ class Feed:
                     estimated=bool(estimated),
                 )
         for chunk in _chunks(new_parties - self._parties.keys()):
-            query = select(parties.party, parties.run_id, parties.invocation_id).where(parties.party.in_(chunk))
-            self._parties |= {party: (run, invocation) for party, run, invocation in driver_rows(connection, query)}
+            whose = (parties.run_id, parties.invocation_id, parties.task_id)
+            query = select(parties.party, *whose).where(parties.party.in_(chunk))
+            self._parties |= {party: (run, of, task) for party, run, of, task in driver_rows(connection, query)}
 
     def _entries(self, connection: Connection, kind: str, row: Sequence[Any]) -> Iterator[Entry]:
         n, id_, revision, at, label, party, body, pico, tokens, output = row
@@ -142,8 +156,9 @@ class Feed:
         if revision:
             yield from self._taken_back(connection, kind, id_, n)
         step = _TRY.search(body)
-        who = self._parties[party]
-        yield Entry(self._labels[label], *who, at, 1, pico, tokens, output, int(step[1]) if step else None)
+        run, invocation, task = self._parties[party]
+        number = int(step[1]) if step else None
+        yield Entry(self._labels[label], run, invocation, at, 1, pico, tokens, output, number, task)
 
     def _taken_back(self, connection: Connection, kind: str, id_: str, n: int) -> Iterator[Entry]:
         """The version that was the current one until row `n` came."""
@@ -155,7 +170,8 @@ class Feed:
         self._learn(connection, earlier)
         _, _, _, at, label, party, _, pico, tokens, output = max(earlier, key=lambda row: row[2])
         if pico is not None and at >= self._since:
-            yield Entry(self._labels[label], *self._parties[party], at, -1, pico, tokens, output, None)
+            run, invocation, task = self._parties[party]
+            yield Entry(self._labels[label], run, invocation, at, -1, pico, tokens, output, None, task)
 
     # --- records, where there are no tables --------------------------------------------------------------------------
 
@@ -213,6 +229,7 @@ def _entry(record: CallRecord | ChargeRecord, sign: int) -> Entry:
         tokens=usage.total_input_tokens + usage.total_output_tokens if usage else 0,
         output_tokens=usage.total_output_tokens if usage else 0,
         step=who.step,
+        task_id=who.task_id,
     )
 
 

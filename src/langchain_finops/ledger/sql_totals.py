@@ -21,7 +21,7 @@ from langchain_finops.ledger.rows import LABEL_COLUMNS, PARTY_COLUMNS
 from langchain_finops.ledger.totals import APART, DIMENSIONS, Group, TaskCost, Totals
 from langchain_finops.usage import METERS_AND_REASONING
 
-__all__ = ["sum_up"]
+__all__ = ["Figures", "Label", "Sum", "sum_up"]
 
 SPLIT: Final = 1_000_000
 """SQLite's sum() fails above 2^63: the millions of an amount are summed apart from the rest."""
@@ -37,7 +37,7 @@ def sum_up(connection: Connection, by: tuple[str, ...], period: Period, filters:
 
 
 @dataclass(frozen=True, slots=True)
-class _Label:
+class Label:
     """What sums need of a label."""
 
     key: Key
@@ -51,11 +51,11 @@ class _Label:
 
 
 @dataclass(slots=True)
-class _Sum:
+class Sum:
     """A group in the making."""
 
     calls: list[int] = field(default_factory=list)
-    """Figures of calls, and of charges, in the order of `_Figures`; empty for none."""
+    """Figures of calls, and of charges, in the order of `Figures`; empty for none."""
     charges: list[int] = field(default_factory=list)
     errors: int = 0
     estimated: int = 0
@@ -69,7 +69,7 @@ class _Sum:
     """Where there is a period or groups are of days: those of the parties' tasks that belong to it."""
     task_cost: TaskCost = field(default_factory=TaskCost)
 
-    def add(self, label: _Label, figures: Sequence[int]) -> None:
+    def add(self, label: Label, figures: Sequence[int]) -> None:
         """Count what a row of sums says."""
         records = figures[0]
         if label.is_call:
@@ -85,12 +85,12 @@ class _Sum:
             self.apart_unpriced += records * label.unpriced
             self.apart_pico += _cost(figures)
 
-    def add_task_cost(self, label: _Label, figures: Sequence[int]) -> None:
+    def add_task_cost(self, label: Label, figures: Sequence[int]) -> None:
         """Count what a row of sums, all of it of tasks, says of their cost."""
         if not label.apart:
             self.task_cost.add(figures[0], _cost(figures), is_call=label.is_call, unpriced=label.unpriced)
 
-    def totals(self, figures: "_Figures") -> Totals:
+    def totals(self, figures: "Figures") -> Totals:
         """The sums, as every ledger gives them."""
         totals = Totals(errors=self.errors, estimated=self.estimated, unpriced=self.unpriced)
         totals.apart, totals.apart_unpriced, totals.apart_pico = self.apart, self.apart_unpriced, self.apart_pico
@@ -106,10 +106,10 @@ class _Sum:
         return totals
 
 
-_NONE: Final[Mapping[int, _Sum]] = {}
+_NONE: Final[Mapping[int, Sum]] = {}
 
 
-class _Figures:
+class Figures:
     """The figures worth asking for: number of records, two halves of each amount, list cost first, then meters."""
 
     def __init__(self, used: Collection[str]) -> None:
@@ -164,10 +164,10 @@ class _Question:
         self._label_filters = {name: value for name, value in filters.items() if name not in _OF_PARTY}
         self._party_filters = {name: value for name, value in filters.items() if name in _OF_PARTY}
         self._by_party = bool(self._party_filters) or not _OF_PARTY.isdisjoint(self._fields)
-        self._figures = _Figures(connection.execute(select(schema.used_figures.c.name)).scalars().all())
+        self._figures = Figures(connection.execute(select(schema.used_figures.c.name)).scalars().all())
         self._labels = self._read_labels()
         self._parties = self._read_parties()
-        self._sums: dict[tuple[Key, int], dict[int, _Sum]] = {}
+        self._sums: dict[tuple[Key, int], dict[int, Sum]] = {}
         """By the label's part of the key and the day, then by the number of the party's part."""
 
     def groups(self) -> list[Group]:
@@ -189,7 +189,7 @@ class _Question:
         rows: Iterator[Any] = driver.execute(str(sql), ())
         return rows
 
-    def _read_labels(self) -> dict[int, _Label]:
+    def _read_labels(self) -> dict[int, Label]:
         """The labels of calls and charges that pass the filters."""
         c = schema.labels.c
         columns = [c.label, c.kind, c.failed, c.estimated, c.unpriced, c.detail, *(c[name] for name in LABEL_COLUMNS)]
@@ -199,7 +199,7 @@ class _Question:
             values = {**decoded(json.loads(row["detail"])), **{name: row[name] for name in LABEL_COLUMNS}}
             if all(values.get(name) == value for name, value in self._label_filters.items()):
                 key = tuple(values[name] if name in LABEL_COLUMNS else None for name in self._fields)
-                labels[row["label"]] = _Label(
+                labels[row["label"]] = Label(
                     key=key,
                     is_call=row["kind"] == "call",
                     failed=bool(row["failed"]),
@@ -243,7 +243,7 @@ class _Question:
         task, in_part = self._parties.task, self._in_part
         of_tasks = self._parties.all_name_tasks and not by_party
         last: tuple[int, int] | None = None
-        label, groups = None, dict[int, _Sum]()
+        label, groups = None, dict[int, Sum]()
         for label_number, day, party, *figures in self._rows(
             select(*columns, *self._figures.columns()).where(*self._where()).group_by(*keys)
         ):
@@ -255,7 +255,7 @@ class _Question:
                 continue
             group = groups.get(number)
             if group is None:
-                group = groups[number] = _Sum()
+                group = groups[number] = Sum()
             group.add(label, figures)
             if by_party:
                 group.parties.add(party)
@@ -310,7 +310,7 @@ class _Question:
             if found is not None and task[party] in found.tasks:
                 found.add_task_cost(label, figures)
 
-    def _groups(self, label: _Label, day: int) -> dict[int, _Sum]:
+    def _groups(self, label: Label, day: int) -> dict[int, Sum]:
         return self._sums.setdefault((label.key, 0 if self._day is None else day), {})
 
     def _where(self) -> list[ColumnElement[bool]]:
