@@ -2,13 +2,17 @@
 
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from langchain_finops.errors import BadData, EvalError
 from langchain_finops.evals.matrix import Configuration
 from langchain_finops.evals.scorers import Scorer
-from langchain_finops.evals.suite import Limits, Suite, load_suite, suite_beside
+from langchain_finops.evals.suite import Human, Limits, Suite, load_suite, suite_beside
+
+if TYPE_CHECKING:
+    from tests.evals.conftest import Workshop
 
 SMALL = """
 target: agent:build
@@ -238,3 +242,47 @@ def test_what_a_success_and_a_failure_are_worth_is_exact(tmp_path: Path) -> None
 
     told = faults_of(written(tmp_path, SMALL + "value_usd: -1\nfailure_usd: lots\nmargin: true\n"))
     assert [fault.split(":")[0] for fault in told] == ["value_usd", "failure_usd", "margin"]
+
+
+def test_a_person_is_read_exactly(tmp_path: Path) -> None:
+    """What a person costs and achieves is kept to the digit; a hand-off takes as long as a task unless it is said."""
+    suite = load_suite(written(tmp_path, SMALL + "human: {usd_per_hour: 0.1, tasks_per_hour: '12.5'}\n"))
+    assert suite.human == Human(usd_per_hour=Decimal("0.1"), tasks_per_hour=Decimal("12.5"))
+    assert (suite.human.success_rate, suite.human.handoff_minutes) == (Decimal(1), None)
+
+    human = "human: {usd_per_hour: 45, tasks_per_hour: 12, success_rate: 0.95, handoff_minutes: 0}\n"
+    assert load_suite(written(tmp_path, SMALL + human)).human == Human(
+        usd_per_hour=Decimal(45), tasks_per_hour=Decimal(12), success_rate=Decimal("0.95"), handoff_minutes=Decimal(0)
+    )
+
+
+def test_a_results_folder_tells_of_the_person(workshop: "Workshop") -> None:
+    """`run.json` has the figures exactly, so that a table needs no suite; a change of theirs buys nothing again."""
+    workshop.suite(SMALL + "human: {usd_per_hour: 45.1, tasks_per_hour: 12}\n")
+    told = workshop.run().run["human"]
+    assert told == {"usd_per_hour": "45.1", "tasks_per_hour": "12", "success_rate": "1", "handoff_minutes": None}
+    assert workshop.calls()
+
+    workshop.suite(SMALL + "human: {usd_per_hour: 50, tasks_per_hour: 12, handoff_minutes: 2.5}\n")
+    told = workshop.run().run["human"]
+    assert (told["usd_per_hour"], told["handoff_minutes"]) == ("50", "2.5")
+    assert workshop.calls() == []
+
+
+def test_all_that_is_wrong_with_a_person_is_told_at_once(tmp_path: Path) -> None:
+    """A person who does nothing, or nothing right, cannot be compared with: division by zero is told as a fault."""
+    human = "human: {usd_per_hour: 0, success_rate: 0, handoff_minutes: -1, usd_per_our: 5}\n"
+    assert faults_of(written(tmp_path, SMALL + human)) == [
+        "human.usd_per_our: is not known: 'usd_per_hour' is meant?",
+        "human.usd_per_hour: 0 found: an amount above 0 is expected",
+        "human.tasks_per_hour: is missing: how many of these tasks a person does in an hour",
+        "human.success_rate: 0 found: a number above 0, and not above 1, is expected",
+        "human.handoff_minutes: -1 found: a number, 0 or more, is expected",
+    ]
+    for wrong in ("95%", "1.01", "true", ".nan"):
+        (told,) = faults_of(
+            written(tmp_path, SMALL + f"human: {{usd_per_hour: 1, tasks_per_hour: 1, success_rate: {wrong}}}\n")
+        )
+        assert told.startswith("human.success_rate: ")
+    (told,) = faults_of(written(tmp_path, SMALL + "human: 45\n"))
+    assert told.startswith("human: 45 found: a mapping is expected")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from langchain_finops.evals.suite_values import (
     read_one_of,
     read_pattern,
     read_positive,
+    read_positive_share,
     read_schema,
     read_scorer_type,
     read_seconds,
@@ -44,8 +45,11 @@ __all__ = ["Human", "Limits", "Suite", "load_suite", "suite_beside"]
 
 FIELDS = (
     *("target", "scorer", "scorers", "configurations", "matrix", "repeats", "baseline", "recording"),
-    *("cards", "limits", "tries", "concurrency", "max_usd", "value_usd", "failure_usd", "margin"),
+    *("cards", "limits", "tries", "concurrency", "max_usd", "human", "value_usd", "failure_usd", "margin"),
 )
+QUOTIENT = Context(prec=28)
+"""A quotient has no exact decimal: 28 digits are more than any reader or program needs."""
+HUMAN = ("usd_per_hour", "tasks_per_hour", "success_rate", "handoff_minutes")
 T = TypeVar("T")
 
 
@@ -85,8 +89,21 @@ class Human:
     usd_per_hour: Decimal
     tasks_per_hour: Decimal
     success_rate: Decimal = Decimal(1)
+    """Above 0: the share of tasks that a person gets right."""
     handoff_minutes: Decimal | None = None
-    """Of a person for each attempt that is handed off; None: as long as a task takes."""
+    """Of a person for each attempt that is handed off; None: as long as a task takes, 60 / `tasks_per_hour`."""
+
+    @property
+    def usd_per_success(self) -> Decimal:
+        """What a success costs when a person does the task: a person's failures are paid too."""
+        return QUOTIENT.divide(self.usd_per_hour, self.tasks_per_hour * self.success_rate)
+
+    @property
+    def minutes_per_handoff(self) -> Decimal:
+        """How long a person takes for what the agent hands off."""
+        if self.handoff_minutes is not None:
+            return self.handoff_minutes
+        return QUOTIENT.divide(Decimal(60), self.tasks_per_hour)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +209,7 @@ class _Reader:
             tries=self._read(data, "tries", read_count, 3),
             concurrency=self._read(data, "concurrency", read_count, 8),
             max_usd=self._read(data, "max_usd", read_positive, None),
+            human=self._human(data.get("human")),
             value_usd=self._read(data, "value_usd", read_not_negative, None),
             failure_usd=self._read(data, "failure_usd", read_not_negative, None),
             margin=self._read(data, "margin", read_not_negative, None),
@@ -349,6 +367,28 @@ class _Reader:
             **{name: self._read(data, name, read_count, None, "limits.") for name in counts},
         )
 
+    def _human(self, data: object) -> Human | None:
+        if data is None:
+            return None
+        if not isinstance(data, dict):
+            self._fault("human", f"{data!r} found: {EXPECTED['human']}")
+            return None
+        self._known(data, HUMAN, "human.")
+        usd_per_hour, tasks_per_hour = (
+            self._required_amount(data, name, "human.") for name in ("usd_per_hour", "tasks_per_hour")
+        )
+        return Human(
+            usd_per_hour=usd_per_hour,
+            tasks_per_hour=tasks_per_hour,
+            success_rate=self._read(data, "success_rate", read_positive_share, Decimal(1), "human."),
+            handoff_minutes=self._read(data, "handoff_minutes", read_not_negative, None, "human."),
+        )
+
+    def _required_amount(self, data: Mapping[object, object], name: str, where: str) -> Decimal:
+        if data.get(name) is None:
+            self._fault(f"{where}{name}", f"is missing: {EXPECTED[name]}")
+        return self._read(data, name, read_positive, Decimal(1), where)
+
     def _cards(self, data: object) -> dict[str, tuple["Card", ...]]:
         if data is None:
             return {}
@@ -371,6 +411,9 @@ class _Reader:
 EXPECTED: Mapping[str, str] = {
     "target": "`module:function` of a function that takes a configuration and returns a Runnable",
     "name": "a text that tells it apart",
+    "human": "a mapping is expected, such as `{usd_per_hour: 45, tasks_per_hour: 12, success_rate: 0.95}`",
+    "usd_per_hour": "what a person's hour costs, in dollars",
+    "tasks_per_hour": "how many of these tasks a person does in an hour",
     "type": SCORER_TYPES,
     "function": "`module:function` of a function of an answer and an item's outputs",
 }

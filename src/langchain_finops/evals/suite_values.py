@@ -20,6 +20,7 @@ __all__ = [
     "read_one_of",
     "read_pattern",
     "read_positive",
+    "read_positive_share",
     "read_schema",
     "read_scorer_type",
     "read_seconds",
@@ -105,6 +106,17 @@ def read_positive(value: object) -> Decimal:
     if (amount := read_not_negative(value)) == 0:
         raise ValueError(f"{value!r} found: an amount above 0 is expected")
     return amount
+
+
+def read_positive_share(value: object) -> Decimal:
+    """An exact number above 0, and not above 1."""
+    try:
+        share = read_positive(value)
+    except ValueError:
+        share = Decimal(0)
+    if not 0 < share <= 1:
+        raise ValueError(f"{value!r} found: a number above 0, and not above 1, is expected")
+    return share
 
 
 def read_scorer_type(value: object) -> str:
