@@ -5,11 +5,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from langchain_finops.langchain.control import answers
-    from langchain_finops.langchain.middleware import FinOpsMiddleware
+    from langchain_finops.langchain.middleware import FinOpsMiddleware, TaggingMiddleware
     from langchain_finops.langchain.refusals import Killed, LoopDetected, RunDrained, UnpricedCall
     from langchain_finops.langchain.stops import Question, Stop
+    from langchain_finops.langchain.tagging import hashed_user, tag_requests
 
-__all__ = ["FinOpsMiddleware", "Killed", "LoopDetected", "Question", "RunDrained", "Stop", "UnpricedCall", "answers"]
+__all__ = [
+    "FinOpsMiddleware",
+    "Killed",
+    "LoopDetected",
+    "Question",
+    "RunDrained",
+    "Stop",
+    "TaggingMiddleware",
+    "UnpricedCall",
+    "answers",
+    "hashed_user",
+    "tag_requests",
+]
 
 _HOMES = {
     "FinOpsMiddleware": "middleware",
@@ -18,8 +31,11 @@ _HOMES = {
     "Question": "stops",
     "RunDrained": "refusals",
     "Stop": "stops",
+    "TaggingMiddleware": "middleware",
     "UnpricedCall": "refusals",
     "answers": "control",
+    "hashed_user": "tagging",
+    "tag_requests": "tagging",
 }
 
 

@@ -21,7 +21,7 @@ from langchain_finops.langchain.sums import who_of
 from langchain_finops.langchain.tracker import namespace_of
 from langchain_finops.meter import Answer
 from langchain_finops.meter.blind import open_blindly
-from langchain_finops.records import CallRecord, RunStatus
+from langchain_finops.records import Attribution, CallRecord, RunStatus
 
 if TYPE_CHECKING:
     from langchain_finops.langchain.recorder import Event, Recorder
@@ -149,6 +149,11 @@ class Calls:
             call.first_token_at = datetime.now(UTC)
         call.usage_so_far = extract.usage_so_far(call.usage_so_far, chunk)
         return self._recorder.gate.cut_off(call)
+
+    def whose(self, run_id: UUID) -> tuple[Attribution, str] | None:
+        """Whom an open call is for, and the run it belongs to; None where it is not open."""
+        call = self._open.get(run_id)
+        return None if call is None else (call.attribution, call.run_id)
 
     def end(self, run_id: UUID, response: LLMResult) -> None:
         """Settle a call by its answer; one that was settled without is superseded."""

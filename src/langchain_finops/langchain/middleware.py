@@ -1,6 +1,6 @@
-"""Budgets of an agent made with `create_agent`, where a middleware does better than a callback. Extra `langchain`.
+"""An agent made with `create_agent`, where a middleware does what a callback cannot. Extra `langchain`.
 
-The callback refuses; this asks for answers that fit, and turns a refusal into the agent's last message.
+The callback refuses; this asks for answers that fit, turns a refusal into the agent's last message, and tags requests.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,13 +18,14 @@ from langchain_finops.langchain.extract import MAX_TOKENS
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.langchain.refusals import CallRefused, Killed, RunDrained
 from langchain_finops.langchain.stops import MARKER, Told, told_of
+from langchain_finops.langchain.tagging import Users, settings_of, tagged
 
 try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
 except ImportError as error:
     raise MissingExtra("FinOpsMiddleware", "langchain") from error
 
-__all__ = ["FinOpsMiddleware"]
+__all__ = ["FinOpsMiddleware", "TaggingMiddleware"]
 
 LEAST_TOKENS: Final = 64
 """No bound is set below that: such an answer is not worth its prompt. A budget without room for it refuses the call."""
@@ -119,6 +120,25 @@ class FinOpsMiddleware(AgentMiddleware[Any, Any, Any]):
         if bound <= _thinking(model, settings) or (own is not None and bound >= own):
             return request  # A provider refuses a maximum that leaves no room beside the thinking it is to do.
         return request.override(model_settings={**settings, name: bound})
+
+
+class TaggingMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Tags each of an agent's model requests as `tag_requests` does, whichever model other middleware has chosen."""
+
+    def __init__(
+        self, style: str | Sequence[str] = "auto", *, users: Users = "hashed", user_key: str | bytes | None = None
+    ) -> None:
+        """Raises BadArguments for a style that there is not."""
+        super().__init__()
+        self._settings = settings_of(style, users, user_key)
+
+    def wrap_model_call(self, request: Request, handler: Callable[[Request], Response]) -> Response:
+        """Make the call with a model that tags its requests."""
+        return handler(request.override(model=tagged(request.model, self._settings)))
+
+    async def awrap_model_call(self, request: Request, handler: Callable[[Request], Awaitable[Response]]) -> Response:
+        """The same, in async code."""
+        return await handler(request.override(model=tagged(request.model, self._settings)))
 
 
 def _metadata() -> Mapping[str, Any]:

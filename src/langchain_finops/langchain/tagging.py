@@ -1,0 +1,347 @@
+"""`tag_requests(model)`: each request tells the provider, or a gateway of one's own, whom it is for.
+
+The tags are what the run's metadata and its FinOpsHandler say, looked up call by call: one model serves many tenants
+at once. They are added to the call's own arguments, below LangChain's cache and tracing, and never to an HTTP client:
+models that share one see nothing of it, and streams report their usage as before.
+"""
+
+import functools
+import hmac
+import ipaddress
+import logging
+import os
+import secrets
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, cast
+from urllib.parse import urlsplit
+
+from langchain_core.language_models import BaseChatModel
+
+from langchain_finops.errors import BadArguments
+from langchain_finops.langchain.attribution import attribution, said
+from langchain_finops.langchain.handler import FinOpsHandler
+from langchain_finops.langchain.tagging_styles import GATEWAYS, STYLES, Tags
+from langchain_finops.ledger import default_path
+from langchain_finops.pricing.providers import provider_at
+from langchain_finops.records import NO_ATTRIBUTION, Attribution
+
+__all__ = ["Users", "hashed_user", "settings_of", "tag_requests", "tagged"]
+
+log = logging.getLogger("langchain_finops")
+
+Model = TypeVar("Model", bound=BaseChatModel)
+Users = Literal["hashed", "plain", "omitted"]
+"""How a user's id is sent."""
+
+KEY_VARIABLE: Final = "FINOPS_USER_KEY"
+KEY_FILE: Final = "tagging.key"
+HASH_CHARACTERS: Final = 32
+CALLS: Final = (
+    "_generate",
+    "_agenerate",
+    "_stream",
+    "_astream",
+    "_stream_chat_model_events",
+    "_astream_chat_model_events",
+)
+"""Where a chat model makes its requests. LangChain asks which of them a class has: none is added that it has not."""
+FIELDS_OF_MODELS: Final = frozenset({"request_metadata", "labels"})
+"""Fields of the request that are fields of the model as well."""
+OWN_SUFFIXES: Final = (".local", ".internal", ".lan", ".svc", ".localhost", ".home.arpa")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """How a model's requests are tagged."""
+
+    styles: tuple[str, ...]
+    users: Users
+    key: bytes = field(repr=False)
+
+
+def tag_requests(
+    model: Model,
+    style: str | Sequence[str] = "auto",
+    *,
+    users: Users = "hashed",
+    user_key: str | bytes | None = None,
+) -> Model:
+    """A copy of a chat model whose requests each carry agent, user, task and run; of the same class, for all uses.
+
+    `style`: where they stand, one name or several: `openai`, `azure`, `anthropic`, `bedrock`, `google`, `openrouter`,
+    `litellm`, `helicone`, `portkey`, `cloudflare`, or `gateway` for `X-Agent-Id`, `X-User-Id`, `X-Task-Id`,
+    `X-Run-Id`. `auto`: the provider's own field at the provider's own address, `gateway` at an address of a private
+    network, and nothing, with one warning in the log, anywhere else. `users`: `hashed` with `user_key` (else
+    `$FINOPS_USER_KEY`, else a key file in the user's data directory), `plain`, or `omitted`.
+    Raises BadArguments for what is no chat model, and for a style that its requests have no field for.
+    """
+    if not isinstance(model, BaseChatModel):
+        raise BadArguments(
+            f"tag_requests takes a chat model, and this is a {type(model).__name__}: tag the model first, then bind "
+            "tools, schemas or fallbacks to it."
+        )
+    settings = settings_of(style, users, user_key)
+    for name in settings.styles:
+        if name != "auto" and _kind(model) not in STYLES[name].kinds:
+            raise BadArguments(
+                f"style {name!r}: requests of {type(model).__name__} have no such field; it is for models of "
+                f"{' and '.join(sorted(STYLES[name].kinds))}."
+            )
+    return tagged(model, settings)
+
+
+def settings_of(style: str | Sequence[str], users: Users, user_key: str | bytes | None) -> _Settings:
+    """The settings, checked. Raises BadArguments."""
+    styles = (style,) if isinstance(style, str) else tuple(style)
+    unknown = [name for name in styles if name != "auto" and name not in STYLES]
+    if unknown or not styles:
+        raise BadArguments(f"style {', '.join(map(repr, unknown)) or style!r}: use auto, {', '.join(STYLES)}.")
+    if users not in {"hashed", "plain", "omitted"}:
+        raise BadArguments(f"users={users!r}: use hashed, plain or omitted.")
+    return _Settings(styles=styles, users=users, key=_key(user_key) if users == "hashed" else b"")
+
+
+def tagged(model: Model, settings: _Settings) -> Model:
+    """The same, with settings that are checked; a style that the model's requests have no field for adds nothing."""
+    copy = model.model_copy()
+    # LangChain makes new models of a model's class, as for configurable fields: these are tagged as well.
+    object.__setattr__(copy, "__class__", _tagging_class(_plain_class(type(model)), settings))
+    return copy
+
+
+def _plain_class(cls: type[BaseChatModel]) -> type[BaseChatModel]:
+    return cast("type[BaseChatModel]", getattr(cls, "__finops_plain__", cls))
+
+
+@functools.lru_cache(maxsize=256)
+def _tagging_class(cls: type[BaseChatModel], settings: _Settings) -> type[BaseChatModel]:
+    """A class like this one, name and all, that adds the tags to whatever it sends."""
+    names = [name for name in CALLS if getattr(cls, name, None) is not getattr(BaseChatModel, name, None)]
+    members: dict[str, Any] = {name: _adding(getattr(cls, name), settings) for name in names}
+    about = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    metaclass: Any = type(cls)
+    return cast("type[BaseChatModel]", metaclass(cls.__name__, (cls,), {**about, **members, "__finops_plain__": cls}))
+
+
+def _adding(original: Any, settings: _Settings) -> Any:
+    @functools.wraps(original)
+    def call(self: BaseChatModel, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        model, kwargs = _with_tags(self, run_manager, kwargs, settings)
+        return original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
+
+    return call
+
+
+# --- a call's tags -----------------------------------------------------------------------------------------------
+
+
+def _with_tags(
+    model: BaseChatModel, run_manager: Any, kwargs: dict[str, Any], settings: _Settings
+) -> tuple[BaseChatModel, dict[str, Any]]:
+    """The model and the arguments to make the call with. A fault of ours sends it as it was."""
+    try:
+        tags = _tags(run_manager, settings)
+        for name in dict.fromkeys(_chosen(model, each) for each in settings.styles):
+            if name is not None:
+                model, kwargs = _filled(model, kwargs, name, tags)
+    except Exception as error:  # noqa: BLE001  A tag is never worth an answer.
+        _note(run_manager, error)
+    return model, kwargs
+
+
+def _filled(
+    model: BaseChatModel, kwargs: dict[str, Any], style: str, tags: Tags
+) -> tuple[BaseChatModel, dict[str, Any]]:
+    added = STYLES[style].fields(tags, _given(model, kwargs))
+    if added and FIELDS_OF_MODELS.isdisjoint(added.keys() - kwargs.keys()):
+        return model, {**kwargs, **added}
+    # As an argument LangChain would rewrite the user's own names in it: `cost_center` to `costCenter`.
+    return (model.model_copy(update=added) if added else model), kwargs
+
+
+def _given(model: BaseChatModel, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the request would have without us."""
+    kind = _kind(model)
+    facts: dict[str, Any] = {"kind": kind, "default_headers": getattr(model, "default_headers", None)}
+    if kind in {"bedrock", "google"}:
+        return ChainMap(dict(kwargs), {name: getattr(model, name, None) for name in FIELDS_OF_MODELS})
+    own = getattr(model, "_default_params", None) if kind != "anthropic" else getattr(model, "model_kwargs", None)
+    given = ChainMap(dict(kwargs), dict(own or {}), facts)
+    if kind == "openai":
+        facts["stored"] = bool(given.get("store")) or _is_response(model, given)
+    return given
+
+
+def _is_response(model: BaseChatModel, given: Mapping[str, Any]) -> bool:
+    """Whether a request goes to OpenAI's Responses API, whose answers have metadata in any case."""
+    asked = getattr(model, "_use_responses_api", None)
+    return bool(asked(dict(given))) if callable(asked) else False
+
+
+def _tags(run_manager: Any, settings: _Settings) -> Tags:
+    who, run_id = _whose(run_manager)
+    user = who.user_id
+    if user is not None and settings.users != "plain":
+        user = _hash(user, settings.key) if settings.users == "hashed" else None
+    return Tags(agent_id=who.agent_id, user_id=user, task_id=who.task_id, run_id=run_id, team=who.tags.get("team"))
+
+
+def _whose(run_manager: Any) -> tuple[Attribution, str | None]:
+    """Whom the call is for, and its run: as the run's FinOpsHandler has it, else as the metadata say."""
+    if run_manager is None:
+        return NO_ATTRIBUTION, None
+    for handler in run_manager.handlers:
+        known = handler.recorder.calls.whose(run_manager.run_id) if isinstance(handler, FinOpsHandler) else None
+        if known is not None:
+            return known
+    metadata: Mapping[str, Any] = run_manager.metadata or {}
+    run_id = metadata.get("run_id") or (run_manager.run_id if run_manager.parent_run_id is None else None)
+    return attribution(said(metadata), NO_ATTRIBUTION, graph_name=None), None if run_id is None else str(run_id)
+
+
+def _note(run_manager: Any, error: Exception) -> None:
+    for handler in getattr(run_manager, "handlers", ()):
+        if isinstance(handler, FinOpsHandler):
+            handler.note_fault(error)
+            return
+    _warn_once(f"a request could not be tagged ({type(error).__name__}) and was sent without tags")
+
+
+# --- where it goes -----------------------------------------------------------------------------------------------
+
+
+def _chosen(model: BaseChatModel, style: str) -> str | None:
+    """The style for a model; None, with a word in the log, where its requests have no field of ours."""
+    kind, host = _kind(model), _host(model)
+    if style != "auto":
+        if kind in STYLES[style].kinds:
+            return style
+        _warn_once(f"requests of {type(model).__name__} are not tagged: they have no field of style {style!r}")
+        return None
+    known = _known(model, kind, host)
+    if known is not None and known in STYLES and kind in STYLES[known].kinds:
+        return known
+    if kind in STYLES["gateway"].kinds and host is not None and _is_own(host):
+        return "gateway"
+    _warn_once(
+        f"requests of {type(model).__name__}{f' to {host}' if host else ''} are not tagged: no field for tags is known "
+        "there. tag_requests(model, style='gateway') sends headers to a gateway of your own"
+    )
+    return None
+
+
+def _known(model: BaseChatModel, kind: str | None, host: str | None) -> str | None:
+    """The style of a provider or a gateway that is known by its address, or by the only place its models talk to."""
+    if kind in {"bedrock", "openrouter"}:
+        return kind
+    if kind == "google":  # Gemini's developer API refuses labels; Vertex puts them on the invoice.
+        return "google" if getattr(model, "_use_vertexai", True) else None
+    if host is None:
+        return None
+    ends = next((name for end, name in GATEWAYS if host == end or host.endswith(f".{end}")), None)
+    return ends or provider_at(host)
+
+
+@functools.lru_cache(maxsize=256)
+def _kind_of(cls: type[BaseChatModel]) -> str | None:
+    names = {each.__name__ for each in cls.__mro__}
+    if "BaseChatOpenAI" in names:
+        return "openai"
+    if "ChatAnthropicBedrock" in names or "ChatAnthropicVertex" in names:
+        return None  # Those clouds refuse fields that they do not know.
+    if "ChatAnthropic" in names:
+        return "anthropic"
+    if "ChatOpenRouter" in names:
+        return "openrouter"
+    if "request_metadata" in cls.model_fields:
+        return "bedrock"
+    return "google" if names & {"ChatGoogleGenerativeAI", "ChatVertexAI"} and "labels" in cls.model_fields else None
+
+
+def _kind(model: BaseChatModel) -> str | None:
+    """What kind of requests a model makes; None for one that takes no fields of ours."""
+    return _kind_of(type(model))
+
+
+def _host(model: BaseChatModel) -> str | None:
+    """The host that a model's requests go to, without the port."""
+    client = getattr(model, "root_client", None) or getattr(model, "root_async_client", None)
+    url = getattr(client, "base_url", None) or getattr(model, "anthropic_api_url", None)
+    try:
+        return None if url is None else urlsplit(str(url)).hostname
+    except ValueError:
+        return None
+
+
+def _is_own(host: str) -> bool:
+    """Whether an address can only be one's own: in this machine, or in a network that the internet does not reach."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith(OWN_SUFFIXES)
+    return address.is_private and not address.is_unspecified
+
+
+@functools.lru_cache(maxsize=256)
+def _warn_once(text: str) -> None:
+    log.warning("%s", text)
+
+
+# --- users -------------------------------------------------------------------------------------------------------
+
+
+def hashed_user(user_id: str, user_key: str | bytes | None = None) -> str:
+    """What stands for a user in tagged requests: to find out whom a provider speaks of. Keyed as in `tag_requests`."""
+    return _hash(user_id, _key(user_key))
+
+
+def _hash(user_id: str, key: bytes) -> str:
+    return hmac.digest(key, user_id.encode(errors="replace"), sha256).hex()[:HASH_CHARACTERS]
+
+
+def _key(given: str | bytes | None) -> bytes:
+    named = os.environ.get(KEY_VARIABLE) if given is None else given
+    if named is None:
+        return _own_key(default_path().with_name(KEY_FILE))
+    key = named.encode() if isinstance(named, str) else named
+    if not key.strip():
+        raise BadArguments(
+            f"{'user_key' if given is not None else KEY_VARIABLE} is empty: anybody could undo its hashes."
+        )
+    return key
+
+
+def _own_key(path: Path) -> bytes:
+    """The key of whoever names none, made at its first use: the same for all processes of this user here."""
+    try:
+        if not path.exists():
+            _make_key(path)
+        key = path.read_bytes().strip()
+        if key:
+            return key
+    except OSError:
+        pass
+    _warn_once(f"{path} cannot be used: users' hashes hold for this process only. Set {KEY_VARIABLE} to have them last")
+    return _process_key()
+
+
+def _make_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_hex(32).encode())
+    try:
+        path.hardlink_to(new)  # All or nothing: of two processes at once both go on with the key of the first.
+    except FileExistsError:
+        pass
+    finally:
+        new.unlink()
+
+
+@functools.cache
+def _process_key() -> bytes:
+    return secrets.token_bytes(32)
