@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 from langchain_finops.errors import MissingExtra
 from langchain_finops.evals.recorded import Recorded
+from langchain_finops.evals.sockets import Passes
 from langchain_finops.meter import CALL_CLOCK
 
-__all__ = ["STREAM_START", "Headers", "Request", "StreamStart", "Tape", "patchers"]
+__all__ = ["STREAM_START", "Headers", "Request", "StreamStart", "Tape", "langsmith_passes", "patchers"]
 
 Headers = Mapping[str, list[str] | str]
 
@@ -176,9 +177,8 @@ class _Cassette:
     def filter_request(self, request: Request) -> Request | None:
         """None for LangSmith's own traffic, which goes its way: its requests hold the user's key."""
         parts = urlsplit(request.uri)
-        host = parts.hostname or ""
-        ours = host != LANGSMITH and not host.endswith("." + LANGSMITH) and parts.netloc not in self._not_ours
-        return request if ours else None
+        theirs = _is_langsmith(parts.hostname or "") or parts.netloc in self._not_ours
+        return None if theirs else request
 
     def can_play_response_for(self, request: Request) -> bool:
         return self.filter_request(request) is not None and self._tape.find(request) is not None
@@ -209,6 +209,18 @@ class _Cassette:
     def find_requests_with_most_matches(self, request: Request) -> list[tuple[Request]]:
         """Asked by vcrpy when it follows a redirect of aiohttp."""
         return [(request,)]
+
+
+def _is_langsmith(host: str) -> bool:
+    return host == LANGSMITH or host.endswith("." + LANGSMITH)
+
+
+def langsmith_passes() -> Passes:
+    """LangSmith's own traffic is no part of an attempt, whoever sends it."""
+    urls = [urlsplit(f"//{netloc}") for netloc in _langsmith_hosts()]
+    # Of a server of one's own its port alone: others of the same machine may be the target's.
+    own = {(url.hostname, port) for url in urls for port in ([url.port] if url.port else [80, 443])}
+    return lambda host, port: _is_langsmith(host) or (host, port) in own
 
 
 def _langsmith_hosts() -> frozenset[str]:

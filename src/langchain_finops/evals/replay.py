@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from langchain_finops.errors import EvalError, RecordingMissing
 from langchain_finops.evals.differing import differences, in_words
-from langchain_finops.evals.intercept import STREAM_START, Request, StreamStart, patchers
+from langchain_finops.evals.intercept import STREAM_START, Request, StreamStart, langsmith_passes, patchers
 from langchain_finops.evals.locks import lock
 from langchain_finops.evals.recorded import (
     Asked,
@@ -37,6 +37,7 @@ from langchain_finops.evals.recorded import (
     secrets_of,
     without,
 )
+from langchain_finops.evals.sockets import blocking
 
 __all__ = ["Recording", "Slot"]
 
@@ -92,9 +93,11 @@ class Recording:
     added. Delete the file to buy everything anew.
     """
 
-    def __init__(self, path: Path, mode: Mode) -> None:
+    def __init__(self, path: Path, mode: Mode, *, offline: bool = False) -> None:
+        """`offline`: a replay refuses who opens a connection within a slot, past the HTTP clients."""
         self.path = path
         self.mode: Mode = mode
+        self._offline = offline and mode == "replay"
         self._tries: dict[Slot, Tries] = {}
         self._stopped: dict[tuple[Slot, int], str | None] = {}
         self._visits: Counter[Slot] = Counter()
@@ -117,6 +120,9 @@ class Recording:
                 self._read()  # Again, now that it is ours alone: another recording may have ended in between.
             for patcher in patchers(self):
                 opening.enter_context(patcher)
+            if self._offline:
+                for patcher in blocking(self._refuse_connection, langsmith_passes()):
+                    opening.enter_context(patcher)
             self._open = opening.pop_all()
         return self
 
@@ -265,6 +271,18 @@ class Recording:
                 raise missing
             self._send(visit, asked, request)
         return None
+
+    def _refuse_connection(self, where: str) -> RecordingMissing | None:
+        """The error for who opens a connection within a slot; None outside of all, where the harness has its own."""
+        visit = _VISIT.get()
+        if visit is None:
+            return None
+        error = RecordingMissing(
+            f"{self.path}: {visit.slot}: a connection to {where} is in no recording, and a replay opens none: "
+            "have the target ask by an HTTP client (httpx, aiohttp, requests, urllib), or run with --live"
+        )
+        with self._lock:
+            return self._missing.setdefault(visit.slot, error)
 
     def take(self, request: Request) -> Recorded:
         """What `find` set aside for this request."""

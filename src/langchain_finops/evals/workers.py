@@ -133,7 +133,7 @@ class Work:
                 from langchain_finops.evals.replay import Recording
             except ImportError as error:
                 raise MissingExtra("a recording", "eval") from error
-            recording = stack.enter_context(Recording(prepared.suite.recording, prepared.mode))
+            recording = stack.enter_context(Recording(prepared.suite.recording, prepared.mode, offline=True))
         return Bench(
             run_id=self.run_id,
             project=prepared.dataset.name,
