@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli import allocation, economics, energy, guards, imports, insight, prices, top
+from langchain_finops.cli import allocation, economics, energy, exports, guards, imports, insight, prices, top
 from langchain_finops.cli.arguments import (
     check_named,
     counted,
@@ -226,6 +226,7 @@ economics.mount(app)
 insight.mount(app)
 allocation.mount(app)
 imports.mount(app)
+exports.mount(app)
 prices.mount(app)
 energy.mount(app)
 
