@@ -13,8 +13,6 @@ from langchain_finops.cli.common import FormatOption, LedgerOption, OutputFormat
 from langchain_finops.errors import BadArguments
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from rich.console import Group
     from rich.table import Table
 
@@ -225,7 +223,7 @@ def _table(title: str, *columns: tuple[str, bool], width: int) -> "Table":
 def _runs(live: "Live", rows: int, width: int) -> "Table":
     from rich.text import Text
 
-    from langchain_finops.reports.live_table import amount
+    from langchain_finops.reports.live_table import amount, span
 
     columns = [("run", True), ("agent", True), ("at node", True), ("step", False), ("cost so far", False),
                ("left", False)]  # fmt: skip
@@ -236,7 +234,7 @@ def _runs(live: "Live", rows: int, width: int) -> "Table":
         cells = [run.run_id, _named(run.agent), run.node or "-", "-" if run.step is None else f"{run.step:,}"]
         cells += [amount(run.spent), run.left or "-"]
         cells += [f"{run.spent.calls:,}", f"{run.spent.tokens:,}"] * (width >= 110)
-        cells += [_span(live.at - run.began)]
+        cells += [span(live.at - run.began)]
         names = [_cut(cell, limit) for cell, limit in zip(cells, (60, width // 6, width // 6), strict=False)]
         table.add_row(*map(Text, [*names, *cells[3:]]))
     if not live.runs:
@@ -292,9 +290,3 @@ def _cut(name: str, width: int) -> str:
     shown = printable(name)
     return shown if cell_width(shown) <= width else fit(shown, max(width, 8))
 
-
-def _span(span: "timedelta") -> str:
-    seconds = max(int(span.total_seconds()), 0)
-    if seconds < 3600:
-        return f"{seconds // 60}:{seconds % 60:02}"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02}" if seconds < 86_400 else f"{seconds // 86_400} days"

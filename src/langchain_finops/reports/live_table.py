@@ -9,7 +9,7 @@ from langchain_finops.ledger.summary import show_usd
 from langchain_finops.reports.live import DIMENSIONS, HOUR, PACE, Live, Spent
 from langchain_finops.reports.render import Column, Row, Table
 
-__all__ = ["amount", "live_table", "per_hour"]
+__all__ = ["amount", "live_table", "per_hour", "span"]
 
 FIELDS: Final = (
     "kind", "name", "agent", "cost_usd", "usd_per_hour", "calls", "tokens", "unpriced", "step", "node", "left",
@@ -29,6 +29,14 @@ def per_hour(spent: Spent, span: timedelta) -> Decimal | None:
     """What an hour costs at the pace of a span; None where nothing is priced."""
     usd = spent.usd
     return None if usd is None else usd * HOUR.seconds / span.seconds
+
+
+def span(passed: timedelta) -> str:
+    """Minutes and seconds; hours and minutes from an hour on, days from a day on."""
+    seconds = max(int(passed.total_seconds()), 0)
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02}"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02}" if seconds < 86_400 else f"{seconds // 86_400} days"
 
 
 def live_table(live: Live, caption: str | None = None) -> Table:
