@@ -1,6 +1,7 @@
 """Recording and replay through the runner: a real OpenAI client against a server on this machine, then without it."""
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from langchain_finops.errors import BadArguments, EvalError, RecordingMissing
+from langchain_finops.evals.dataset import load_dataset
 from langchain_finops.ledger import open_ledger
 from langchain_finops.money import sum_usd
 
@@ -69,6 +71,7 @@ class Server(BaseHTTPRequestHandler):
 
     asked = 0
     failing = 0
+    url = ""
     held: threading.Event | None = None
     """Answers to `check` wait for it."""
 
@@ -110,7 +113,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
     kind = type("ThisServer", (Server,), {"asked": 0, "failing": 0})
     monkeypatch.setattr(ThreadingHTTPServer, "request_queue_size", 100)  # Else a busy machine refuses connections.
     listening = ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    monkeypatch.setenv("SERVER", f"http://127.0.0.1:{listening.server_port}/v1")
+    kind.url = f"http://127.0.0.1:{listening.server_port}/v1"
+    monkeypatch.setenv("SERVER", kind.url)
     thread = threading.Thread(target=listening.serve_forever)
     thread.start()
     yield kind
@@ -198,9 +202,9 @@ def test_a_replay_that_lost_lines_adds_up_the_same(recorded: "Workshop") -> None
 
 def test_what_was_not_recorded_ends_the_run(recorded: "Workshop") -> None:
     """A replay that lacks a call names the slot and what changed; it does not count as a failure."""
-    recorded.data(number=[1, 2, 3, 4])
+    recorded.suite(SUITE.replace("repeats: 2", "repeats: 3"))
 
-    with pytest.raises(RecordingMissing, match=r"task 't4', repeat 0.*--record"):
+    with pytest.raises(RecordingMissing, match=r"repeat 2: .*nothing was for this repeat; run with --record"):
         recorded.run()
 
 
@@ -422,3 +426,82 @@ def test_a_record_mode_goes_alone(workshop: "Workshop") -> None:
         workshop.run(record_mode="once", mode="live")
     with pytest.raises(BadArguments, match="pass --cassette FILE"):
         workshop.run(record_mode="once")
+
+
+def test_a_recording_of_another_dataset_version_is_told_before_anything_runs(recorded: "Workshop") -> None:
+    """One sentence names the recording, what has changed and the remedy; stored results stay as they are."""
+    recorded.run()
+    before = {path: path.read_bytes() for path in recorded.results.iterdir() if path.is_file()}
+    recorded.data(number=[1, 9, 3])  # t2 is gone, t9 new...
+    lines = recorded.dataset.read_text().replace('{"number": 3, ', '{"number": 3, "urgent": true, ')  # ...t3 changed.
+    recorded.dataset.write_text(lines)
+
+    with pytest.raises(EvalError) as raised:
+        recorded.run()
+
+    told = re.sub("[0-9a-f]{12}", "HASH", str(raised.value))
+    assert told == (
+        f"recording {recorded.folder / 'tasks.recording.jsonl'} was made for another version of the dataset tasks, "
+        "HASH and not HASH: "
+        "'t3' was changed since and 't9' was not in it; run with --record to buy what these need and keep the rest, "
+        "or replay the dataset as it was"
+    )
+    assert {path: path.read_bytes() for path in recorded.results.iterdir() if path.is_file()} == before
+
+
+def test_items_that_are_as_they_were_replay(recorded: "Workshop") -> None:
+    """Others may be gone, and references corrected: what was said is still what the model says to them."""
+    whole = figures(recorded.run())
+    recorded.data(number=[1, 3])
+    recorded.dataset.write_text(recorded.dataset.read_text().replace('"answer": "6"', '"answer": "7"'))
+
+    part = figures(recorded.run(folder=recorded.folder / "part"))
+
+    assert part == {key: value for key, value in whole.items() if key[0][1] != "t2"}
+
+
+def test_each_version_of_an_item_is_played_its_own_answers(
+    recorded: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed item is bought again, alone; going back to the dataset as it was, its old answers are there."""
+    before = figures(recorded.run())
+    old = recorded.dataset.read_text()
+    recorded.dataset.write_text(old.replace('{"number": 3, ', '{"number": 3, "urgent": true, '))
+    asked = server.asked
+    monkeypatch.setenv("SERVER", server.url)
+    bought = figures(recorded.run(mode="record", folder=recorded.folder / "bought"))
+    monkeypatch.delenv("SERVER")
+    assert server.asked == asked + 8  # 2 configurations x 2 repeats x 2 calls.
+
+    assert figures(recorded.run(folder=recorded.folder / "new")) == bought
+    recorded.dataset.write_text(old)
+    assert figures(recorded.run(folder=recorded.folder / "old")) == before
+    assert {key for key in before if before[key] != bought[key]} <= {key for key in before if key[0][1] == "t3"}
+
+
+def test_a_recording_says_of_which_dataset_it_is_once(recorded: "Workshop", server: type[Server]) -> None:
+    """In its first line; going on with the same items adds no other."""
+    path = recorded.folder / "tasks.recording.jsonl"
+    data = path.read_bytes()
+    stated = json.loads(data.split(b"\n")[0])["dataset"]
+    dataset = load_dataset(recorded.dataset)
+    recorded.run(mode="record", folder=recorded.folder / "again")
+
+    assert stated == {
+        "name": "tasks",
+        "hash": dataset.hash,
+        "items": {item.id: item.inputs_hash for item in dataset.items},
+    }
+    assert path.read_bytes() == data
+
+
+def test_a_recording_that_names_no_dataset_is_taken_as_it_is(recorded: "Workshop") -> None:
+    """Those of before; what is asked otherwise than was recorded is told when it is asked."""
+    path = recorded.folder / "tasks.recording.jsonl"
+    whole = figures(recorded.run())
+    path.write_bytes(b'{"recording": 1}\n' + path.read_bytes().partition(b"\n")[2])
+    assert figures(recorded.run()) == whole
+    recorded.data(number=[1, 2, 3, 4])
+
+    with pytest.raises(RecordingMissing, match=r"task 't4', repeat 0: .*was not recorded: nothing was for this task"):
+        recorded.run()

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
 from langchain_finops.evals.dataset import Dataset, Item
 from langchain_finops.evals.matrix import Trial, in_shard, trials
+from langchain_finops.evals.recorded_dataset import check_recorded
 from langchain_finops.evals.scorers import Function, reference_faults
 from langchain_finops.evals.selection import selected
 from langchain_finops.evals.suite import Suite
@@ -190,6 +191,8 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     target, functions = _resolved(suite, roots, faults)
     if faults:
         raise BadData(faults)
+    if mode == "replay" and suite.recording is not None:
+        check_recorded(suite.recording, dataset)
     folder = options.folder or default_folder(dataset, suite, mode, options.shard)
     ledger = str(options.ledger or os.environ.get("FINOPS_LEDGER") or folder / "ledger.db")
     if ledger in (":memory:", "sqlite://", "sqlite:///:memory:"):

@@ -13,8 +13,21 @@ from urllib.parse import parse_qsl, urlsplit
 
 from langchain_finops.errors import BadData, EvalError, Fault
 from langchain_finops.evals.dataset import content_hash
+from langchain_finops.evals.recorded_dataset import RecordedDataset
 
-__all__ = ["Asked", "Ended", "Recorded", "Slot", "dump", "dump_end", "loads", "secrets_of", "without"]
+__all__ = [
+    "Asked",
+    "Ended",
+    "Recorded",
+    "Slot",
+    "dump",
+    "dump_dataset",
+    "dump_end",
+    "head",
+    "loads",
+    "secrets_of",
+    "without",
+]
 
 VERSION = 1
 KEPT_HEADERS = frozenset({"content-encoding", "content-type", "location", "request-id", "x-request-id"})
@@ -214,21 +227,27 @@ def _blotted(text: str, secrets: Iterable[str]) -> str:
     return TOKEN_ANSWERS.sub(rf"\g<1>{REDACTED}\g<2>", text)
 
 
-def head() -> bytes:
+def head(dataset: RecordedDataset | None = None) -> bytes:
     """The first line of a recording."""
-    return json.dumps({"recording": VERSION}).encode() + b"\n"
+    of = {} if dataset is None else {"dataset": dataset.fields()}
+    return json.dumps({"recording": VERSION, **of}, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def loads(data: bytes, path: Path) -> list[Recorded | Ended]:
-    """All calls and ends of a file, in its order; not what a crash has left of a last line.
+def dump_dataset(dataset: RecordedDataset) -> str:
+    """A line that says of which dataset the calls after it are, without its end."""
+    return json.dumps({"dataset": dataset.fields()}, ensure_ascii=False)
+
+
+def loads(data: bytes, path: Path) -> list[Recorded | Ended | RecordedDataset]:
+    """All calls and ends of a file, and what they are of, in its order; not what a crash has left of a last line.
 
     Raises BadData with every line that cannot be read, EvalError for a file of a newer version.
     """
     lines = data.split(b"\n")
     lines.pop()  # What follows the last line end: empty, unless the writer died within a line.
-    if lines:
-        _check_head(lines[0], path)
-    calls: list[Recorded | Ended] = []
+    calls: list[Recorded | Ended | RecordedDataset] = []
+    if lines and (dataset := _check_head(lines[0], path)) is not None:
+        calls.append(dataset)
     faults: list[Fault] = []
     for number, line in enumerate(lines[1:], start=2):
         try:
@@ -242,17 +261,22 @@ def loads(data: bytes, path: Path) -> list[Recorded | Ended]:
     return calls
 
 
-def _check_head(line: bytes, path: Path) -> None:
+def _check_head(line: bytes, path: Path) -> RecordedDataset | None:
     try:
-        version = json.loads(line)["recording"]
-    except (ValueError, KeyError, TypeError):
+        read = json.loads(line)
+        version, dataset = read["recording"], read.get("dataset")
+        of = None if dataset is None else RecordedDataset.read(dataset)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise EvalError(f'{path}:1: {{"recording": {VERSION}}} is expected: this is no recording') from None
     if version != VERSION:
         raise EvalError(f"{path} is of version {version}, this package reads version {VERSION}: upgrade it")
+    return of
 
 
-def _load(line: bytes) -> Recorded | Ended:
+def _load(line: bytes) -> Recorded | Ended | RecordedDataset:
     read = json.loads(line)
+    if "dataset" in read:
+        return RecordedDataset.read(read["dataset"])
     slot = Slot(str(read["configuration"]), str(read["task"]), int(read["repeat"]), str(read.get("scorer", "")))
     if "ended" in read:
         return Ended(slot=slot, try_number=int(read["try"]), reason=read["ended"])

@@ -29,6 +29,7 @@ from langchain_finops.evals.recorded import (
     Recorded,
     Slot,
     dump,
+    dump_dataset,
     dump_end,
     head,
     kept_headers,
@@ -37,6 +38,7 @@ from langchain_finops.evals.recorded import (
     secrets_of,
     without,
 )
+from langchain_finops.evals.recorded_dataset import RecordedDataset
 from langchain_finops.evals.sockets import blocking
 
 __all__ = ["Recording", "Slot"]
@@ -93,9 +95,17 @@ class Recording:
     added. Delete the file to buy everything anew.
     """
 
-    def __init__(self, path: Path, mode: Mode, *, offline: bool = False) -> None:
-        """`offline`: a replay refuses who opens a connection within a slot, past the HTTP clients."""
+    def __init__(
+        self, path: Path, mode: Mode, *, dataset: RecordedDataset | None = None, offline: bool = False
+    ) -> None:
+        """`dataset`: what is recorded now, or played; calls of other versions of its items are left out.
+
+        `offline`: a replay refuses who opens a connection within a slot, past the HTTP clients.
+        """
         self.path = path
+        self._dataset = dataset
+        self._made_for: dict[str, str] = {}
+        """The versions of items that the last lines of the file are of."""
         self.mode: Mode = mode
         self._offline = offline and mode == "replay"
         self._tries: dict[Slot, Tries] = {}
@@ -118,6 +128,7 @@ class Recording:
                 self._open_to_write()
                 opening.callback(self._close_file)
                 self._read()  # Again, now that it is ours alone: another recording may have ended in between.
+                self._say_what_it_is_of()
             for patcher in patchers(self):
                 opening.enter_context(patcher)
             if self._offline:
@@ -205,7 +216,13 @@ class Recording:
             raise EvalError(f"recording {self.path} is not there: record it first (--record)") from None
         except OSError as error:
             raise EvalError(f"recording {self.path} cannot be read: {error.strerror or error}") from error
+        self._made_for = {}
         for call in loads(data, self.path):
+            if isinstance(call, RecordedDataset):
+                self._made_for |= call.items
+                continue
+            if self._is_outdated(call.slot.task):
+                continue
             calls = self._tries.setdefault(call.slot, {}).setdefault(call.try_number, {})
             if isinstance(call, Ended):
                 self._stopped[call.slot, call.try_number] = call.reason
@@ -215,6 +232,11 @@ class Recording:
             for calls in tries.values():
                 for same in calls.values():  # Written in the order of answers, asked for in the order of requests.
                     same.sort(key=lambda one: one.started_at)
+
+    def _is_outdated(self, task: str) -> bool:
+        """Whether the lines being read are of another version of the task's item than is played or recorded now."""
+        now = None if self._dataset is None else self._dataset.items.get(task)
+        return now is not None and self._made_for.get(task, now) != now
 
     def _open_to_write(self) -> None:
         try:
@@ -230,8 +252,13 @@ class Recording:
         data = self.path.read_bytes()
         os.ftruncate(file, data.rfind(b"\n") + 1)  # A torn last line would spoil the one that comes after it.
         if b"\n" not in data:
-            os.write(file, head())
+            os.write(file, head(self._dataset))
         self._file = file
+
+    def _say_what_it_is_of(self) -> None:
+        """Where what comes now is of other items, or of others than the lines so far, the file says so."""
+        if self._dataset is not None and any(self._made_for.get(id_) != of for id_, of in self._dataset.items.items()):
+            self._append(dump_dataset(self._dataset))
 
     def _close_file(self) -> None:
         with self._lock:  # A thread that a target left behind must not write into whatever gets this number next.

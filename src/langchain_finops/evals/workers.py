@@ -23,6 +23,7 @@ from langchain_finops.evals.lost import find_lost
 from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.progress import Forecast, Observer, Progress
+from langchain_finops.evals.recorded_dataset import RecordedDataset
 from langchain_finops.evals.results import (
     INTERRUPTED,
     UNFINISHED,
@@ -133,7 +134,9 @@ class Work:
                 from langchain_finops.evals.replay import Recording
             except ImportError as error:
                 raise MissingExtra("a recording", "eval") from error
-            recording = stack.enter_context(Recording(prepared.suite.recording, prepared.mode, offline=True))
+            of = RecordedDataset.of(prepared.dataset)
+            recording = Recording(prepared.suite.recording, prepared.mode, dataset=of, offline=True)
+            stack.enter_context(recording)
         return Bench(
             run_id=self.run_id,
             project=prepared.dataset.name,
