@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -64,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        answer = self.server.take(self.path, body)
+        answer = self.server.take(self.path, body, self.headers)
         if answer.wait_for and not (body.get("stream") and answer.wait_after):
             answer.wait_for.wait(30)
         try:
@@ -127,6 +128,20 @@ class _Handler(BaseHTTPRequestHandler):
                 "stop_sequence": None,
                 "usage": answer.usage or anthropic_usage(0, 0),
             }
+        if self.path.endswith("/responses"):
+            text = {"type": "output_text", "text": answer.text, "annotations": []}
+            said = {"type": "message", "id": "msg", "role": "assistant", "status": "completed", "content": [text]}
+            return {
+                "id": "resp-scripted",
+                "object": "response",
+                "created_at": 1_700_000_000,
+                "status": "completed",
+                "model": answer.model,
+                "output": [said],
+                "parallel_tool_calls": True,
+                "tool_choice": "auto",
+                "tools": [],
+            }
         chat = self.path.endswith("/chat/completions")
         said = {"message": {"role": "assistant", "content": answer.text}} if chat else {"text": answer.text}
         return {
@@ -181,6 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Seen:
     path: str
     body: dict[str, Any]
+    headers: Message
 
 
 class ProviderServer(ThreadingHTTPServer):
@@ -204,9 +220,9 @@ class ProviderServer(ThreadingHTTPServer):
         """Where it listens."""
         return f"http://127.0.0.1:{self.server_port}"
 
-    def take(self, path: str, body: dict[str, Any]) -> Answer:
+    def take(self, path: str, body: dict[str, Any], headers: Message) -> Answer:
         with self._lock:
-            self.seen.append(_Seen(path, body))
+            self.seen.append(_Seen(path, body, headers))
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         self.arrived.set()
         return answer

@@ -6,40 +6,34 @@ models that share one see nothing of it, and streams report their usage as befor
 """
 
 import functools
-import hmac
 import ipaddress
-import logging
-import os
-import secrets
+import sys
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
-from pathlib import Path
+from types import FrameType
 from typing import Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
+from langchain_core.callbacks import BaseRunManager
 from langchain_core.language_models import BaseChatModel
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain.attribution import attribution, said
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.langchain.tagging_styles import GATEWAYS, STYLES, Tags
-from langchain_finops.ledger import default_path
+from langchain_finops.langchain.tagging_users import hash_of, hashed_user, key_of, warn_once
 from langchain_finops.pricing.providers import provider_at
 from langchain_finops.records import NO_ATTRIBUTION, Attribution
 
 __all__ = ["Users", "hashed_user", "settings_of", "tag_requests", "tagged"]
 
-log = logging.getLogger("langchain_finops")
-
 Model = TypeVar("Model", bound=BaseChatModel)
 Users = Literal["hashed", "plain", "omitted"]
 """How a user's id is sent."""
 
-KEY_VARIABLE: Final = "FINOPS_USER_KEY"
-KEY_FILE: Final = "tagging.key"
-HASH_CHARACTERS: Final = 32
+FRAMES: Final = 4
+"""How far up the stack LangChain's stream may be: one frame today, in sync and async alike."""
 CALLS: Final = (
     "_generate",
     "_agenerate",
@@ -99,10 +93,10 @@ def settings_of(style: str | Sequence[str], users: Users, user_key: str | bytes 
     styles = (style,) if isinstance(style, str) else tuple(style)
     unknown = [name for name in styles if name != "auto" and name not in STYLES]
     if unknown or not styles:
-        raise BadArguments(f"style {', '.join(map(repr, unknown)) or style!r}: use auto, {', '.join(STYLES)}.")
+        raise BadArguments(f"style {', '.join(map(repr, unknown)) or repr(style)}: use auto, {', '.join(STYLES)}.")
     if users not in {"hashed", "plain", "omitted"}:
         raise BadArguments(f"users={users!r}: use hashed, plain or omitted.")
-    return _Settings(styles=styles, users=users, key=_key(user_key) if users == "hashed" else b"")
+    return _Settings(styles=styles, users=users, key=key_of(user_key) if users == "hashed" else b"")
 
 
 def tagged(model: Model, settings: _Settings) -> Model:
@@ -121,6 +115,8 @@ def _plain_class(cls: type[BaseChatModel]) -> type[BaseChatModel]:
 def _tagging_class(cls: type[BaseChatModel], settings: _Settings) -> type[BaseChatModel]:
     """A class like this one, name and all, that adds the tags to whatever it sends."""
     names = [name for name in CALLS if getattr(cls, name, None) is not getattr(BaseChatModel, name, None)]
+    if "_stream" in names and "_astream" not in names:
+        names.append("_astream")  # LangChain's own calls `_stream` on another thread, where nobody knows the run.
     members: dict[str, Any] = {name: _adding(getattr(cls, name), settings) for name in names}
     about = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     metaclass: Any = type(cls)
@@ -130,10 +126,28 @@ def _tagging_class(cls: type[BaseChatModel], settings: _Settings) -> type[BaseCh
 def _adding(original: Any, settings: _Settings) -> Any:
     @functools.wraps(original)
     def call(self: BaseChatModel, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
-        model, kwargs = _with_tags(self, run_manager, kwargs, settings)
+        model, kwargs = _with_tags(self, run_manager or _callers_manager(), kwargs, settings)
+        # The manager as it came: a stream that is given one reports each token to the handlers, and LangChain again.
         return original(model, messages, stop=stop, run_manager=run_manager, **kwargs)
 
     return call
+
+
+def _callers_manager() -> Any:
+    """The run manager of a stream, which LangChain keeps to itself: a local variable of its function, a frame up.
+
+    None rather than the context's: inside another run that could be another tenant's.
+    """
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  No public way leads there.
+    for _ in range(FRAMES):
+        if frame is None:
+            return None
+        if frame.f_globals.get("__name__") == BaseChatModel.__module__:
+            manager = frame.f_locals.get("run_manager")
+            if isinstance(manager, BaseRunManager):
+                return manager
+        frame = frame.f_back
+    return None
 
 
 # --- a call's tags -----------------------------------------------------------------------------------------------
@@ -186,7 +200,7 @@ def _tags(run_manager: Any, settings: _Settings) -> Tags:
     who, run_id = _whose(run_manager)
     user = who.user_id
     if user is not None and settings.users != "plain":
-        user = _hash(user, settings.key) if settings.users == "hashed" else None
+        user = hash_of(user, settings.key) if settings.users == "hashed" else None
     return Tags(agent_id=who.agent_id, user_id=user, task_id=who.task_id, run_id=run_id, team=who.tags.get("team"))
 
 
@@ -208,7 +222,7 @@ def _note(run_manager: Any, error: Exception) -> None:
         if isinstance(handler, FinOpsHandler):
             handler.note_fault(error)
             return
-    _warn_once(f"a request could not be tagged ({type(error).__name__}) and was sent without tags")
+    warn_once(f"a request could not be tagged ({type(error).__name__}) and was sent without tags")
 
 
 # --- where it goes -----------------------------------------------------------------------------------------------
@@ -220,14 +234,14 @@ def _chosen(model: BaseChatModel, style: str) -> str | None:
     if style != "auto":
         if kind in STYLES[style].kinds:
             return style
-        _warn_once(f"requests of {type(model).__name__} are not tagged: they have no field of style {style!r}")
+        warn_once(f"requests of {type(model).__name__} are not tagged: they have no field of style {style!r}")
         return None
     known = _known(model, kind, host)
     if known is not None and known in STYLES and kind in STYLES[known].kinds:
         return known
     if kind in STYLES["gateway"].kinds and host is not None and _is_own(host):
         return "gateway"
-    _warn_once(
+    warn_once(
         f"requests of {type(model).__name__}{f' to {host}' if host else ''} are not tagged: no field for tags is known "
         "there. tag_requests(model, style='gateway') sends headers to a gateway of your own"
     )
@@ -284,64 +298,3 @@ def _is_own(host: str) -> bool:
     except ValueError:
         return "." not in host or host.endswith(OWN_SUFFIXES)
     return address.is_private and not address.is_unspecified
-
-
-@functools.lru_cache(maxsize=256)
-def _warn_once(text: str) -> None:
-    log.warning("%s", text)
-
-
-# --- users -------------------------------------------------------------------------------------------------------
-
-
-def hashed_user(user_id: str, user_key: str | bytes | None = None) -> str:
-    """What stands for a user in tagged requests: to find out whom a provider speaks of. Keyed as in `tag_requests`."""
-    return _hash(user_id, _key(user_key))
-
-
-def _hash(user_id: str, key: bytes) -> str:
-    return hmac.digest(key, user_id.encode(errors="replace"), sha256).hex()[:HASH_CHARACTERS]
-
-
-def _key(given: str | bytes | None) -> bytes:
-    named = os.environ.get(KEY_VARIABLE) if given is None else given
-    if named is None:
-        return _own_key(default_path().with_name(KEY_FILE))
-    key = named.encode() if isinstance(named, str) else named
-    if not key.strip():
-        raise BadArguments(
-            f"{'user_key' if given is not None else KEY_VARIABLE} is empty: anybody could undo its hashes."
-        )
-    return key
-
-
-def _own_key(path: Path) -> bytes:
-    """The key of whoever names none, made at its first use: the same for all processes of this user here."""
-    try:
-        if not path.exists():
-            _make_key(path)
-        key = path.read_bytes().strip()
-        if key:
-            return key
-    except OSError:
-        pass
-    _warn_once(f"{path} cannot be used: users' hashes hold for this process only. Set {KEY_VARIABLE} to have them last")
-    return _process_key()
-
-
-def _make_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secrets.token_hex(32).encode())
-    try:
-        path.hardlink_to(new)  # All or nothing: of two processes at once both go on with the key of the first.
-    except FileExistsError:
-        pass
-    finally:
-        new.unlink()
-
-
-@functools.cache
-def _process_key() -> bytes:
-    return secrets.token_bytes(32)
