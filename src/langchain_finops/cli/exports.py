@@ -1,13 +1,16 @@
 """`finops export`: files of records, FOCUS, a Prometheus endpoint, and the Grafana dashboard that goes with it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli.arguments import counted, existing_ledger, period_of, place_of, warn_of_spilled
+from langchain_finops.cli.arguments import check_named, counted, existing_ledger, period_of, place_of, warn_of_spilled
 from langchain_finops.cli.common import LedgerOption, busy, warn
 from langchain_finops.cli.economics import SinceOption, UntilOption
+
+if TYPE_CHECKING:
+    from langchain_finops.exports.focus import FocusFile
 
 __all__ = ["mount"]
 
@@ -87,3 +90,70 @@ def outcomes_command(
 ) -> None:
     """Write what became of each task, as it was judged last."""
     _records("outcomes", out, since, until, ledger)
+
+
+@export.command("focus", short_help="Cost and usage as FOCUS, for FinOps tools.")
+def focus_command(
+    *,
+    version: Annotated[str, typer.Option(metavar="1.2|1.4", help="Of the specification.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .csv or .parquet.", show_default=False)],
+    since: SinceOption = None,
+    until: UntilOption = None,
+    billing_account: Annotated[
+        str, typer.Option(metavar="ID", help="Where a call names none. Default: default.", show_default=False)
+    ] = "default",
+    shares: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="YAML of shares, as for `finops allocate`: who bears each row.")
+    ] = None,
+    users: Annotated[bool, typer.Option("--users", help="With users' names, in x_ConsumerId.")] = False,
+    ledger: LedgerOption = None,
+) -> None:
+    """Write a FOCUS Cost and Usage file: a row for each call and meter, and for each charge.
+
+    What has no known price has no row; how much that is, is said on stderr.
+
+    \b
+    finops export focus --version 1.4 --out march.csv --since 2026-03-01
+    """
+    from langchain_finops.exports.files import check_target
+    from langchain_finops.exports.focus import SUFFIXES, Options, export_focus
+    from langchain_finops.reports.allocation import read_allocation
+
+    start, end = period_of(since, until)
+    check_target(out, SUFFIXES)
+    check_named(billing_account, "--billing-account", "name the account, or leave it out")
+    allocation = None if shares is None else read_allocation(shares)
+    options = Options(billing_account=billing_account, users=users)
+    with existing_ledger(ledger) as source:
+        with busy(f"Writing {out}"):
+            told = export_focus(source, out, version, since=start, until=end, options=options, allocation=allocation)
+        warn_of_spilled(source)
+        place = place_of(source)
+    _tell(told, out, place)
+
+
+def _tell(told: "FocusFile", out: Path, place: str) -> None:
+    """What the file holds, and what it does not."""
+    from langchain_finops.money import from_pico
+    from langchain_finops.reports.render import exact
+
+    if told.unpriced_calls:
+        tokens = counted(told.unpriced_tokens, "token")
+        warn(
+            f"{counted(told.unpriced_calls, 'call')} of {tokens} without a known price: not in {out}, which is not the "
+            "same as free. Give their models a card, `finops reprice`, and export again."
+        )
+    if told.unpriced_charges:
+        warn(
+            f"{counted(told.unpriced_charges, 'charge')} without a known price, such as tools without a card: left out."
+        )
+    if not told.agrees:
+        more = ", ".join(f"{name} {exact(from_pico(pico))}" for name, pico in told.elsewhere.items())
+        warn(f"the ledger's sums are more by {more}: folded by `finops prune`, or written meanwhile.")
+    sums = ", ".join(f"{name} {exact(usd)}" for name, usd in told.costs.items())
+    agrees = "; the ledger's sums are the same" if told.agrees else ""
+    typer.echo(
+        f"Wrote {counted(told.rows, 'row')} of {counted(told.calls, 'call')} and {counted(told.charges, 'charge')} to "
+        f"{out}, from {place}: {sums} USD{agrees}.",
+        err=True,
+    )
