@@ -534,7 +534,7 @@ def test_replays_estimates_and_mixed_targets_are_said() -> None:
 
     said = notes(table(judged))
 
-    assert "3 calls were replayed" in said
+    assert "3 were replayed: list costs and latencies as recorded, nothing was billed" in said
     assert "estimated, counted as such: a 2" in said
     assert "2 versions of the target" in said
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli.common import ExitCode, OutputFormat
+from langchain_finops.cli.common import ExitCode, OutputFormat, warn
 from langchain_finops.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from langchain_finops.evals.resume import Results
     from langchain_finops.reports.render import Table
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "need",
     "render_report",
     "verdict_code",
+    "warn_of_results",
 ]
 
 CardsOption = Annotated[
@@ -57,3 +59,25 @@ def render_report(table: "Table", output_format: OutputFormat) -> None:
 
     render(table, output_format, sys.stdout)
     sys.stdout.flush()
+
+
+def warn_of_results(results: "Results") -> None:
+    """Tell on stderr what is worth knowing of results besides their table."""
+    for fault in results.torn:
+        warn(f"{fault}; its slot is tried again by the next run")
+    if results.outdated:
+        warn(f"{results.outdated} tries at items or configurations that have changed since are left out")
+    if results.set_aside is not None:
+        warn(f"earlier results are kept in {results.set_aside}")
+    if results.repriced:
+        warn(f"prices have changed since: {results.repriced} stored tries were priced again, in the ledger too")
+    swallowed = sum(attempt.status == "completed" and attempt.failed_calls > 0 for attempt in results.attempts)
+    if swallowed:
+        warn(f"{swallowed} attempts were completed although some of their calls failed: see failed_calls in attempts")
+    if undecided := [said for said in results.verdicts if said.success is None]:
+        warn(f"{len(undecided)} verdicts could not be told; the first: {undecided[0].reason}")
+    reasons = {said.reason for said in results.verdicts if not said.success}
+    if len(reasons) == 1 and None not in reasons and not any(said.success for said in results.verdicts):
+        warn(f"no answer was a success, each time because of the same: {reasons.pop()}")
+    if results.run.get("stopped"):
+        warn(f"the run is not finished: {results.run['stopped']}")

@@ -3,15 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from langchain_finops.cli import eval_compare, eval_demo, eval_gate, eval_merge, eval_run, eval_shadow
-from langchain_finops.cli.common import DebugOption, FormatOption, OutputFormat, VersionOption, warn
+from langchain_finops.cli import eval_compare, eval_demo, eval_gate, eval_merge, eval_run, eval_shadow, eval_table
+from langchain_finops.cli.common import DebugOption, OutputFormat, VersionOption
 from langchain_finops.cli.common import run as run_command_line
-from langchain_finops.cli.eval_common import need
+from langchain_finops.cli.eval_common import warn_of_results
 from langchain_finops.errors import BadData
 
 if TYPE_CHECKING:
@@ -30,11 +29,6 @@ app = typer.Typer(
 )
 
 
-TableCardsOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The card set of the suite that prices. Default: the run's.")
-]
-
-
 def main() -> None:
     """Run `finops-eval` and exit with its code."""
     sys.exit(run_command_line(app, "finops-eval"))
@@ -48,29 +42,12 @@ def _every_command(version: VersionOption = False, debug: DebugOption = False) -
 eval_run.mount(app)
 
 
-@app.command("table")
-def table_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A results folder.", show_default=False)],
-    *,
-    cards: TableCardsOption = None,
-    output_format: FormatOption = OutputFormat.TABLE,
-) -> None:
-    """Show the table of a results folder again, without running anything.
-
-    \b
-    finops-eval table results/tickets --format markdown
-    """
-    need("scipy", "finops-eval table")
-    from langchain_finops.evals.resume import load_results
-
-    show(load_results(folder), output_format, cards)
-
-
 eval_compare.mount(app)
 eval_demo.mount(app)
 eval_gate.mount(app)
 eval_merge.mount(app)
 eval_shadow.mount(app)
+eval_table.mount(app)
 
 
 T = TypeVar("T")
@@ -95,24 +72,7 @@ def show(results: "Results", output_format: OutputFormat, cards: str | None) -> 
     from langchain_finops.evals.resume import table_of
     from langchain_finops.reports.render import render
 
-    for fault in results.torn:
-        warn(f"{fault}; its slot is tried again by the next run")
-    if results.outdated:
-        warn(f"{results.outdated} tries at items or configurations that have changed since are left out")
-    if results.set_aside is not None:
-        warn(f"earlier results are kept in {results.set_aside}")
-    if results.repriced:
-        warn(f"prices have changed since: {results.repriced} stored tries were priced again, in the ledger too")
-    swallowed = sum(attempt.status == "completed" and attempt.failed_calls > 0 for attempt in results.attempts)
-    if swallowed:
-        warn(f"{swallowed} attempts were completed although some of their calls failed: see failed_calls in attempts")
-    if undecided := [said for said in results.verdicts if said.success is None]:
-        warn(f"{len(undecided)} verdicts could not be told; the first: {undecided[0].reason}")
-    reasons = {said.reason for said in results.verdicts if not said.success}
-    if len(reasons) == 1 and None not in reasons and not any(said.success for said in results.verdicts):
-        warn(f"no answer was a success, each time because of the same: {reasons.pop()}")
-    if results.run.get("stopped"):
-        warn(f"the run is not finished: {results.run['stopped']}")
+    warn_of_results(results)
     render(table_of(results, cards=cards), output_format, sys.stdout)
 
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.evals.scorers import decide
 from langchain_finops.money import sum_usd
 from langchain_finops.reports.stats import TaskSums
+
+if TYPE_CHECKING:
+    from langchain_finops.evals.suite import Human
 
 __all__ = ["Arm", "Plan", "Slot", "arms_of"]
 
@@ -31,6 +35,20 @@ class Plan:
     """Card sets by name, each with a line about it for the footer, such as where its prices stand."""
     priced_by: str | None = None
     """The card set that `cost_usd` of the attempts is by; None: the price book."""
+    foreign: frozenset[str] = frozenset()
+    """Configurations of which costs and successes are known, and nothing else."""
+    human: "Human | None" = None
+    """The person who would do the tasks otherwise."""
+    value_usd: Decimal | None = None
+    """What a success earns."""
+    failure_usd: Decimal | None = None
+    """What mending a failure costs."""
+    margin: float | None = None
+    """How much dearer still counts as not inferior."""
+    stopped: tuple[str, ...] = ()
+    """Why runs ended early, a sentence each."""
+    looks: int | None = None
+    """How often the figures were seen while they grew; None where nobody counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

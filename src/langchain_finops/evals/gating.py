@@ -14,7 +14,7 @@ from langchain_finops.evals.pairs import Pair, divided, judged, paired
 from langchain_finops.evals.resume import Results, check_cards, load_results, plan_of
 from langchain_finops.evals.rows import Computed, TableOptions, compute
 from langchain_finops.evals.rules import Rule, read_rules
-from langchain_finops.money import sum_usd, usd
+from langchain_finops.money import usd
 from langchain_finops.reports import stats
 from langchain_finops.reports.render import Column, Row, Table
 
@@ -158,10 +158,7 @@ class _Gate:
             plan = replace(plan, baseline=options.baseline)
         self.computed: Computed = compute(results.attempts, results.verdicts, plan, table)
         self.arms = {arm.name: arm for arm in self.computed.arms}
-        self.rows: dict[str, dict[str, Any]] = {row["configuration"]: {**row} for row in self.computed.rows}
-        for name, row in self.rows.items():
-            row["judge_cost_usd"] = _judge_cost(results, name)
-            row["handed_off"] = sum(slot.last.status == "handed_off" for slot in self.arms[name].slots)
+        self.rows: dict[str, dict[str, Any]] = {row["configuration"]: row for row in self.computed.rows}
         self.baseline = self.computed.baseline
         unknown = [name for name in options.configurations if name not in self.arms]
         if unknown:
@@ -320,13 +317,6 @@ class _Gate:
         if len(pair.tasks) < self.options.min_tasks:
             outcome, why = "INCONCLUSIVE", f"{len(pair.tasks)} tasks in common: {self.options.min_tasks} are needed"
         return self._check(rule, self.rows[name], figure, outcome, None if outcome == "PASS" else why, level=pair.level)
-
-
-def _judge_cost(results: Results, configuration: str) -> Decimal | None:
-    """What judging its answers cost; None where a part is unknown."""
-    costs = [verdict.cost_usd for verdict in results.verdicts if verdict.configuration == configuration]
-    known = [cost for cost in costs if cost is not None]
-    return sum_usd(known) if len(known) == len(costs) else None
 
 
 _OUTCOMES: Mapping[stats.VerdictKind, Outcome] = {

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,11 @@ from langchain_finops.evals.results import (
     read_run,
     read_verdicts,
 )
+from langchain_finops.money import usd
 
 if TYPE_CHECKING:
     from langchain_finops.evals.arms import Plan
+    from langchain_finops.evals.suite import Human
     from langchain_finops.reports.render import Table
 
 __all__ = [
@@ -231,7 +234,6 @@ def pending(
 def plan_of(results: Results) -> "Plan":
     """What was to be tried, by `run.json`: what comparisons, gates and the table count against."""
     from langchain_finops.evals.arms import Plan
-
     run = results.run
     sets: Mapping[str, Sequence[str]] = run["card_sets"]
     return Plan(
@@ -241,7 +243,29 @@ def plan_of(results: Results) -> "Plan":
         baseline=run["baseline"],
         cards={name: ", ".join(ids) for name, ids in sets.items()},
         priced_by=run["cards"],
+        human=_human(run),
+        value_usd=_amount(run, "value_usd"),
+        failure_usd=_amount(run, "failure_usd"),
+        margin=None if run.get("margin") is None else float(run["margin"]),
+        stopped=(str(run["stopped"]),) if run.get("stopped") else (),
+        looks=run.get("looks"),
     )
+
+
+def _amount(run: Run, name: str) -> Decimal | None:
+    """An amount that `run.json` tells; runs of before it could do not."""
+    return None if run.get(name) is None else usd(str(run[name]))
+
+
+def _human(run: Run) -> "Human | None":
+    """The person of the suite."""
+    from langchain_finops.evals.suite import Human
+
+    told: Mapping[str, str | None] | None = run.get("human")
+    if told is None:
+        return None
+    amounts: dict[str, Any] = {name: None if each is None else Decimal(each) for name, each in told.items()}
+    return Human(**amounts)
 
 
 def check_cards(results: Results, cards: str | None) -> str | None:

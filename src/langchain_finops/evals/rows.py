@@ -1,29 +1,24 @@
 """The figures of the evaluation table, a row for each configuration. Derivations in docs/statistics.md."""
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.evals.arms import Arm, Plan, arms_of
+from langchain_finops.evals.figures import UNSTATED, Figures, all_known, statuses, work, worth
+from langchain_finops.evals.pairs import with_unscored_won
 from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.money import sum_usd
 from langchain_finops.reports import stats
-from langchain_finops.usage import TOKEN_METERS
 
 __all__ = ["Computed", "TableOptions", "compute"]
 
-OUTPUT_METERS = ("output_tokens", "audio_output_tokens")
-INPUT_METERS = tuple(meter for meter in TOKEN_METERS if meter not in OUTPUT_METERS)
-
 MIN_DIFFERING = 5
 """Fewer tasks on which two configurations differ tell nothing of their rates."""
-
-Figures = dict[str, Any]
-"""A row. Any, as in `reports.render`: a row mixes names, counts and amounts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +32,14 @@ class TableOptions:
     impute: Literal["none", "max"] = "none"
     """`max` fills unknown costs with the configuration's dearest attempt."""
     failure_usd: Decimal | None = None
-    """What mending a failure costs: adds the expected cost of a task."""
+    """What mending a failure costs: adds the expected cost of a task. None: as the plan says."""
     level: float = 0.95
-    margin: float = 0.0
-    """How much dearer still counts as not inferior: 0.1 for 10%."""
+    margin: float | None = None
+    """How much dearer still counts as not inferior: 0.1 for 10%. None: as the plan says, else 0."""
     min_tasks: int = stats.MIN_TASKS
     min_successes: int = stats.MIN_SUCCESSES
+    k: int | None = None
+    """Of pass^k and pass@k. None: as many repeats as every task has."""
     half_width: float = 0.2
     """The precision for which the number of tasks needed is told: 0.2 for +-20%."""
 
@@ -51,7 +48,7 @@ class TableOptions:
             raise BadArguments(f"impute is {self.impute!r}: choose none or max")
         if not 0 < self.level < 1:
             raise BadArguments(f"level is {self.level}: it must lie between 0 and 1, such as 0.95")
-        if self.margin < 0 or self.half_width <= 0:
+        if (self.margin is not None and self.margin < 0) or self.half_width <= 0:
             raise BadArguments("margin must not be negative, and half_width must be more than 0")
 
 
@@ -63,20 +60,27 @@ class Computed:
     arms: list[Arm]
     planned: Mapping[str, frozenset[int]]
     baseline: str | None
+    options: TableOptions
+    """With what the plan says filled in."""
 
 
 def compute(
     attempts: Iterable[AttemptResult], verdicts: Iterable[Verdict], plan: Plan, options: TableOptions
 ) -> Computed:
     """Return a row for each configuration. Sums of dollars are exact Decimals, statistics floats, None is unknown."""
-    arms, planned = arms_of(attempts, verdicts, plan, scorer=options.scorer, cards=options.cards)
+    said = list(verdicts)
+    options = _resolved(options, plan)
+    arms, planned = arms_of(attempts, said, plan, scorer=options.scorer, cards=options.cards)
     if options.impute == "max":
         arms = [arm.imputed() for arm in arms]
     names = [arm.name for arm in arms]
     if plan.baseline is not None and plan.baseline not in names:
         raise BadArguments(f"baseline {plan.baseline!r} is no configuration: choose one of {', '.join(names)}")
     baseline = plan.baseline or (names[0] if names else None)
-    rows = [_row(arm, planned, options) for arm in arms]
+    by_arm: defaultdict[str, list[Verdict]] = defaultdict(list)
+    for verdict in said:
+        by_arm[verdict.configuration].append(verdict)
+    rows = [_row(arm, planned, options, by_arm[arm.name], plan) for arm in arms]
     if options.cards not in (
         None,
         plan.priced_by,
@@ -86,34 +90,37 @@ def compute(
     _mark_frontier(rows, arms, planned, options)
     _mark_selected(rows)
     _compare(rows, arms, planned, baseline, options)
-    return Computed(rows=rows, arms=arms, planned=planned, baseline=baseline)
+    return Computed(rows=rows, arms=arms, planned=planned, baseline=baseline, options=options)
 
 
-def _row(arm: Arm, planned: Mapping[str, frozenset[int]], options: TableOptions) -> Figures:
+def _resolved(options: TableOptions, plan: Plan) -> TableOptions:
+    """What the caller leaves open is as the plan has it."""
+    failure_usd = plan.failure_usd if options.failure_usd is None else options.failure_usd
+    margin = (plan.margin or 0.0) if options.margin is None else options.margin
+    return replace(options, failure_usd=failure_usd, margin=margin)
+
+
+def _row(
+    arm: Arm,
+    planned: Mapping[str, frozenset[int]],
+    options: TableOptions,
+    verdicts: Sequence[Verdict],
+    plan: Plan,
+) -> Figures:
     complete = len(arm.complete) == len(planned)
     basis = "per-task means" if arm.whole.unequal else "sums"
     row: Figures = {"configuration": arm.name, "tasks": arm.whole.tasks, "attempts": len(arm.slots)}
     row |= {"planned_attempts": sum(map(len, planned.values())), "complete": complete, "basis": basis}
-    return row | _statuses(arm) | _rate(arm, options) | _money(arm) | _per_success(arm, options) | _work(arm)
-
-
-def _statuses(arm: Arm) -> Figures:
-    statuses = [slot.last.status for slot in arm.slots]
-    return {
-        "completed": statuses.count("completed"),
-        "stopped": statuses.count("stopped"),
-        "errors": statuses.count("error"),
-        "tries": len(arm.tries),
-        "error_tries": sum(attempt.status == "error" for attempt in arm.tries),
-        "unjudged": arm.unjudged,
-    }
+    row |= statuses(arm) | _rate(arm, options) | _money(arm) | _per_success(arm, options) | work(arm, verdicts)
+    row |= worth(row, plan)
+    return row | dict.fromkeys(UNSTATED) if arm.name in plan.foreign else row
 
 
 def _rate(arm: Arm, options: TableOptions) -> Figures:
     sums = arm.whole
     successes = [round(won) for won in sums.successes]
     rate = stats.success_rate(sums.successes, sums.attempts, level=options.level)
-    repeats = min(sums.attempts, default=None)
+    repeats = _k(sums.attempts, options.k, arm.name)
     scored = [slot.score for slot in arm.slots if slot.score is not None]
     return {
         "successes": sum(successes),
@@ -129,6 +136,16 @@ def _rate(arm: Arm, options: TableOptions) -> Figures:
     }
 
 
+def _k(attempts: Sequence[int], wanted: int | None, name: str) -> int | None:
+    """How many attempts pass^k and pass@k are of."""
+    most = min(attempts, default=None)
+    if wanted is None or most is None:
+        return most
+    if not 1 <= wanted <= most:
+        raise BadArguments(f"k is {wanted}: {name} has tasks with {most} attempts, so choose 1 to {most}")
+    return wanted
+
+
 def _money(arm: Arm) -> Figures:
     total = sum_usd([slot.cost_usd for slot in arm.slots])
     unknown = arm.whole.unknown
@@ -142,20 +159,14 @@ def _money(arm: Arm) -> Figures:
         "cost_per_attempt_usd": _ratio(sums.cost, sums.attempts) if arm.slots and not all_unknown else None,
         # A share of what is known would be a share of something else.
         "share_spent_on_failures": float(failed / total) if total > 0 and not unknown else None,
-        "charges_usd": _all_known([attempt.charges_usd for attempt in arm.tries]),
-        "contracted_usd": _all_known([attempt.contracted_usd for attempt in arm.tries]),
-        "billed_usd": _all_known([attempt.billed_usd for attempt in arm.tries]),
-        "overhead_usd": _all_known([attempt.overhead_usd for attempt in arm.tries]),
+        "charges_usd": all_known([attempt.charges_usd for attempt in arm.tries]),
+        "contracted_usd": all_known([attempt.contracted_usd for attempt in arm.tries]),
+        "billed_usd": all_known([attempt.billed_usd for attempt in arm.tries]),
     }
 
 
 def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     return math.fsum(numerators) / math.fsum(denominators)
-
-
-def _all_known(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum_usd(known) if len(known) == len(amounts) else None
 
 
 def _per_success(arm: Arm, options: TableOptions) -> Figures:
@@ -166,6 +177,7 @@ def _per_success(arm: Arm, options: TableOptions) -> Figures:
     credit = stats.cost_per_success(sums.cost, scores, sums.attempts, level=level, unknown=sums.unknown)
     row: Figures = {"cost_per_success_usd": cost.usd, "cost_per_success_bound": cost.bound}
     row |= _interval("cost_per_success", cost.interval)
+    row |= _unscored_won(arm, cost, options)
     row |= {"level": level, "half_width": options.half_width}
     row["tasks_needed"] = _tasks_needed(cost.spread, options)
     # Partial credit is another quantity, with a name of its own; a bound for want of any credit is none of it.
@@ -177,6 +189,21 @@ def _per_success(arm: Arm, options: TableOptions) -> Figures:
     )
     row["expected_cost_usd"] = estimate.usd if estimate and estimate.tasks else None
     return row | _interval("expected_cost", estimate.interval if estimate else None)
+
+
+def _unscored_won(arm: Arm, cost: stats.CostPerSuccess, options: TableOptions) -> Figures:
+    """The other end of the range that unscored attempts leave: were all of them successes."""
+    names = ("unscored_won_success_rate", "unscored_won_cost_per_success_usd", "unscored_won_cost_per_success_low")
+    row: Figures = dict.fromkeys(names)
+    if not arm.unjudged:
+        return row
+    sums = with_unscored_won(arm, list(arm.by_task))
+    won = stats.cost_per_success(sums.cost, sums.successes, sums.attempts, level=options.level, unknown=sums.unknown)
+    rate = stats.success_rate(sums.successes, sums.attempts, level=options.level)
+    row |= dict(zip(names, (rate and rate.value, won.usd, won.interval and won.interval.low), strict=True))
+    if cost.bound == ">":  # A bound for want of any success would be false: some of the unscored may be one.
+        row |= {"cost_per_success_usd": won.usd, "cost_per_success_bound": ">="}
+    return row
 
 
 def _expected(arm: Arm, tasks: Sequence[str], options: TableOptions) -> stats.TaskSums | None:
@@ -203,35 +230,6 @@ def _tasks_needed(spread: float | None, options: TableOptions) -> int | None:
     if spread is None:
         return None
     return stats.tasks_needed(spread, half_width=options.half_width, level=options.level)
-
-
-def _work(arm: Arm) -> Figures:
-    latencies = sorted(slot.last.latency_s for slot in arm.slots if slot.last.status != "error")
-    meters: Counter[str] = Counter()
-    for attempt in arm.tries:
-        meters.update(attempt.usage)
-    return {
-        "input_tokens": sum(meters[meter] for meter in INPUT_METERS),
-        "cache_read_tokens": meters["cache_read_tokens"] + meters["cached_audio_tokens"],
-        "output_tokens": sum(meters[meter] for meter in OUTPUT_METERS),
-        "calls": sum(attempt.calls for attempt in arm.tries),
-        "unpriced_calls": sum(attempt.unpriced_calls for attempt in arm.tries),
-        "unpriced_charges": sum(attempt.unpriced_charges for attempt in arm.tries),
-        "estimated_calls": sum(attempt.estimated_calls for attempt in arm.tries),
-        "replayed_calls": sum(attempt.replayed_calls for attempt in arm.tries),
-        "latency_p50_s": _percentile(latencies, 0.5),
-        "latency_p95_s": _percentile(latencies, 0.95),
-    }
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Linear between the two nearest, as spreadsheets do."""
-    if not ordered:
-        return None
-    place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
 # --- between configurations --------------------------------------------------------------------------------------
@@ -312,7 +310,7 @@ def _judged(comparisons: Sequence[stats.PairedRatio], options: TableOptions) -> 
     return stats.judge(
         comparisons,
         level=options.level,
-        margin=options.margin,
+        margin=options.margin or 0.0,
         min_tasks=options.min_tasks,
         min_successes=options.min_successes,
     )

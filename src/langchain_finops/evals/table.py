@@ -1,31 +1,35 @@
 """The evaluation table: every figure for programs; for people columns, a footer, and no more digits than are known."""
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
 from langchain_finops.evals.arms import Plan
+from langchain_finops.evals.checklist import notes_of
 from langchain_finops.evals.results import AttemptResult, Verdict
-from langchain_finops.evals.rows import Computed, TableOptions, compute
+from langchain_finops.evals.rows import TableOptions, compute
 from langchain_finops.reports.render import Column, Row, Table
 
 __all__ = ["FIELDS", "Plan", "TableOptions", "evaluation_table"]
 
 FIELDS = (
     *("configuration", "baseline", "selected", "tasks", "attempts", "planned_attempts", "complete", "basis"),
-    *("completed", "stopped", "errors", "tries", "error_tries", "unjudged"),
+    *("completed", "stopped", "stop_reasons", "handed_off", "errors", "tries", "error_tries", "unjudged"),
     *("successes", "success_rate", "success_rate_low", "success_rate_high", "effective_attempts"),
     *("k", "pass_hat_k", "pass_at_k", "mean_score"),
     *("total_cost_usd", "unknown_costs", "imputed_costs", "cost_per_attempt_usd", "share_spent_on_failures"),
     *("cost_per_success_usd", "cost_per_success_bound", "cost_per_success_low", "cost_per_success_high"),
+    *("unscored_won_success_rate", "unscored_won_cost_per_success_usd", "unscored_won_cost_per_success_low"),
     *("level", "tasks_needed", "half_width"),
     *("cost_per_credit_usd", "cost_per_credit_low", "cost_per_credit_high"),
     *("expected_cost_usd", "expected_cost_low", "expected_cost_high"),
-    *("charges_usd", "contracted_usd", "billed_usd", "overhead_usd"),
-    *("input_tokens", "cache_read_tokens", "output_tokens"),
+    *("charges_usd", "contracted_usd", "billed_usd", "overhead_usd", "judge_cost_usd", "judge_calls", "harness_ms"),
+    *("input_tokens", "cache_read_tokens", "output_tokens", "token_efficiency"),
     *("calls", "unpriced_calls", "unpriced_charges", "estimated_calls", "replayed_calls"),
-    *("latency_p50_s", "latency_p95_s"),
+    *("steps_per_attempt", "tool_calls_per_attempt"),
+    *("cost_p50_usd", "cost_p95_usd", "latency_p50_s", "latency_p95_s"),
+    *("human_cost_per_success_usd", "handoff_minutes", "handoff_usd", "cost_per_solved_usd"),
+    *("roi", "break_even_success_rate", "value_usd", "margin_usd", "gross_margin"),
     *("frontier", "frontier_status", "incremental_against", "incremental_usd_per_success", "incremental_identified"),
     *("vs_baseline_ratio", "vs_baseline_low", "vs_baseline_high", "vs_baseline_tasks", "vs_baseline_p_adjusted"),
     *("verdict", "verdict_why", "vs_baseline_tasks_needed"),
@@ -49,8 +53,9 @@ def evaluation_table(
     """
     plan, options = plan or Plan(), options or TableOptions()
     computed = compute(attempts, verdicts, plan, options)
-    columns = _columns(computed.rows, options)
-    return Table(rows=computed.rows, fields=FIELDS, columns=columns, notes=tuple(_notes(computed, plan, options)))
+    columns = _columns(computed.rows, computed.options)
+    notes = tuple(notes_of(computed, plan))
+    return Table(rows=computed.rows, fields=FIELDS, columns=columns, notes=notes)
 
 
 # --- columns -----------------------------------------------------------------------------------------------------
@@ -78,11 +83,30 @@ def _columns(rows: Sequence[Row], options: TableOptions) -> tuple[Column, ...]:
         Column(title="p95 s", text=lambda row: _seconds(row["latency_p95_s"]), rank=8),
         Column(title="stopped", text=_count("stopped"), rank=7),
         Column(title="errors", text=_count("errors"), rank=7),
-        Column(title="judges", text=lambda row: _usd(row["overhead_usd"]), rank=11),
+        Column(title="steps", text=lambda row: _plain(row["steps_per_attempt"]), rank=10),
+        Column(title="handed off", text=_count("handed_off"), rank=11),
+        Column(title="judges", text=_judges, rank=11),
+        Column(title="harness ms", text=lambda row: _plain(row["harness_ms"]), rank=13),
+        Column(title="useful tokens", text=lambda row: _percent(row["token_efficiency"]), rank=12),
+        Column(title="cost p50", text=lambda row: _usd(row["cost_p50_usd"]), rank=13),
+        Column(title="cost p95", text=lambda row: _usd(row["cost_p95_usd"]), rank=13),
     ]
+    if any(row["k"] is not None and row["k"] > 1 for row in rows):
+        columns.append(Column(title="pass^k", text=lambda row: _percent(row["pass_hat_k"]), rank=7))
+        columns.append(Column(title="pass@k", text=lambda row: _percent(row["pass_at_k"]), rank=10))
+    if any(row["human_cost_per_success_usd"] is not None for row in rows):
+        columns.append(Column(title="ROI", text=lambda row: _plain(row["roi"]), rank=2))
+        columns.append(
+            Column(title="break-even rate", text=lambda row: _percent(row["break_even_success_rate"]), rank=6)
+        )
+    if any(row["handed_off"] for row in rows):
+        columns.append(Column(title="with people", text=lambda row: _usd(row["cost_per_solved_usd"]), rank=3))
+    if any(row["value_usd"] is not None for row in rows):
+        columns.append(Column(title="margin", text=lambda row: _percent(row["gross_margin"]), rank=3))
     if options.failure_usd is not None:
         columns.insert(8, Column(title="expected cost", text=_expected, rank=1))
-    return tuple(columns)
+    told = {column.title for column in columns if any(column.text(row) not in ("", "-") for row in rows)}
+    return tuple(column for column in columns if column.title in told or not column.rank)
 
 
 def _unit(figures: Iterable[float | None]) -> tuple[str, int]:
@@ -94,10 +118,18 @@ def _unit(figures: Iterable[float | None]) -> tuple[str, int]:
 
 
 def _count(name: str) -> Callable[[Row], str]:
-    return lambda row: f"{row[name]:,}"
+    return lambda row: "-" if row[name] is None else f"{row[name]:,}"
 
 
-def _percent(share: float | None) -> str:
+def _plain(value: float | Decimal | None) -> str:
+    return "-" if value is None else f"{value:,.1f}"
+
+
+def _judges(row: Row) -> str:
+    return "-" if not row["judge_calls"] else _usd(row["judge_cost_usd"])
+
+
+def _percent(share: float | Decimal | None) -> str:
     return "-" if share is None else f"{share:.0%}"
 
 
@@ -113,9 +145,21 @@ def _per_success(row: Row, times: int) -> str:
     if row["cost_per_success_usd"] is None:
         return (f"unknown{unknown}" if unknown else "no success") if row["tasks"] else "-"
     figure = row["cost_per_success_usd"] * times
+    if row["unscored_won_cost_per_success_usd"] is not None and row["cost_per_success_bound"] == "=":
+        return _unscored_range(row, times)
     if row["cost_per_success_bound"] != "=":
         return f"{row['cost_per_success_bound']} ${_figure(figure, down=True)}{unknown}"
     return f"${_figure(figure)}{_range(row, 'cost_per_success', times)}"
+
+
+def _unscored_range(row: Row, times: int) -> str:
+    """From all unscored attempts as successes to none of them, and the bounds of either end."""
+    best, low, high = (
+        row[name]
+        for name in ("unscored_won_cost_per_success_usd", "unscored_won_cost_per_success_low", "cost_per_success_high")
+    )
+    text = f"${_figure(best * times)}-{_figure(row['cost_per_success_usd'] * times)}"
+    return text if low is None or high is None else f"{text} ({_figure(low * times)}-{_figure(high * times)})"
 
 
 def _range(row: Row, name: str, times: float = 1, decimals: int | None = None) -> str:
@@ -174,154 +218,3 @@ def _incremental(row: Row) -> str:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-# --- the footer --------------------------------------------------------------------------------------------------
-
-
-def _notes(computed: Computed, plan: Plan, options: TableOptions) -> Iterator[str]:
-    """What was counted, at which prices, and what was assumed: one sentence a line."""
-    if not computed.arms:
-        yield "No attempts yet."
-        return
-    yield _counted(computed, options)
-    yield _priced(computed, plan, options)
-    yield from _verdicts(computed, options)
-    yield from _precision(computed, options)
-    yield from _marks(computed)
-    yield from _unusual(computed, options)
-    yield from _provenance(computed)
-
-
-def _level(options: TableOptions) -> str:
-    return f"{options.level * 100:g}%"
-
-
-def _counted(computed: Computed, options: TableOptions) -> str:
-    tasks = len(computed.planned)
-    repeats = {len(each) for each in computed.planned.values()}
-    times = f" x {max(repeats)} repeats" if len(repeats) == 1 and repeats != {1} else ""
-    attempts = sum(row["attempts"] for row in computed.rows)
-    clusters = ", repeats of a task counted as one cluster" if times or len(repeats) > 1 else ""
-    scorer = f" Success as judged by {options.scorer}." if options.scorer else ""
-    return f"{tasks:,} tasks{times}, {attempts:,} attempts. {_level(options)} intervals over tasks{clusters}.{scorer}"
-
-
-def _priced(computed: Computed, plan: Plan, options: TableOptions) -> str:
-    seen = dict.fromkeys(name for arm in computed.arms for attempt in arm.tries for name in attempt.costs_by_card)
-    names = [*plan.cards, *(name for name in seen if name not in plan.cards)]
-    used = options.cards or plan.priced_by
-    told = {name: f"{name} ({plan.cards[name]})" if plan.cards.get(name) else name for name in names}
-    others = [told[name] for name in names if name != used]
-    text = f"Costs are list costs by card set {told.get(used, used)}" if used else "Costs are list costs"
-    if others and used:
-        text += f"; --cards chooses {', '.join(others)}"
-    elif others:
-        text += f"; card sets: {', '.join(others)}"
-    return f"{text}. Judges and harness are apart, in no other figure."
-
-
-def _verdicts(computed: Computed, options: TableOptions) -> Iterator[str]:
-    said: dict[str, list[str]] = {}
-    for row in computed.rows:
-        if row["verdict"] is not None:
-            why = f" ({row['verdict_why']})" if row["verdict_why"] else ""
-            said.setdefault(f"{row['verdict']}{why}", []).append(row["configuration"])
-    if not said:
-        return
-    margin = f", not inferior up to +{options.margin:.0%}" if options.margin else ""
-    findings = "; ".join(f"{finding}: {', '.join(names)}" for finding, names in said.items())
-    yield (
-        f"Cost per success against {computed.baseline}, paired by task, Holm-adjusted{margin}; needs "
-        f"{options.min_tasks} tasks and {options.min_successes} successes: {findings}."
-    )
-
-
-def _precision(computed: Computed, options: TableOptions) -> Iterator[str]:
-    tasks = len(computed.planned)
-    for name, what in (("tasks_needed", "a cost per success"), ("vs_baseline_tasks_needed", "a ratio to the baseline")):
-        needed = [row[name] for row in computed.rows if row[name] is not None]
-        if needed:
-            fewest, most = min(needed), max(needed)
-            span = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-            width = f"+-{options.half_width:.0%}"
-            yield f"To know {what} to {width}, about {span} tasks are needed; there are {tasks:,}."
-    if len(computed.arms) > 1 and tasks < options.min_tasks:
-        yield f"A set of {tasks:,} tasks cannot rank close configurations."
-
-
-def _marks(computed: Computed) -> Iterator[str]:
-    rows = computed.rows
-    placed = [row for row in rows if row["frontier"] is not None]
-    of = f"the {len(placed)} placed" if len(placed) < len(rows) else f"{len(rows)}"
-    if any(row["frontier"] for row in rows):
-        yield "*: on the cost/quality frontier: none costs less and succeeds as often, nor does a mix of two."
-    for row in rows:
-        if row["selected"]:
-            yield (
-                f"selected: {row['configuration']}, on the frontier too, has the lowest cost per success of "
-                f"{of}; picked by its figure, so its interval is too good: confirm it on fresh tasks."
-            )
-    unplaced = [row["configuration"] for row in rows if row["frontier"] is None]
-    if unplaced:
-        yield f"?: not placed, for want of attempts, costs or verdicts: {', '.join(unplaced)}."
-
-
-def _unusual(computed: Computed, options: TableOptions) -> Iterator[str]:
-    """Sentences on whatever keeps a figure from being what it seems."""
-    rows = computed.rows
-    for row in rows:
-        if not row["complete"]:
-            yield (
-                f"{row['configuration']}: {row['attempts']:,} of {row['planned_attempts']:,} attempts were made; its "
-                "own figures are over those, comparisons over the tasks that are complete on both sides."
-            )
-    yield from _listed(rows, lambda row: row["basis"] != "sums", "per-task means, as tasks have unequal slots")
-    yield from _listed(rows, lambda row: row["unknown_costs"], ">=: attempts of unknown cost, no upper bound")
-    yield from _listed(rows, lambda row: row["imputed_costs"], "unknown costs filled with the dearest attempt")
-    bounded = [row for row in rows if row["cost_per_success_bound"] == ">" and row["cost_per_success_usd"] is not None]
-    yield from _listed(
-        bounded, lambda _: True, f">: no success; one-sided {_level(options)} bound by the number of tasks"
-    )
-    yield from _listed(rows, lambda row: row["unjudged"], "attempts without a verdict, counted as no success")
-    yield from _listed(
-        rows, lambda row: row["unpriced_charges"], "charges without a price, such as tools without a card, left out"
-    )
-    yield from _listed(rows, lambda row: row["estimated_calls"], "calls whose tokens were estimated, counted as such")
-    yield from _ends(computed)
-
-
-def _listed(rows: Sequence[Row], wanted: Callable[[Row], object], what: str) -> Iterator[str]:
-    """One sentence with the names, and the counts where `wanted` gives them."""
-    found = [(row["configuration"], wanted(row)) for row in rows if wanted(row)]
-    if found:
-        names = [name if count is True else f"{name} {count:,}" for name, count in found]
-        yield f"{what[0].upper()}{what[1:]}: {', '.join(names)}."
-
-
-def _ends(computed: Computed) -> Iterator[str]:
-    """How attempts ended that did not complete; each counts, with its cost, as no success."""
-    ends = [slot.last for arm in computed.arms for slot in arm.slots if slot.last.status != "completed"]
-    reasons = Counter(f"{last.status} ({last.stop_reason or 'no reason given'})" for last in ends)
-    if reasons:
-        told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-        yield f"Counted as no success, with their cost: {told}."
-    again = Counter(
-        attempt.stop_reason
-        for arm in computed.arms
-        for slot in arm.slots
-        for attempt in slot.tries
-        if attempt is not slot.last
-    )
-    why = {"infrastructure": "infrastructure errors", "interrupted": "a crash or Ctrl-C"}
-    for reason, count in sorted(again.items(), key=str):
-        yield f"{count:,} tries were repeated after {why.get(reason or '', reason)}; their cost is in their attempt's."
-
-
-def _provenance(computed: Computed) -> Iterator[str]:
-    replayed = sum(row["replayed_calls"] for row in computed.rows)
-    if replayed:
-        yield f"{replayed:,} calls were replayed: list costs and latencies as recorded, nothing was billed for them."
-    targets = {attempt.fingerprint for arm in computed.arms for attempt in arm.tries}
-    if len(targets) > 1:
-        yield f"Answers come from {len(targets)} versions of the target."
