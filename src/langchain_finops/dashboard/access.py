@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_finops.errors import BadArguments
 
-__all__ = ["COOKIE", "Access", "Gate", "Role", "Session", "is_loopback"]
+__all__ = ["COOKIE", "HEADERS", "Access", "Gate", "Role", "Session", "is_loopback", "set_cookie"]
 
 Role = Literal["operator", "viewer"]
 COOKIE: Final = "finops_session"

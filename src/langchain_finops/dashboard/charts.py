@@ -99,7 +99,7 @@ def said(spent: Spent) -> str:
 
 def _round_up(pico: int) -> int:
     """The next amount that reads well: 1, 2, 2.5 or 5 times a power of ten."""
-    power = 10 ** max(len(str(pico)) - 1, 1)
+    power: int = 10 ** max(len(str(pico)) - 1, 1)
     return next(step * power // 4 for step in (4, 8, 10, 20, 40) if step * power // 4 >= pico)
 
 
@@ -120,11 +120,11 @@ def _tick(start: datetime, step: timedelta) -> str:
     return f"{start:%d %b}" if step >= timedelta(hours=6) else f"{start:%H:%M}"
 
 
-def share_of(part: int, whole: int) -> float:
+def share_of(part: int | Decimal, whole: int | Decimal) -> float:
     """How far a bar reaches, in 1000: what is more than nothing is seen."""
     if whole <= 0 or part <= 0:
         return 0.0
-    return round(min(max(part / whole, 0.003), 1) * WIDTH, 1)
+    return round(min(max(float(part / whole), 0.003), 1) * WIDTH, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

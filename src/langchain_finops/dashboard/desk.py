@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
-from langchain_finops.errors import FinOpsError
+from langchain_finops.errors import LedgerError
 from langchain_finops.ledger.sql import SqlLedger
 
 __all__ = ["Desk", "Figure", "Lane", "Unreadable"]
@@ -38,31 +38,24 @@ class Unreadable(Exception):
 
 
 class Lane:
-    """One thread with a ledger of its own: what is quick does not wait for what is slow."""
+    """One thread: what is quick does not wait for what is slow."""
 
-    def __init__(self, name: str, opened: Callable[[], SqlLedger]) -> None:
-        self._opened, self._ledger = opened, None
+    def __init__(self, name: str, ledger: SqlLedger) -> None:
+        self._ledger = ledger
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"finops-{name}")
 
-    def _with_ledger(self, work: Callable[[SqlLedger], T]) -> T:
-        if self._ledger is None:
-            self._ledger = self._opened()
-        return work(self._ledger)
-
     async def run(self, work: Callable[[SqlLedger], T]) -> T:
-        """Return what `work` makes of the lane's ledger, on the lane's thread. Raises Unreadable."""
+        """Return what `work` makes of the ledger, on the lane's thread. Raises Unreadable."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._with_ledger, work)
-        except FinOpsError as error:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._ledger)
+        except LedgerError as error:
             # The sentence names the ledger's place, which is nobody's business outside: it goes to the log.
-            log.warning("the web page could not read the ledger: %s", error)
+            log.warning("the web page could not use the ledger: %s", error)
             raise Unreadable from error
 
     def close(self) -> None:
-        """Let go of the ledger and the thread, once what it is at is done."""
-        if self._ledger is not None:
-            self._thread.submit(self._ledger.close)
-        self._thread.shutdown(wait=True, cancel_futures=False)
+        """Let go of the thread, once what it is at is done."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +78,8 @@ class _Slot:
 class Desk:
     """Figures by name, each made on one of the lanes."""
 
-    def __init__(self, opened: Callable[[], SqlLedger], lanes: tuple[str, ...]) -> None:
-        self._lanes = {name: Lane(name, opened) for name in lanes}
+    def __init__(self, ledger: SqlLedger, lanes: tuple[str, ...]) -> None:
+        self._lanes = {name: Lane(name, ledger) for name in lanes}
         self._slots: dict[Hashable, _Slot] = {}
 
     def lane(self, name: str) -> Lane:
