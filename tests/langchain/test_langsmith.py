@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langchain_core.tracers import LangChainTracer
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import interrupt
 from langsmith import Client
@@ -274,6 +276,115 @@ def test_an_outcome_becomes_feedback_on_the_root_run(traced_by_environment: Lang
     assert rows["finops:success"]["comment"] == "solved"
     assert rows["finops:score"]["score"] == 0.75
     assert rows["finops:value_usd"]["value"] == "0.00001234"
+
+
+USAGE = {
+    "input_tokens": 10,
+    "output_tokens": 40,
+    "total_tokens": 50,
+    "input_cost": 0.00003,
+    "output_cost": 0.0006,
+    "total_cost": 0.00063,
+}
+"""10 tokens at $3 and 40 at $15 a million."""
+
+
+@pytest.mark.parametrize("ours_first", [False, True])
+@pytest.mark.parametrize("bare", [False, True])
+def test_the_cost_is_in_the_model_runs_usage(
+    server: LangSmithServer, client: Client, ours_first: bool, bare: bool
+) -> None:
+    """LangSmith sums model runs: theirs carry the cost beside the counts, and the root's, which it adds up, none."""
+    handlers = [handler(), LangChainTracer(client=client)]
+    config: Any = {"callbacks": handlers if ours_first else handlers[::-1], "metadata": METADATA}
+    scripted().invoke("hello", config) if bare else graph().invoke(QUESTION, config)
+
+    metadata = server.named("the-model")["extra"]["metadata"]
+    assert metadata["usage_metadata"] == USAGE
+    if not bare:
+        assert "usage_metadata" not in server.named("the-graph")["extra"]["metadata"]
+
+
+def test_an_unknown_cost_is_not_zero_in_the_usage(traced_by_environment: LangSmithServer) -> None:
+    """Counts without a cost: LangSmith may look the price up, and is not told that it was nothing."""
+    unpriced = FinOpsHandler(ledger=":memory:", prices=PriceBook(catalog=False))
+    graph().invoke(QUESTION, {"callbacks": [unpriced]})
+
+    metadata = traced_by_environment.named("the-model")["extra"]["metadata"]
+    assert metadata["usage_metadata"] == {name: count for name, count in USAGE.items() if name.endswith("_tokens")}
+
+
+def test_a_cached_answer_was_not_paid_for(traced_by_environment: LangSmithServer) -> None:
+    """What LangChain's cache answers costs nothing there, and keeps its list cost among our marks."""
+    model = scripted()
+    model.cache = InMemoryCache()
+    for name in ("first", "second"):
+        model.invoke("hello", {"callbacks": [handler()], "metadata": METADATA, "run_name": name})
+
+    (first, second) = (traced_by_environment.named(name)["extra"]["metadata"] for name in ("first", "second"))
+    assert first["usage_metadata"]["total_cost"] == 0.00063
+    assert second["usage_metadata"]["total_cost"] == 0
+    assert "input_cost" not in second["usage_metadata"]
+    assert Decimal(second["finops:cost_usd"]) == Decimal(COST)
+
+
+@pytest.mark.parametrize("ours_first", [False, True])
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_tool_with_a_price_has_its_cost(
+    server: LangSmithServer, client: Client, ours_first: bool, bare: bool
+) -> None:
+    """Half a cent for a search: its run carries that, and one without a price carries nothing of ours."""
+
+    @tool
+    def search(question: str) -> str:
+        """Search."""
+        return question
+
+    @tool
+    def look_up(question: str) -> str:
+        """Look it up."""
+        return question
+
+    def node(state: MessagesState) -> dict[str, Any]:
+        search.invoke({"question": "?"})
+        look_up.invoke({"question": "?"})
+        return {}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("ask", node)
+    builder.add_edge(START, "ask")
+    cards = parse_cards([{"id": "search", "tool": "search", "usd_per_call": "0.005"}], where="test")
+    ours = FinOpsHandler(agent_id="support", ledger=":memory:", prices=PriceBook(cards=cards, catalog=False))
+    handlers = [ours, LangChainTracer(client=client)]
+    config: Any = {"callbacks": handlers if ours_first else handlers[::-1], "metadata": METADATA}
+    search.invoke({"question": "?"}, config) if bare else builder.compile().invoke(QUESTION, config)
+
+    metadata = server.named("search")["extra"]["metadata"]
+    assert metadata["usage_metadata"] == {"total_cost": 0.005}
+    assert metadata["finops:cost_usd"] == "0.005"
+    if not bare:
+        other = server.named("look_up")["extra"]["metadata"]
+        assert not [name for name in other if name.startswith("finops:") or name == "usage_metadata"]
+    assert ours.faults == 0
+
+
+async def test_each_run_of_a_thread_says_so(traced_by_environment: LangSmithServer) -> None:
+    """LangSmith adds a thread's cost up by `thread_id` on its runs, and by provider and model of the model runs."""
+    builder = StateGraph(MessagesState)
+    model = scripted()
+    builder.add_node("ask", lambda state: {"messages": [model.invoke(state["messages"])]})
+    builder.add_edge(START, "ask")
+    compiled = builder.compile(name="the-graph", checkpointer=InMemorySaver())
+    for _ in range(2):
+        config: Any = {"callbacks": [handler()], "configurable": {"thread_id": "th-1"}}
+        await compiled.ainvoke(QUESTION, config)
+
+    runs = list(traced_by_environment.runs.values())
+    assert len(runs) == 6
+    assert {run["extra"]["metadata"].get("thread_id") for run in runs} == {"th-1"}
+    models = [run["extra"]["metadata"] for run in runs if run["run_type"] == "llm"]
+    assert sum(run["usage_metadata"]["total_cost"] for run in models) == 2 * 0.00063
+    assert {(run["ls_provider"], run["ls_model_name"]) for run in models} == {("genericfakechatmodel", "scripted")}
 
 
 @pytest.mark.parametrize("start", ["failed", "interrupted", "bare"])

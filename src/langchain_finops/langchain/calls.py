@@ -14,6 +14,7 @@ from langchain_core.outputs import LLMResult
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.langchain import extract, failures
 from langchain_finops.langchain.digests import Digests
+from langchain_finops.langchain.langsmith import paid
 from langchain_finops.langchain.opened import OpenCalls
 from langchain_finops.langchain.runs import RunCall
 from langchain_finops.langchain.settling import broken, marks_of_call, missing, model_name, numbered, streamed
@@ -196,8 +197,10 @@ class Calls:
         bare = run.root == call.key
         try:
             record = self._write_down(call, answer)
-            if run.trace is not None and not bare:
-                run.trace.settled(call.key, marks_of_call(record), ended=told)
+            if run.trace is not None:
+                run.trace.paid(call.key, paid(record))
+                if not bare:
+                    run.trace.settled(call.key, marks_of_call(record), ended=told)
         finally:  # A call that stays open would be charged again when its run ends.
             self._let_go(call)
             if bare:

@@ -1,7 +1,8 @@
 """LangSmith: our tags and figures on the runs its tracer sends anyway, and outcomes as feedback on them.
 
 We open no trace of our own. Where LangChain's tracer is among a run's handlers, from the environment or passed by
-hand, the run and its model runs get the tags and metadata of `marks`; without a tracer nothing here does anything.
+hand, the run and its model runs get the tags and metadata of `marks`, model runs and priced tools the cost of `paid`,
+which LangSmith sums by trace and thread; without a tracer nothing here does anything.
 """
 
 import inspect
@@ -9,7 +10,7 @@ import logging
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,14 +18,15 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from langchain_finops.records import Attribution, CostStatus, Outcome
+from langchain_finops.records import Attribution, CallRecord, ChargeRecord, CostStatus, Outcome
+from langchain_finops.usage import TOKEN_METERS
 
 if TYPE_CHECKING:
     from langchain_core.tracers import LangChainTracer
     from langsmith import Client
     from langsmith.run_trees import RunTree
 
-__all__ = ["Feedback", "Trace", "find_tracer", "marks"]
+__all__ = ["Feedback", "Trace", "find_tracer", "marked", "marks", "paid"]
 
 log = logging.getLogger("langchain_finops")
 
@@ -87,14 +89,69 @@ TAGGED = ("finops:agent_id", "finops:task_id", "finops:status", "finops:cost_usd
 """What is a tag as well, as `name=value`, so that runs can be filtered by it."""
 
 
+INPUT_METERS = frozenset(name for name in TOKEN_METERS if "output" not in name)
+
+
+def paid(record: CallRecord | ChargeRecord) -> dict[str, Any]:
+    """What LangSmith sums: `total_cost` is what is really paid, 0 for a cached answer; nothing where nobody knows.
+
+    `input_cost` and `output_cost` are there where list price is paid and is split by meter; fees of searches and of
+    requests are in neither. LangSmith takes numbers: the exact amount at list price stays in `finops:cost_usd`.
+    """
+    if isinstance(record, ChargeRecord):
+        return {} if record.cost_usd is None else {"total_cost": float(record.cost_usd)}
+    usage = record.usage
+    tokens: dict[str, Any] = {
+        "input_tokens": usage.total_input_tokens,
+        "output_tokens": usage.total_output_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if record.billed_usd is None:
+        return tokens
+    cost: dict[str, Any] = {"total_cost": float(record.billed_usd)}
+    if record.meter_usd is not None and record.billed_usd == record.cost_usd:
+        amounts = record.meter_usd.items()
+        cost["input_cost"] = float(sum((usd for meter, usd in amounts if meter in INPUT_METERS), Decimal(0)))
+        output = sum((usd for meter, usd in amounts if meter in TOKEN_METERS and meter not in INPUT_METERS), Decimal(0))
+        cost["output_cost"] = float(output)
+    return tokens | cost
+
+
+class _Metadata(dict[str, Any]):
+    """A run's metadata, in which its cost stays when the tracer writes the reported counts down after us."""
+
+    def __init__(self, metadata: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+        super().__init__(metadata)
+        self._paid = usage
+        self["usage_metadata"] = metadata.get("usage_metadata") or {}
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == "usage_metadata" and isinstance(value, Mapping):
+            cost = {name: amount for name, amount in self._paid.items() if name.endswith("_cost")}
+            value = {**self._paid, **value, **cost}
+        super().__setitem__(name, value)
+
+
+def marked(
+    metadata: Mapping[str, Any], tags: Sequence[str] | None, marks: Mapping[str, Any], usage: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], list[str]]:
+    """A run's metadata and tags with ours: of our own the newest, of others' all. Names of the model fill gaps only."""
+    gaps = {name: value for name, value in marks.items() if name.startswith("ls_") and not metadata.get(name)}
+    whole = {**metadata, **{name: value for name, value in marks.items() if not name.startswith("ls_")}, **gaps}
+    ours = [f"{name}={marks[name]}" for name in TAGGED if marks.get(name) is not None]
+    kept = [tag for tag in tags or [] if not tag.startswith("finops:")]
+    return (_Metadata(whole, usage) if usage else whole), [*kept, *ours]
+
+
 class Trace:
     """The runs of one root invocation, as the tracer that reports them knows them."""
 
-    __slots__ = ("_held", "_tracer", "root")
+    __slots__ = ("_held", "_paid", "_tracer", "root")
 
     def __init__(self, tracer: "LangChainTracer") -> None:
         self._tracer = tracer
         self._held: dict[UUID, RunTree] = {}
+        self._paid: dict[UUID, dict[str, Any]] = {}
         self.root: RunTree | None = None
         """The root run, once it has been marked."""
 
@@ -104,7 +161,16 @@ class Trace:
         if run is not None:
             self._held[run_id] = run
 
-    def settled(self, run_id: UUID, marked: dict[str, str | None], *, ended: bool = True, root: bool = False) -> None:
+    def let_go(self, run_id: UUID) -> None:
+        """Forget a run that is not to be marked."""
+        self._held.pop(run_id, None)
+
+    def paid(self, run_id: UUID, usage: dict[str, Any]) -> None:
+        """Have the run carry what was paid for it, once it is settled."""
+        if usage:
+            self._paid[run_id] = usage
+
+    def settled(self, run_id: UUID, marks: Mapping[str, Any], *, ended: bool = True, root: bool = False) -> None:
         """Mark a run when its cost is known. `ended=False`: LangChain will never report its end, so we send it."""
         held = self._held.pop(run_id, None)
         run = self._tracer.run_map.get(str(run_id))
@@ -113,9 +179,8 @@ class Trace:
         if run is None:
             return
         # The metadata is LangChain's own dictionary, shared with the run's children: writing into it would leak.
-        run.extra["metadata"] = {**run.extra.get("metadata", {}), **marked}
-        tags = [f"{name}={marked[name]}" for name in TAGGED if marked.get(name) is not None]
-        run.tags = [*(tag for tag in run.tags or [] if not tag.startswith("finops:")), *tags]
+        metadata = run.extra.get("metadata", {})
+        run.extra["metadata"], run.tags = marked(metadata, run.tags, marks, self._paid.pop(run_id, None))
         if root:
             self.root = run
         # Still in the tracer's hands and about to end: its own update carries our marks. Otherwise it was sent already.

@@ -217,4 +217,4 @@ class Recorder:
             self.calls.abandon(call, NotStarted(error) if call.key == refused else error)
         for tool in list(run.open_tools):
             if node is None or tool.node is node:
-                self.tools.end(tool.key, error or asyncio.CancelledError())
+                self.tools.end(tool.key, error or asyncio.CancelledError(), told=False)

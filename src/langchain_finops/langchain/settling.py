@@ -20,6 +20,7 @@ __all__ = [
     "broken",
     "marks_of_call",
     "marks_of_run",
+    "marks_of_tool",
     "missing",
     "model_name",
     "numbered",
@@ -114,9 +115,16 @@ def run_record(run: Run, attribution: Attribution, status: RunStatus, reason: st
 
 
 def marks_of_call(record: CallRecord) -> dict[str, str | None]:
-    """What a call's trace carries."""
+    """What a call's trace carries; of the model only what its own integration has left out."""
     status = "completed" if record.error is None else "failed"
-    return marks(record.attribution, status=status, cost_usd=record.cost_usd, cost_status=record.cost_status)
+    marked = marks(record.attribution, status=status, cost_usd=record.cost_usd, cost_status=record.cost_status)
+    return {**marked, "ls_provider": record.provider, "ls_model_name": record.model or record.requested_model}
+
+
+def marks_of_tool(charge: ChargeRecord) -> dict[str, str | None]:
+    """What a tool's trace carries."""
+    status = "completed" if charge.error is None else "failed"
+    return marks(charge.attribution, status=status, cost_usd=charge.cost_usd, cost_status=charge.cost_status)
 
 
 def marks_of_run(run: Run, attribution: Attribution, status: RunStatus) -> dict[str, str | None]:

@@ -8,9 +8,11 @@ from uuid import UUID
 from langchain_finops.budgets.refusal import Refusal
 from langchain_finops.langchain import failures
 from langchain_finops.langchain.digests import Digests
-from langchain_finops.langchain.runs import OpenTool
-from langchain_finops.langchain.settling import NotStarted, tool_charge
+from langchain_finops.langchain.langsmith import paid
+from langchain_finops.langchain.runs import OpenTool, Run
+from langchain_finops.langchain.settling import NotStarted, marks_of_tool, tool_charge
 from langchain_finops.langchain.tracker import namespace_of
+from langchain_finops.records import ChargeRecord
 
 if TYPE_CHECKING:
     from langchain_finops.langchain.recorder import Event, Recorder
@@ -52,10 +54,14 @@ class Tools:
         if tool.node is not None:
             tool.node.open += 1
         self._open[run_id.int] = tool
+        if run.trace is not None:
+            run.trace.started(run_id)
         if bare:
             recorder.watch_root(run)
         elif run.ended:
-            recorder.watch(lambda: self._open.get(run_id.int) is tool, partial(self.end, run_id, CancelledError()))
+            recorder.watch(
+                lambda: self._open.get(run_id.int) is tool, partial(self.end, run_id, CancelledError(), told=False)
+            )
         return None
 
     def _admit(self, tool: OpenTool, namespace: str | None, arguments: str) -> BaseException | None:
@@ -77,8 +83,11 @@ class Tools:
 
         return recorder.gate.admit(run, namespace, start)
 
-    def end(self, run_id: UUID, error: BaseException | None, output: object = None) -> None:
-        """Write a tool's charge down. One that paused runs again, and is charged then; one that never ran, never."""
+    def end(self, run_id: UUID, error: BaseException | None, output: object = None, *, told: bool = True) -> None:
+        """Write a tool's charge down. One that paused runs again, and is charged then; one that never ran, never.
+
+        `told`: LangChain tells its end.
+        """
         tool = self._open.pop(run_id.int, None)
         if tool is None:
             return
@@ -97,5 +106,20 @@ class Tools:
             charge = recorder.meter.charge(tool_charge(tool, error), state=run.state, hold=tool.hold, result=result)
             if not run.add_charge(tool.who, charge):
                 recorder.sums.add_charge(tool.who, charge, run.folded)
+            self._tell_trace(run_id, run, charge, told=told)
         if run.root == run_id and not never_ran:  # Who knows that is just ending the run.
             recorder.end_run(run, *recorder.gate.status(run, error))
+
+    @staticmethod
+    def _tell_trace(run_id: UUID, run: Run, charge: ChargeRecord, *, told: bool) -> None:
+        """Mark the trace of a tool that has a price; nearly every one has none."""
+        trace = run.trace
+        if trace is None:
+            return
+        trace.paid(run_id, paid(charge))
+        if run.root == run_id:
+            return  # Marked when the run ends.
+        if charge.cost_usd is None:
+            trace.let_go(run_id)
+        else:
+            trace.settled(run_id, marks_of_tool(charge), ended=told)
