@@ -370,7 +370,7 @@ def test_nothing_runs_where_something_is_wrong(workshop: "Workshop") -> None:
         "tasks.jsonl:2: outputs.total",
         "tasks.yaml: target",
     ]
-    assert "has no function 'bild'" in caught.value.faults[2].what
+    assert "has no 'bild'" in caught.value.faults[2].what
     assert workshop.calls() == []
     assert not workshop.results.exists()
 
@@ -378,8 +378,8 @@ def test_nothing_runs_where_something_is_wrong(workshop: "Workshop") -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("raise RuntimeError('no key')", r"cannot be built for configuration 'right': RuntimeError: no key"),
-        ("return 5", r"'agent:broken' returned a int, which is no Runnable"),
+        ("raise RuntimeError('no key')", r"cannot be built for configurations 'right', 'wrong': RuntimeError: no key"),
+        ("return 5", r"'agent:broken' returned int, which is no Runnable"),
     ],
 )
 def test_a_target_that_cannot_be_built_is_told_before_anything_is_bought(
@@ -390,9 +390,10 @@ def test_a_target_that_cannot_be_built_is_told_before_anything_is_bought(
     agent.write_text(agent.read_text() + f"\n\ndef broken(configuration):\n    {body}\n")
     workshop.suite(suite_with("").replace("agent:build", "agent:broken"))
 
-    with pytest.raises(EvalError, match=message):
+    with pytest.raises(BadData, match=message):
         workshop.run()
     assert workshop.calls() == []
+    assert not workshop.results.parent.exists()
 
 
 def test_one_run_at_a_time_in_a_folder(workshop: "Workshop") -> None:

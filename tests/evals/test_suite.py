@@ -10,6 +10,7 @@ from langchain_finops.errors import BadData, EvalError
 from langchain_finops.evals.matrix import Configuration
 from langchain_finops.evals.scorers import Scorer
 from langchain_finops.evals.suite import Human, Limits, Suite, load_suite, suite_beside
+from langchain_finops.evals.target import Target
 
 if TYPE_CHECKING:
     from tests.evals.conftest import Workshop
@@ -19,6 +20,10 @@ target: agent:build
 scorer: exact
 configurations: [{name: one}]
 """
+TARGET = (
+    "`module:function` of a function that takes a configuration and returns a Runnable is expected, or one of "
+    "{graph: module:object}, {call: module:function}, {url: https://...}"
+)
 TYPES = "one of exact, contains, regex, numeric, json, json_schema, set, trajectory, python"
 
 
@@ -40,7 +45,7 @@ def test_a_small_suite_has_sensible_defaults(tmp_path: Path) -> None:
 
     assert load_suite(path) == Suite(
         path=path,
-        target="agent:build",
+        target=Target(spec="agent:build"),
         scorers=(Scorer(name="exact", type="exact"),),
         configurations=(Configuration(name="one"),),
         repeats=1,
@@ -74,7 +79,7 @@ def test_a_full_suite_is_read_field_by_field(tmp_path: Path) -> None:
 
     suite = load_suite(path)
 
-    assert suite.target == "pkg.agent:make.graph"
+    assert suite.target == Target(spec="pkg.agent:make.graph")
     assert suite.scorers == (
         Scorer(
             name="total",
@@ -148,7 +153,7 @@ def test_all_faults_are_told_at_once_with_their_field(tmp_path: Path) -> None:
         "matrix: a mapping of parameters to lists of values is expected, such as `model: [a, b]`",
         "configurations: the name 'a' stands there twice",
         "recording: 5 found: a text is expected",
-        "target: 'agent.build' found: `module:function` is expected",
+        f"target: 'agent.build' found: {TARGET}",
         f"scorers[0].type: 'fuzzy' is no scorer: {TYPES}",
         (
             "scorers[1].ignore: is not known: known are type, name, answer_field, expected_field, tolerance, "
@@ -173,7 +178,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
     """An empty mapping lacks a target, a scorer and configurations."""
     assert faults_of(written(tmp_path, "{}")) == [
         "configurations: is missing: a list of mappings with a `name` and parameters",
-        "target: is missing: `module:function` of a function that takes a configuration and returns a Runnable",
+        f"target: is missing: {TARGET}",
         f"scorer: is missing: {TYPES}",
     ]
 

@@ -52,8 +52,8 @@ def test_a_function_is_found(folder: Path) -> None:
     ("spec", "message"),
     [
         ("agent_z:build", "module 'agent_z' cannot be imported: ModuleNotFoundError: No module named 'agent_z'"),
-        ("helper_x:build", r"helper_x\.py has no function 'build'"),
-        ("helper_x:X", r"helper_x\.py has no function 'X'"),
+        ("helper_x:build", r"helper_x\.py has no 'build'"),
+        ("helper_x:X", r"'helper_x:X' is int, and no function"),
         ("kit.deep:x", "module 'kit.deep' cannot be imported: ImportError: "),
     ],
 )

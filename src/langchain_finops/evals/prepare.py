@@ -3,18 +3,20 @@
 import hashlib
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
+from langchain_finops.evals.building import Make, endpoint_faults, maker
 from langchain_finops.evals.dataset import Dataset, Item
 from langchain_finops.evals.matrix import Trial, in_shard, trials
+from langchain_finops.evals.models import model_faults
 from langchain_finops.evals.recorded_dataset import check_recorded
 from langchain_finops.evals.scorers import Function, reference_faults
 from langchain_finops.evals.selection import selected
@@ -25,6 +27,7 @@ from langchain_finops.pricing import PriceBook
 
 __all__ = ["Mode", "Options", "Prepared", "RecordMode", "default_folder", "prepare"]
 
+T = TypeVar("T")
 Mode = Literal["live", "replay", "record"]
 RecordMode = Literal["none", "once", "all"]
 
@@ -87,8 +90,8 @@ class Prepared:
     mode: Mode
     folder: Path
     ledger: str
-    target: Any
-    """The function that builds a Runnable from a configuration."""
+    target: Make
+    """Makes a Runnable for a configuration."""
     fingerprint: str
     functions: Mapping[str, Function]
     """Of the python scorers, by the scorer's name."""
@@ -145,7 +148,7 @@ class Prepared:
                 "items": {item.id: [item.inputs_hash, item.hash] for item in dataset.items},
             },
             "suite": str(suite.path),
-            "target": suite.target,
+            "target": suite.target.spec,
             "fingerprint": self.fingerprint,
             "configurations": [
                 {"name": entry.name, "hash": entry.hash, "parameters": entry.parameters}
@@ -188,8 +191,14 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     dataset = selected(dataset, splits=options.splits, where=options.where, sample=options.sample, seed=options.seed)
     roots = import_roots(suite.path)
     faults = [fault for scorer in suite.scorers for fault in reference_faults(scorer, dataset)]
-    target, functions = _resolved(suite, roots, faults)
-    if faults:
+    target, functions = _resolved(suite, roots, faults, offline=mode == "replay")
+    shipped = PriceBook.default()
+    books = {name: shipped.with_cards(cards) for name, cards in suite.cards.items()}
+    cards = _chosen_cards(suite, options)
+    prices = shipped if cards is None else books[cards]
+    max_usd = suite.max_usd if options.max_usd is None else options.max_usd
+    faults += _money_faults(suite, max_usd, prices, mode)
+    if faults or target is None:
         raise BadData(faults)
     if mode == "replay" and suite.recording is not None:
         check_recorded(suite.recording, dataset)
@@ -199,9 +208,6 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
         raise BadArguments(
             f"ledger {ledger!r} is gone when the run ends: name a file, or leave it to the results folder"
         )
-    shipped = PriceBook.default()
-    books = {name: shipped.with_cards(cards) for name, cards in suite.cards.items()}
-    cards = _chosen_cards(suite, options)
     return Prepared(
         dataset=dataset,
         suite=suite,
@@ -210,7 +216,7 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
         folder=folder,
         ledger=ledger,
         target=target,
-        fingerprint=fingerprint(suite.target, roots),
+        fingerprint=suite.target.fingerprint(roots),
         functions=functions,
         scorer_hashes={
             scorer.name: scorer.hash(fingerprint(scorer.function, roots) if scorer.function else "")
@@ -218,7 +224,20 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
         },
         books=books,
         cards=cards,
-        prices=shipped if cards is None else books[cards],
+        prices=prices,
+    )
+
+
+def _money_faults(suite: Suite, max_usd: object, prices: PriceBook, mode: Mode) -> list[Fault]:
+    """Models that cannot be asked, and limits in money that cannot be held."""
+    if suite.target.kind == "url":  # Its models are its own affair, their keys too.
+        return endpoint_faults(asdict(suite.limits), max_usd, suite=suite.path)
+    return model_faults(
+        suite.configurations,
+        suite=suite.path,
+        prices=prices,
+        without_key=mode == "replay",
+        needs_prices=max_usd is not None or suite.limits.usd is not None,
     )
 
 
@@ -272,22 +291,26 @@ def _chosen_cards(suite: Suite, options: Options) -> str | None:
     return options.cards or next(iter(suite.cards), None)
 
 
-def _resolved(suite: Suite, roots: Sequence[Path], faults: list[Fault]) -> tuple[object, dict[str, Function]]:
-    """The target and the python scorers' functions; what cannot be found is added to `faults`."""
+def _resolved(
+    suite: Suite, roots: Sequence[Path], faults: list[Fault], *, offline: bool
+) -> tuple[Make | None, dict[str, Function]]:
+    """What makes the target, and the python scorers' functions; what cannot be found is added to `faults`."""
 
-    def found(spec: str, where: str) -> Function | None:
+    def found(find: Callable[[], T], where: str) -> T | None:
         try:
-            return resolve(spec, roots)
+            return find()
         except EvalError as error:
             faults.append(Fault(where=f"{suite.path}: {where}", what=str(error)))
             return None
 
-    target = found(suite.target, "target")
+    target = found(lambda: maker(suite.target, suite.configurations, roots, offline=offline), "target")
     functions: dict[str, Function] = {}
     for scorer in suite.scorers:
-        if scorer.function is None or (function := found(scorer.function, f"scorer {scorer.name}")) is None:
+        if (spec := scorer.function) is None:
             continue
-        functions[scorer.name] = function
+        function = found(partial(resolve, spec, roots), f"scorer {scorer.name}")
+        if function is not None:
+            functions[scorer.name] = function
     return target, functions
 
 

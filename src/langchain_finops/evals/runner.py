@@ -1,7 +1,9 @@
 """Runs a suite on a dataset: every slot is tried, judged and put on disk; running again goes on where it stopped."""
 
 import asyncio
+import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,10 +50,13 @@ async def arun(
     """
     prepared = prepare(dataset, suite, options or Options())
     aside = _make_way(prepared)
-    with folder_lock(prepared.folder):
+    is_new = not prepared.folder.exists()
+    with folder_lock(prepared.folder), ExitStack() as undo:
         earlier = read_earlier(prepared.folder)
+        if is_new and earlier.run is None:  # Asked under the lock: another run may have made it meanwhile.
+            undo.callback(_unmake, prepared.folder, aside)
         if earlier.run is None:
-            _record_anew(prepared)
+            _record_anew(prepared, undo)
         manifest = _manifest(prepared, earlier)
         check_resumable(prepared, manifest, earlier)
         again = earlier.attempts and prices_changed(earlier, manifest)
@@ -60,12 +65,22 @@ async def arun(
         work = Work(prepared, manifest, earlier, observer)
         if not work.is_finished:
             write_run(prepared.folder, {**manifest, "finished_at": None, "stopped": None})
-            stopped = await work.go()
+            stopped = await work.go(begun=undo.pop_all)
             finished_at = datetime.now(UTC).isoformat() if stopped is None else None
             manifest = {**manifest, "finished_at": finished_at, "stopped": stopped}
+        undo.pop_all()
         write_run(prepared.folder, manifest)
         results = results_of(prepared.folder, manifest, read_earlier(prepared.folder))
         return replace(results, repriced=len(earlier.attempts) if again else 0, set_aside=aside)
+
+
+def _unmake(folder: Path, aside: Path | None) -> None:
+    """Leave all as it was before a run that came to nothing: no folder of its own, earlier results in their place."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if aside is not None and not folder.exists():
+        aside.rename(folder)
+    with suppress(OSError):
+        folder.parent.rmdir()  # Only an empty one goes, such as a `results` that this run made.
 
 
 def _make_way(prepared: Prepared) -> Path | None:
@@ -84,12 +99,17 @@ def _make_way(prepared: Prepared) -> Path | None:
     return set_aside(prepared.folder, datetime.now(UTC))
 
 
-def _record_anew(prepared: Prepared) -> None:
+def _record_anew(prepared: Prepared, undo: ExitStack) -> None:
     """Set the recording aside that a run which begins is to record anew; one that goes on goes on with its own."""
     recording = prepared.suite.recording
-    if prepared.options.record_mode == "all" and recording is not None and recording.exists():
+    if prepared.mode != "record" or recording is None:
+        return
+    if not recording.exists():
+        undo.callback(recording.unlink, missing_ok=True)
+    elif prepared.options.record_mode == "all":
         moment = f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
-        recording.rename(recording.with_name(f"{recording.stem}-until-{moment}{recording.suffix}"))
+        kept = recording.rename(recording.with_name(f"{recording.stem}-until-{moment}{recording.suffix}"))
+        undo.callback(kept.replace, recording)
 
 
 def _manifest(prepared: Prepared, earlier: Earlier) -> dict[str, object]:

@@ -36,6 +36,8 @@ from langchain_finops.evals.suite_values import (
     read_spec,
     read_text,
 )
+from langchain_finops.evals.target import EXPECTED as TARGET
+from langchain_finops.evals.target import Target, read_target
 
 if TYPE_CHECKING:
     from langchain_finops.budgets.policy import Budget
@@ -111,8 +113,7 @@ class Suite:
     """What is run on a dataset."""
 
     path: Path
-    target: str
-    """`module:function`; the function takes a configuration and returns a Runnable."""
+    target: Target
     scorers: tuple[Scorer, ...]
     configurations: tuple[Configuration, ...]
     repeats: int = 1
@@ -198,7 +199,7 @@ class _Reader:
         recording = self._read(data, "recording", read_text, None)
         suite = Suite(
             path=self.path,
-            target=self._required(data, "target", read_spec, ""),
+            target=self._target(data.get("target")),
             scorers=self._scorers(data),
             configurations=configurations,
             repeats=self._read(data, "repeats", read_count, 1),
@@ -245,6 +246,12 @@ class _Reader:
             self._fault(f"{where}{name}", f"is missing: {EXPECTED[name]}")
             return ""
         return self._read(data, name, read, "", where)
+
+    def _target(self, value: object) -> Target:
+        if value is None:
+            self._fault("target", f"is missing: {TARGET}")
+            return Target(spec="")
+        return read_target(value, lambda name, what: self._fault(f"target{name}", what))
 
     def _baseline(self, data: Mapping[object, object], configurations: Sequence[Configuration]) -> str | None:
         baseline = self._read(data, "baseline", read_text, None)
@@ -409,7 +416,6 @@ class _Reader:
 
 
 EXPECTED: Mapping[str, str] = {
-    "target": "`module:function` of a function that takes a configuration and returns a Runnable",
     "name": "a text that tells it apart",
     "human": "a mapping is expected, such as `{usd_per_hour: 45, tasks_per_hour: 12, success_rate: 0.95}`",
     "usd_per_hour": "what a person's hour costs, in dollars",

@@ -1,16 +1,103 @@
-"""Finds what `module:function` names, and tells when its code has changed."""
+"""What a suite names as its target: where it is, how it is asked, and whether its code has changed."""
 
 import ast
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from langchain_finops.errors import EvalError
+from langchain_finops.evals.suite_values import read_spec, read_text
 
-__all__ = ["fingerprint", "import_roots", "resolve"]
+__all__ = ["Kind", "Target", "fingerprint", "import_roots", "looked_up", "read_target", "resolve"]
+
+Kind = Literal["factory", "graph", "call", "url"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+EXPECTED = (
+    "`module:function` of a function that takes a configuration and returns a Runnable is expected, or one of "
+    "{graph: module:object}, {call: module:function}, {url: https://...}"
+)
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+Wrong = Callable[[str, str], None]
+"""Told of the field that is wrong, and of what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What answers."""
+
+    spec: str
+    """`module:name`, or a URL."""
+    kind: Kind = "factory"
+    """`factory`: takes a configuration, returns a Runnable. `graph`: is a Runnable, and finds the configuration under
+    `configurable`. `call`: takes inputs and configuration, returns the result. `url`: is sent both."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent to a URL; `${NAME}` stands for a variable of the environment."""
+
+    def fingerprint(self, roots: Sequence[Path]) -> str:
+        """Changes with the code, and with how it is asked; nobody can tell what is behind a URL."""
+        if self.kind == "factory":
+            return fingerprint(self.spec, roots)
+        code = "" if self.kind == "url" else fingerprint(self.spec, roots)
+        return hashlib.sha256(f"{self.kind}\0{self.spec}\0{code}".encode()).hexdigest()
+
+
+def read_target(value: object, wrong: Wrong) -> Target:
+    """Read a suite's `target`; everything that is wrong with it is told to `wrong`."""
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        value = {"url": value}
+    if not isinstance(value, dict):
+        try:
+            return Target(spec=read_spec(value))
+        except ValueError:
+            wrong("", f"{value!r} found: {EXPECTED}")
+            return Target(spec="")
+    for name in value:
+        if name not in (*KINDS, "headers"):
+            wrong(f".{name}", f"is not known: known are {', '.join((*KINDS, 'headers'))}")
+    kinds = [kind for kind in KINDS if kind in value]
+    if len(kinds) != 1:
+        wrong("", f"{' and '.join(kinds) or 'none of them'} found: one of {', '.join(KINDS)} is expected")
+        return Target(spec="")
+    kind = kinds[0]
+    if kind != "url" and "headers" in value:
+        wrong(".headers", "are of no use without `url`: leave them out")
+    try:
+        spec = _url(value[kind]) if kind == "url" else read_spec(value[kind])
+    except ValueError as error:
+        wrong(f".{kind}", str(error))
+        spec = ""
+    return Target(spec=spec, kind=kind, headers=_headers(value.get("headers") or {}, wrong))
+
+
+def _url(value: object) -> str:
+    url = urlsplit(read_text(value))
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError(f"{value!r} found: http://... or https://... is expected")
+    if url.username or url.password:
+        raise ValueError(
+            'a URL with a password would be written down with the results: use `headers: {Authorization: "..."}` with '
+            "${NAME} for a variable of the environment"
+        )
+    return str(value)
+
+
+def _headers(value: object, wrong: Wrong) -> dict[str, str]:
+    if not isinstance(value, dict):
+        wrong(".headers", f"{value!r} found: a mapping of names to texts is expected")
+        return {}
+    for name, text in value.items():
+        if not isinstance(name, str) or not HEADER.fullmatch(name):
+            wrong(f".headers.{name}", "is no name of a header")
+        elif not (isinstance(text, str) and text.isascii() and text.isprintable()):
+            wrong(f".headers.{name}", f"{text!r} found: a text of ASCII on one line is expected; write it in quotes")
+    return {str(name): str(text) for name, text in value.items()}
 
 
 def import_roots(suite_path: Path) -> tuple[Path, ...]:
@@ -21,7 +108,15 @@ def import_roots(suite_path: Path) -> tuple[Path, ...]:
 
 def resolve(spec: str, roots: Sequence[Path]) -> Callable[..., object]:
     """Import the function that `module:function` names. Raises EvalError naming what is not there."""
-    module_name, _, function_name = spec.partition(":")
+    found = looked_up(spec, roots)
+    if not callable(found):
+        raise EvalError(f"{spec!r} is {type(found).__name__}, and no function")
+    return found
+
+
+def looked_up(spec: str, roots: Sequence[Path]) -> object:
+    """Import what `module:name` names. Raises EvalError naming what is not there."""
+    module_name, _, name = spec.partition(":")
     for root in reversed(roots):  # The suite's own folder ends up first.
         if str(root) in sys.path:
             sys.path.remove(str(root))
@@ -36,10 +131,11 @@ def resolve(spec: str, roots: Sequence[Path]) -> Callable[..., object]:
         what = f"{type(error).__name__}: {error}"
         raise EvalError(f"{spec!r}: module {module_name!r} cannot be imported: {what}") from error
     found: object = module
-    for part in function_name.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise EvalError(f"{spec!r}: {module.__file__} has no function {function_name!r}")
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise EvalError(f"{spec!r}: {module.__file__} has no {name!r}") from None
     return found
 
 

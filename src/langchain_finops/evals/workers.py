@@ -1,9 +1,8 @@
 """Does what is left of a run: attempts side by side on one event loop, each on disk as soon as it has ended."""
 
 import asyncio
-import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -11,16 +10,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from langchain_core.runnables import Runnable
-
 from langchain_finops.budgets.standing import Standing
 from langchain_finops.errors import EvalError, MissingExtra
 from langchain_finops.evals.attempt import Bench, Tried, attempt, interrupted_result
 from langchain_finops.evals.backoff import LONGEST_WAIT_S, Throttle
+from langchain_finops.evals.building import built
 from langchain_finops.evals.exits import no_exits
 from langchain_finops.evals.journal import Journal
 from langchain_finops.evals.lost import find_lost
 from langchain_finops.evals.matrix import Trial
+from langchain_finops.evals.models import offline
 from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.progress import Forecast, Observer, Progress
 from langchain_finops.evals.recorded_dataset import RecordedDataset
@@ -89,9 +88,13 @@ class Work:
         before = self.earlier.run
         return all(before[part] == self.manifest[part] for part in ("scorers", "dataset"))
 
-    async def go(self) -> str | None:
-        """Do what is left to be done; why some of it is not, in a sentence."""
+    async def go(self, *, begun: Callable[[], object] = lambda: None) -> str | None:
+        """Do what is left to be done; why some of it is not, in a sentence.
+
+        `begun` is called when all is ready, before anything is bought.
+        """
         with ExitStack() as stack:
+            stack.enter_context(offline(wanted=self.prepared.mode == "replay"))
             ledger = open_ledger(self.prepared.ledger)
             stack.callback(ledger.close)
             # A replay's ledger comes first, for a line without its calls would be a figure that nothing adds up to.
@@ -105,6 +108,8 @@ class Work:
                 self.spending.judge(verdicts)
             if self.pending:
                 await self._take_stock(ledger)
+                await self._build()
+                begun()
                 await self._try_all()
         left = len(self.pending) - self.done
         said = self.spending.stopped
@@ -186,9 +191,14 @@ class Work:
 
     # --- trying ------------------------------------------------------------------------------------------------------
 
-    async def _try_all(self) -> None:
-        self.runnables = await self._build()
+    async def _build(self) -> None:
+        """Build the target of every configuration that is needed."""
+        needed = {trial.configuration.name: trial.configuration for trial in self.pending}
+        suite = self.prepared.suite
+        self.runnables = await built(suite.target, self.prepared.target, needed.values(), suite=suite.path)
         turn_faults(self.pending, self.runnables, self.prepared.dataset.path)
+
+    async def _try_all(self) -> None:
         waiting = iter(self.pending)
         self._tell()
         try:
@@ -198,25 +208,6 @@ class Work:
                         group.create_task(self._work(waiting))
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
-
-    async def _build(self) -> dict[str, Runnable[Any, Any]]:
-        """Build the target of every configuration before anything is bought."""
-        built: dict[str, Runnable[Any, Any]] = {}
-        needed = {trial.configuration.name: trial.configuration for trial in self.pending}
-        spec = self.prepared.suite.target
-        for name, configuration in needed.items():
-            try:
-                runnable = self.prepared.target(configuration.for_target())
-                if inspect.isawaitable(runnable):
-                    runnable = await runnable
-            except (Exception, SystemExit) as error:
-                what = f"{type(error).__name__}: {error}"
-                raise EvalError(f"{spec!r} cannot be built for configuration {name!r}: {what}") from error
-            if not isinstance(runnable, Runnable):
-                what = f"{type(runnable).__name__}, which is no Runnable"
-                raise EvalError(f"{spec!r} returned a {what}, for configuration {name!r}")
-            built[name] = runnable
-        return built
 
     async def _work(self, waiting: Iterator[Trial]) -> None:
         for trial in waiting:
