@@ -212,6 +212,7 @@ class Calls:
         if batch is not None:
             answer.timed_elsewhere, batch.timed = batch.timed, True
         record = self._recorder.meter.close(call, answer)
+        self._recorder.observers.tell(record)
         if not run.add_call(call.who, record):
             self._recorder.sums.add_call(call.who, record, run.folded)
         return record
@@ -236,6 +237,7 @@ class Calls:
         if versions is None:
             return
         old, new = versions
+        self._recorder.observers.tell(new, old)
         who = who_of(old.attribution)
         if run is None or not run.supersede(who, old, new):
             self._recorder.sums.amend(who, old, new)

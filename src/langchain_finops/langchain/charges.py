@@ -24,6 +24,7 @@ def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[st
         attribution = tracker.outside(told)
         charge = replace(charge, charge_id=str(uuid4()), attribution=attribution)
         charge = recorder.meter.charge(charge)
+        recorder.observers.tell(charge)
         recorder.sums.add_charge(who_of(attribution), charge, None)
         return charge
     _, attribution, who = tracker.attribute(span, told, None)
@@ -35,6 +36,7 @@ def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[st
         attribution=attribution,
     )
     charge = recorder.meter.charge(charge, state=span.run.state)
+    recorder.observers.tell(charge)
     if not span.run.add_charge(who, charge):
         recorder.sums.add_charge(who, charge, span.run.folded)
     return charge

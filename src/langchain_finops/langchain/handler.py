@@ -12,6 +12,7 @@ from langchain_finops.errors import BadArguments
 from langchain_finops.langchain.charges import record_charge
 from langchain_finops.langchain.guards import REQUIRED, Policy, guard_of, policies_of
 from langchain_finops.langchain.hooks import Hooks
+from langchain_finops.langchain.observers import Observer
 from langchain_finops.langchain.recorder import Recorder
 from langchain_finops.langchain.runs import Run
 from langchain_finops.ledger import open_ledger
@@ -179,6 +180,15 @@ class FinOpsHandler(Hooks):
         check(charge)
         with section:
             return record_charge(self._recorder, charge, metadata or NO_METADATA)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer(record, before)` of each call, charge and run as it is written down; `before` is the version
+        of a call that the record supersedes.
+
+        It is told in the thread and context of the event, so that it finds the current trace there, and must not wait
+        for anything. What it raises is counted in `faults` and reaches no run.
+        """
+        self._recorder.observers.add(observer)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until all that was recorded is durable and alerts are sent; False if `timeout` seconds passed first."""

@@ -13,6 +13,7 @@ from langchain_finops.langchain.digests import Digests
 from langchain_finops.langchain.gate import Gate
 from langchain_finops.langchain.langsmith import Feedback, Trace, find_tracer
 from langchain_finops.langchain.leaving import when_left
+from langchain_finops.langchain.observers import Observers
 from langchain_finops.langchain.resuming import Resuming
 from langchain_finops.langchain.runs import Node, Run, Span
 from langchain_finops.langchain.settling import (
@@ -49,6 +50,7 @@ class Recorder:
         self._resuming = Resuming(meter, self.tracker)
         self.sums = Sums()
         self.feedback = Feedback()
+        self.observers = Observers(meter.faults)
         self.gate = Gate(meter)
         digests = Digests()
         self.calls = Calls(self, digests)
@@ -153,6 +155,7 @@ class Recorder:
             self.meter.close_run(run.state, record)
             if run.begun.steps.is_open:
                 self.meter.close_run(run.begun, record)
+            self.observers.tell(record)
         finally:
             with self.sums.lock:  # Without it a summary could count the run twice, or not at all.
                 self.sums.fold((run.close_sums(), run.before))

@@ -104,6 +104,7 @@ class Tools:
         else:
             result = partial(self._digests.of_result, type(error).__name__ if error is not None else output)
             charge = recorder.meter.charge(tool_charge(tool, error), state=run.state, hold=tool.hold, result=result)
+            recorder.observers.tell(charge)
             if not run.add_charge(tool.who, charge):
                 recorder.sums.add_charge(tool.who, charge, run.folded)
             self._tell_trace(run_id, run, charge, told=told)
