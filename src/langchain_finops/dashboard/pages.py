@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, Final
@@ -41,6 +41,8 @@ CALLS: Final = 200
 """Calls of a run on one page."""
 CONTEXTS: Final = 4
 NODES: Final = 500
+MAIN_RANK: Final = 6
+"""Columns of economics that a narrow terminal keeps longer than others; the page shows the others on demand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,9 +158,12 @@ class Pages:
         waste = await self._desk.figure(
             ("waste", worth.period), "insight", lambda ledger, at: self._reader.waste(ledger, at, worth.period)
         )
+        table = economics_table(found.value)
+        named, rest = table.columns[:1], sorted(table.columns[1:], key=lambda column: column.title != "cost")
         values = {
-            "found": found.value,
-            "table": economics_table(found.value),
+            "table": table,
+            "main_columns": [*named, *(column for column in rest if column.rank <= MAIN_RANK)],
+            "more_columns": [*named, *(column for column in rest if column.rank > MAIN_RANK)],
             "now": now.value,
             "worth": worth,
             "asked": _asked(request),
@@ -188,9 +193,8 @@ class Pages:
 
     async def alerts(self, request: Request) -> Shown:
         """Kills, budgets, alerts and changes, and the kill switch; read anew: who has just killed must see it."""
-        found: Guards = await self._desk.lane("live").run(
-            lambda ledger: self._reader.guards(ledger, datetime.now().astimezone())
-        )
+        at = datetime.now(UTC)
+        found: Guards = await self._desk.lane("live").run(lambda ledger: self._reader.guards(ledger, at))
         asked = request.query_params
         values = {
             "guards": found,
@@ -198,7 +202,7 @@ class Pages:
             "value": asked.get("value", ""),
             "lasts": LASTS,
             "by": self.default_name,
-            "at": datetime.now().astimezone(),
+            "at": at,
         }
         return Shown(template="alerts.html", values=values)
 

@@ -1,6 +1,6 @@
 """How the page says names, amounts and times: as `finops top` and `finops report` say them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -79,9 +79,9 @@ def query(values: Mapping[str, Any], **changes: Any) -> str:
     return f"?{urlencode(kept)}" if kept else "?"
 
 
-def cells(table: Table, row: Row) -> list[tuple[Column, str]]:
+def cells(columns: Iterable[Column], row: Row) -> list[tuple[Column, str]]:
     """What a row shows in each column."""
-    return [(column, printable(column.text(row))) for column in table.columns if not column.below]
+    return [(column, printable(column.text(row))) for column in columns if not column.below]
 
 
 def below(table: Table, row: Row) -> list[str]:
@@ -92,7 +92,7 @@ def below(table: Table, row: Row) -> list[str]:
 
 def cell_texts(table: Table, row: Row) -> dict[str, str]:
     """What a row shows, by the column's title."""
-    return {column.title: text for column, text in cells(table, row)}
+    return {column.title: text for column, text in cells(table.columns, row)}
 
 
 _FILTERS: Final = {
