@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli import allocation, economics, energy, exports, guards, imports, insight, prices, top
+from langchain_finops.cli import (
+    allocation,
+    economics,
+    energy,
+    exports,
+    guards,
+    imports,
+    insight,
+    langsmith,
+    prices,
+    serve,
+    top,
+)
 from langchain_finops.cli.arguments import (
     check_named,
     counted,
@@ -221,12 +233,14 @@ def recover_command(ledger: LedgerOption = None) -> None:
 
 
 top.mount(app)
+serve.mount(app)
 guards.mount(app)
 economics.mount(app)
 insight.mount(app)
 allocation.mount(app)
 imports.mount(app)
 exports.mount(app)
+langsmith.mount(app)
 prices.mount(app)
 energy.mount(app)
 

@@ -1,14 +1,14 @@
 """LangSmith's datasets as golden ones: `langsmith:NAME`, or `langsmith:NAME@VERSION` for a tag or a point in time."""
 
-import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from langchain_finops.errors import EvalError
+from langchain_finops.langchain.langsmith_client import langsmith_errors
+from langchain_finops.langchain.langsmith_client import own_client as client_of_its_own
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["PREFIX", "Fetched", "as_eval_errors", "dataset_name", "fetch", "own_client"]
 
 PREFIX = "langsmith:"
-HOSTED = "https://api.smith.langchain.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,41 +92,9 @@ def _record(example: "Example") -> dict[str, object]:
 
 def own_client() -> "Client":
     """A client that sends at once and says what failed. Raises EvalError where LangSmith's key is missing."""
-    from langsmith import Client
-
-    endpoint = os.environ.get("LANGSMITH_ENDPOINT") or os.environ.get("LANGCHAIN_ENDPOINT")
-    key = os.environ.get("LANGSMITH_API_KEY") or os.environ.get("LANGCHAIN_API_KEY")
-    if (endpoint or HOSTED).startswith(HOSTED) and not key:
-        raise EvalError("LangSmith needs a key: set LANGSMITH_API_KEY")
-    # By hand: the client remembers the environment as it was when it was first asked for.
-    client = Client(api_url=endpoint, api_key=key, auto_batch_tracing=False)
-    client.tracing_sample_rate = None  # A sampled trace is one thing, an experiment with holes another.
-    return client
+    return client_of_its_own(EvalError)
 
 
-@contextmanager
-def as_eval_errors(what: str) -> Iterator[None]:
+def as_eval_errors(what: str) -> AbstractContextManager[None]:
     """Turn what LangSmith's client raises into an EvalError, and keep its log lines and tracebacks off the terminal."""
-    from langsmith.utils import LangSmithError, LangSmithNotFoundError
-    from requests import RequestException
-
-    logger = logging.getLogger("langsmith.client")
-    logger.addFilter(_nothing)
-    try:
-        yield
-    except LangSmithNotFoundError as error:
-        raise EvalError(f"{what} is not on LangSmith: {_first_line(error)}") from error
-    except (LangSmithError, RequestException, OSError, ValueError) as error:
-        raise EvalError(f"{what}: LangSmith says {_first_line(error)}") from error
-    finally:
-        logger.removeFilter(_nothing)
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False
-
-
-def _first_line(error: Exception) -> str:
-    """What went wrong in one line; bodies and stack traces are cut off."""
-    text = str(error).strip().split("\n", 1)[0]
-    return f"{type(error).__name__}: {text[:200]}"
+    return langsmith_errors(what, EvalError)

@@ -21,6 +21,7 @@ __all__ = [
     "marks_of_call",
     "marks_of_run",
     "marks_of_tool",
+    "marks_of_total",
     "missing",
     "model_name",
     "numbered",
@@ -128,10 +129,15 @@ def marks_of_tool(charge: ChargeRecord) -> dict[str, str | None]:
 
 
 def marks_of_run(run: Run, attribution: Attribution, status: RunStatus) -> dict[str, str | None]:
-    """A run's own marks: its cost is a lower bound, and called unpriced, where a call's is unknown."""
+    """What the trace of a run carries that ends now."""
     total = Totals()
     for each in list(run.cells.values()):  # Late calls may bring new ones meanwhile.
         total.merge(each)
+    return marks_of_total(total, attribution, status)
+
+
+def marks_of_total(total: Totals, attribution: Attribution, status: RunStatus) -> dict[str, str | None]:
+    """A run's own marks: its cost is a lower bound, and called unpriced, where a call's is unknown."""
     unknown = total.unpriced + total.charges_unpriced
     known = total.calls + total.charges - unknown
     cost = total.cost_usd if known or not unknown else None
