@@ -117,7 +117,7 @@ def table_command(
     \b
     finops-eval table results/tickets --format markdown
     finops-eval table results/small results/large
-    finops-eval table theirs.csv --columns task=task_id,cost=user_cost,success=reward,repeat=trial
+    finops-eval table theirs.csv --columns task=id,cost=usd,success=reward
 
     A file has a row for each attempt: configuration, task, cost in dollars, success, and repeat if it says. Without a
     configuration, its name is the file's; without a repeat, further rows of a task are its repeats.
