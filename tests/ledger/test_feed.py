@@ -11,6 +11,7 @@ from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.feed import Feed, ended_invocations
 from langchain_finops.money import from_pico
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_run
+from langchain_finops.usage import Usage
 
 
 @pytest.fixture(params=["sqlite", "memory"])
@@ -94,3 +95,17 @@ def test_invocations_that_ended_are_told(ledger):
     ledger.write(a_run(run_id="r1", invocation_id="i1"), a_call("a", run_id="r1", invocation_id="i2"))
 
     assert ended_invocations(ledger, {"r1", "r2"}) == {("r1", "i1")}
+
+
+def test_what_is_paid_and_what_was_cached_come_with_the_cost(ledger):
+    """A local hit costs its list price and nothing is paid; a charge is paid as it costs; unknown is neither."""
+    feed = Feed(ledger, MONDAY - DAY)
+    ledger.write(
+        a_call("hit", usd="0.25", billed_usd=Decimal(0), usage=Usage(cache_read_tokens=7, output_tokens=1)),
+        a_call("paid", usd="0.5", billed_usd=None),
+        a_call("unknown", usd=None),
+        a_charge("tool", usd="1"),
+    )
+    entries = feed.look()
+    assert [from_pico(entry.billed) for entry in entries] == [0, Decimal("0.5"), 0, 1]
+    assert [entry.cached_tokens for entry in entries] == [7, 0, 0, 0]

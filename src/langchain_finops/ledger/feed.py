@@ -30,6 +30,7 @@ EARLIEST: Final = -(2**62)
 FEW: Final = 400
 """Names that one query lists."""
 OUTPUT: Final = ("output_tokens", "audio_output_tokens")
+CACHED: Final = ("cache_read_tokens", "cached_audio_tokens")
 P: Final = schema.postings.c
 _TRY: Final = re.compile(r'"try":\[(\d+),[^\]]*\]\}$')
 
@@ -63,6 +64,9 @@ class Entry(NamedTuple):
     output_tokens: int
     step: int | None
     task_id: str | None = None
+    billed: int = 0
+    """What is really paid, in picodollars."""
+    cached_tokens: int = 0
 
 
 class Feed:
@@ -150,7 +154,7 @@ class Feed:
             self._parties |= {party: (run, of, task) for party, run, of, task in driver_rows(connection, query)}
 
     def _entries(self, connection: Connection, kind: str, row: Sequence[Any]) -> Iterator[Entry]:
-        n, id_, revision, at, label, party, body, pico, tokens, output = row
+        n, id_, revision, at, label, party, body, pico, tokens, output, *more = row
         if pico is None:  # An older version that came late: the newer one stays the current one.
             return
         if revision:
@@ -158,7 +162,7 @@ class Feed:
         step = _TRY.search(body)
         run, invocation, task = self._parties[party]
         number = int(step[1]) if step else None
-        yield Entry(self._labels[label], run, invocation, at, 1, pico, tokens, output, number, task)
+        yield Entry(self._labels[label], run, invocation, at, 1, pico, tokens, output, number, task, *more)
 
     def _taken_back(self, connection: Connection, kind: str, id_: str, n: int) -> Iterator[Entry]:
         """The version that was the current one until row `n` came."""
@@ -168,10 +172,10 @@ class Feed:
         if not earlier:
             return
         self._learn(connection, earlier)
-        _, _, _, at, label, party, _, pico, tokens, output = max(earlier, key=lambda row: row[2])
+        _, _, _, at, label, party, _, pico, tokens, output, *more = max(earlier, key=lambda row: row[2])
         if pico is not None and at >= self._since:
             run, invocation, task = self._parties[party]
-            yield Entry(self._labels[label], run, invocation, at, -1, pico, tokens, output, None, task)
+            yield Entry(self._labels[label], run, invocation, at, -1, pico, tokens, output, None, task, *more)
 
     # --- records, where there are no tables --------------------------------------------------------------------------
 
@@ -193,14 +197,14 @@ class Feed:
 def _versions(connection: Connection, table: Table) -> Select[Any]:
     """Rows of calls or charges, with what they cost where they are or were the current version."""
     used = set(connection.execute(select(schema.used_figures.c.name)).scalars())
-    tokens, output = (
+    tokens, output, cached = (
         sum((func.coalesce(P[name], 0) for name in names if name in used), literal(0))
-        for names in (TOKEN_METERS, OUTPUT)
+        for names in (TOKEN_METERS, OUTPUT, CACHED)
     )
     c = table.c
     same = and_(P.label == c.label, P.day == c.at.op("/")(MICROS_PER_DAY), P.party == c.party, P.n == c.n)
     tail = func.substr(c.body, func.length(c.body) - 40)
-    columns = (c.n, c.id, c.revision, c.at, c.label, c.party, tail, P.cost_pico, tokens, output)
+    columns = (c.n, c.id, c.revision, c.at, c.label, c.party, tail, P.cost_pico, tokens, output, P.billed_pico, cached)
     return select(*columns).select_from(table.outerjoin(schema.postings, same))
 
 
@@ -208,6 +212,8 @@ def _entry(record: CallRecord | ChargeRecord, sign: int) -> Entry:
     who = record.attribution
     is_call = isinstance(record, CallRecord)
     usage = record.usage if isinstance(record, CallRecord) else None
+    pico = 0 if record.cost_usd is None else to_pico(record.cost_usd)
+    paid = record.billed_usd if isinstance(record, CallRecord) and record.cost_usd is not None else None
     names = Names(
         agent=who.agent_id,
         node=who.node_path,
@@ -225,11 +231,13 @@ def _entry(record: CallRecord | ChargeRecord, sign: int) -> Entry:
         invocation_id=record.invocation_id,
         at=time_of(record),
         sign=sign,
-        pico=0 if record.cost_usd is None else to_pico(record.cost_usd),
+        pico=pico,
         tokens=usage.total_input_tokens + usage.total_output_tokens if usage else 0,
         output_tokens=usage.total_output_tokens if usage else 0,
         step=who.step,
         task_id=who.task_id,
+        billed=pico if paid is None else to_pico(paid),
+        cached_tokens=sum(getattr(usage, name) for name in CACHED) if usage else 0,
     )
 
 
