@@ -1,12 +1,20 @@
 """Hand-made prices, a ledger, a handler on both, and a model that says what the test tells it to."""
 
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langsmith import Client
+
+sys.path.insert(0, str(Path(__file__).parent))  # Tests are imported by path and have no package.
+
+from langsmith_server import LangSmithServer
 
 from langchain_finops import FinOpsHandler, Ledger, PriceBook, open_ledger
 from langchain_finops.pricing import parse_cards
@@ -98,3 +106,19 @@ def faultless(handler: FinOpsHandler) -> Iterator[None]:
     """The test is worth nothing if the handler swallowed a fault of its own meanwhile."""
     yield
     assert handler.faults == 0
+
+
+@pytest.fixture
+def server() -> Iterator[LangSmithServer]:
+    server = LangSmithServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def client(server: LangSmithServer) -> Client:
+    return Client(api_url=server.url, api_key="x", auto_batch_tracing=False)

@@ -1,12 +1,9 @@
 """LangSmith: our marks arrive with the real client on a loopback server, whoever put the tracer there."""
 
 import inspect
-import json
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -22,93 +19,14 @@ from langgraph.types import interrupt
 from langsmith import Client
 from langsmith import run_trees as langsmith_run_trees
 from langsmith import utils as langsmith_utils
+from langsmith_server import PROJECT, LangSmithServer
 
 from langchain_finops import FinOpsHandler, PriceBook, attach, detach
 from langchain_finops.pricing import parse_cards
 
-PROJECT = "00000000-0000-4000-8000-00000000a001"
 CARDS = [{"id": "scripted", "match": {"model": "scripted"}, "rates": {"input_tokens": 3, "output_tokens": 15}}]
 COST = "0.00063"
 """10 input tokens at $3 and 40 output tokens at $15 a million, in dollars."""
-
-
-class LangSmithServer(ThreadingHTTPServer):
-    """Takes what the real client sends, and remembers the last that was said of each run."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.runs: dict[str, dict[str, Any]] = {}
-        self.feedback: list[dict[str, Any]] = []
-        self.fail_feedback = False
-
-    def named(self, name: str) -> dict[str, Any]:
-        """The run of that name; there must be one."""
-        (run,) = [run for run in self.runs.values() if run.get("name") == name]
-        return run
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: LangSmithServer
-
-    def log_message(self, *args: object) -> None:
-        """Keep the test's output quiet."""
-
-    def reply(self, body: object, status: int = 200) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def do_GET(self) -> None:
-        if self.path.startswith("/sessions"):
-            session = {
-                "id": PROJECT,
-                "name": "default",
-                "tenant_id": PROJECT,
-                "start_time": "2026-01-01T00:00:00Z",
-                "reference_dataset_id": None,
-            }
-            self.reply([session])
-        else:
-            self.reply({"version": "0.9.0", "batch_ingest_config": {"use_multipart_endpoint": False}})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.path == "/feedback":
-            if self.server.fail_feedback:
-                self.reply({"detail": "no"}, 400)
-                return
-            self.server.feedback.append(body)
-        else:
-            for run in body["post"] + body["patch"] if self.path == "/runs/batch" else [body]:
-                self.server.runs.setdefault(run["id"], {}).update(run)
-        self.reply({})
-
-    def do_PATCH(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.runs.setdefault(self.path.rpartition("/")[2], {}).update(body)
-        self.reply({})
-
-
-@pytest.fixture
-def server() -> Iterator[LangSmithServer]:
-    server = LangSmithServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def client(server: LangSmithServer) -> Client:
-    return Client(api_url=server.url, api_key="x", auto_batch_tracing=False)
 
 
 @pytest.fixture
