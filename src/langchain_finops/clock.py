@@ -11,7 +11,7 @@ __all__ = ["CALL_CLOCK", "CallClock"]
 
 @dataclass(slots=True)
 class CallClock:
-    """What a replay knows about one call; the meter reads it when the call closes."""
+    """What a recording or a replay knows about one call; the meter reads it when the call closes."""
 
     started_at: datetime | None = None
     first_token_at: datetime | None = None
@@ -35,7 +35,7 @@ class CallClock:
         Not always the one that is in force: LangChain starts an async completion model in a task of its own, whose
         context, with the call's clock in it, is gone when the request is made.
         """
-        waiting = [clock for clock in list(self.open_calls.values()) if not clock.replayed]
+        waiting = [clock for clock in list(self.open_calls.values()) if clock.started_at is None]
         left_behind = [clock for clock in waiting if clock.task is not None and clock.task.done()]
         own = left_behind[0] if left_behind else self
         # Several prompts may go in one request: calls that wait here, or that were started one in the other.

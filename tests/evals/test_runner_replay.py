@@ -2,9 +2,12 @@
 
 import json
 import re
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -505,3 +508,56 @@ def test_a_recording_that_names_no_dataset_is_taken_as_it_is(recorded: "Workshop
 
     with pytest.raises(RecordingMissing, match=r"task 't4', repeat 0: .*was not recorded: nothing was for this task"):
         recorded.run()
+
+
+ENDING = """
+import asyncio
+from pathlib import Path
+
+
+async def end():
+    wish = Path(__file__).with_name("end.txt")
+    if wish.exists():
+        number = int(wish.read_text())
+        wish.unlink()
+        os.kill(os.getpid(), number)
+        await asyncio.Event().wait()  # Ctrl-C cancels it.
+"""
+SECOND = "    async def second(state: State) -> State:\n"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_what_a_recording_serves_to_the_run_that_bought_it_counts_once(
+    how: signal.Signals, workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process dies between two calls of an attempt. Gone on with, the first is not bought again, and is on the
+    interrupted try's line alone: results, ledger, what was sent and a replay come to the same."""
+    (workshop.folder / "agent.py").write_text(AGENT.replace(SECOND, f"{SECOND}        await end()\n") + ENDING)
+    workshop.suite(SUITE.replace("repeats: 2", "concurrency: 1"))
+    workshop.data(number=[1])
+    (workshop.folder / "end.txt").write_text(str(int(how)))
+    command = [sys.executable, "-m", "langchain_finops.cli.finops_eval", "run", str(workshop.dataset), "--record"]
+    folder = workshop.folder / "results"
+    ended = subprocess.run([*command, "--out", str(folder)], cwd=workshop.folder, capture_output=True, check=False)
+    assert ended.returncode == (130 if how == signal.SIGINT else -how), ended.stderr.decode()
+    assert server.asked == 1
+
+    resumed = workshop.run(mode="record", folder=folder)
+
+    assert server.asked == 4
+    lines = [(result.slot[0], result.stop_reason, result.calls, result.replayed_calls) for result in resumed.attempts]
+    assert lines == [("cold", "interrupted", 1, 0), ("cold", None, 1, 0), ("hot", None, 2, 0)]
+    sent = Decimal(sum(range(1, 5)) + 4 * 10) / 1_000_000  # Input tokens are numbered, each answer is one token.
+    assert sum_usd([result.known_usd for result in resumed.attempts]) == sent
+    ledger = open_ledger(folder / "ledger.db")
+    (total,) = ledger.totals()
+    ledger.close()
+    assert (total.totals.calls, total.totals.cost_usd) == (4, sent)
+
+    monkeypatch.delenv("SERVER")
+    replay = workshop.run()
+    assert [(result.slot[0], result.stop_reason, result.calls) for result in replay.attempts] == [
+        ("cold", None, 2),
+        ("hot", None, 2),
+    ]
+    assert sum_usd([result.cost_usd for result in replay.attempts]) == sent

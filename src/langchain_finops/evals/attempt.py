@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -144,13 +144,15 @@ async def attempt(
     *,
     played: int,
     cap_usd: Decimal | None = None,
+    counted: Collection[datetime] = (),
 ) -> Tried:
     """Try a slot once. Every failure is a result, a cancellation too; only a recording that lacks a call raises.
 
     `played`: which of the recorded tries a replay plays, counted from 1. `cap_usd`: what the run's money leaves it.
+    `counted`: when calls began that earlier tries of the slot are charged with, and that the recording may serve again.
     """
     began = time.perf_counter()
-    witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing)
+    witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing, counted=counted)
     handler = _handler(trial, try_number, bench, witness, cap_usd)
     watch, clock, talk = _watch(bench), _Clock(), Talk()
     with _surroundings(Slot(*trial.slot), bench, played):
@@ -164,7 +166,18 @@ async def attempt(
         end.stop_reason = "target"  # A tool of its own, or its own time-out: no outage of the model.
     # A thread that goes on may have a call in flight; a fault of the metering may have lost one.
     in_the_dark = watch.abandoned or handler.faults > 0
-    result = _result(trial, try_number, bench, end, sums=sums, watch=watch, clock=clock, in_the_dark=in_the_dark)
+    again = witness.served_again
+    result = _result(
+        trial,
+        try_number,
+        bench,
+        end,
+        sums=sums,
+        watch=watch,
+        clock=clock,
+        served_again=again,
+        in_the_dark=in_the_dark,
+    )
     return Tried(
         result=replace(
             result,
@@ -333,6 +346,7 @@ def _result(
     sums: Tally,
     watch: Watch,
     clock: _Clock,
+    served_again: Sequence[CallRecord] = (),
     in_the_dark: bool = False,
 ) -> AttemptResult:
     """The try's line. `in_the_dark`: it may have cost more than its records say."""
@@ -352,7 +366,7 @@ def _result(
         steps=sums.steps,
         tool_calls=sums.tool_calls,
         final_output_tokens=sums.final_output_tokens,
-        latency_s=clock.latency_s if sums.recorded_s is None else sums.recorded_s,
+        latency_s=_latency_s(sums, clock, served_again),
         started_at=clock.started_at,
         ended_at=clock.ended_at,
         error=sums.outage if error is None and end.status == "error" else error,
@@ -361,6 +375,15 @@ def _result(
         item_hash=bench.hashes(trial)[0],
         configuration_hash=bench.hashes(trial)[1],
     )
+
+
+def _latency_s(sums: Tally, clock: _Clock, served_again: Sequence[CallRecord]) -> float:
+    """How long the try takes: as recorded where a recording answered, and by the clock where a model did."""
+    replayed = [call for call in (*sums.calls, *served_again) if call.billing_mode == "replay"]
+    if not replayed:
+        return clock.latency_s
+    recorded_s = (max(call.ended_at for call in replayed) - min(call.started_at for call in replayed)).total_seconds()
+    return recorded_s if len(replayed) == len(sums.calls) + len(served_again) else recorded_s + clock.latency_s
 
 
 def interrupted_result(trial: Trial, try_number: int, bench: Bench, records: Sequence[Record]) -> AttemptResult:

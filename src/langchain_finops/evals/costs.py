@@ -134,15 +134,6 @@ class Tally:
         return {str((event.after or {}).get("budget") or ""): event for event in self.refused}
 
     @property
-    def recorded_s(self) -> float | None:
-        """From the first replayed call's recorded start to the last one's end; None where nothing was replayed."""
-        replayed = [call for call in self.calls if call.billing_mode == "replay"]
-        if not replayed:
-            return None
-        began, ended = min(call.started_at for call in replayed), max(call.ended_at for call in replayed)
-        return (ended - began).total_seconds()
-
-    @property
     def outage(self) -> CallError | None:
         """How the last call failed, where no call of several or one was answered and none of them could be."""
         errors = [call.error for call in self.calls]

@@ -71,8 +71,8 @@ class Tape(Protocol):
     def take(self, request: Request) -> Recorded:
         """What `find` set aside for this request."""
 
-    def add(self, request: Request, status: int, headers: Headers, answer: bytes) -> None:
-        """Keep what the server answered."""
+    def add(self, request: Request, status: int, headers: Headers, answer: bytes) -> Recorded:
+        """Keep what the server answered; as it is kept."""
 
 
 @dataclass(slots=True)
@@ -185,7 +185,7 @@ class _Cassette:
 
     def play_response(self, request: Request) -> _Answer:
         call = self._tape.take(request)
-        _tell_the_clock(call)
+        _tell_the_clock(call, replayed=True)
         if call.gave_up:  # The meter sees what it saw then: a call that was cut off while it waited.
             raise asyncio.CancelledError
         headers = {name: [value] for name, value in call.headers.items()}
@@ -204,7 +204,9 @@ class _Cassette:
             return
         answer = response["body"].get("string") or b""
         raw = answer.encode() if isinstance(answer, str) else answer
-        self._tape.add(request, response["status"]["code"], response["headers"], raw)
+        call = self._tape.add(request, response["status"]["code"], response["headers"], raw)
+        if not call.failed:  # A replay passes over what the client tried again.
+            _tell_the_clock(call, replayed=False)
 
     def find_requests_with_most_matches(self, request: Request) -> list[tuple[Request]]:
         """Asked by vcrpy when it follows a redirect of aiohttp."""
@@ -234,8 +236,8 @@ def _langsmith_hosts() -> frozenset[str]:
     return frozenset(urlsplit(url).netloc for url in urls) - {""}
 
 
-def _tell_the_clock(call: Recorded) -> None:
-    """The meter reads there when a call really started, spoke first and ended."""
+def _tell_the_clock(call: Recorded, *, replayed: bool) -> None:
+    """The meter reads there when a call really started, spoke first and ended: the same while recording and after."""
     clock = CALL_CLOCK.get()
     if clock is None:
         return
@@ -245,7 +247,7 @@ def _tell_the_clock(call: Recorded) -> None:
     if clock.first_token_at is None and call.first_token_s is not None:
         clock.first_token_at = call.started_at + timedelta(seconds=call.first_token_s)
     clock.ended_at = call.started_at + timedelta(seconds=call.duration_s)
-    clock.replayed = True
+    clock.replayed = replayed
 
 
 def patchers(tape: Tape) -> Iterator[AbstractContextManager[object]]:

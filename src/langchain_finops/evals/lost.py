@@ -8,6 +8,7 @@ from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.results import AttemptResult, TryKey
 from langchain_finops.evals.stock import Priced, find_tries, key_of
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.records import CallRecord
 
 __all__ = ["Lost", "find_lost"]
 
@@ -27,6 +28,16 @@ class Lost:
         return [
             (key, trial) for key, trial in self.tries if key[2:4] == (trial.item.inputs_hash, trial.configuration.hash)
         ]
+
+    def calls_of(self, trials: Iterable[Trial]) -> dict[tuple[str, str, int], set[datetime]]:
+        """When the calls of earlier tries began, by slot, of items and configurations as they are now."""
+        hashes = {trial.slot: (trial.item.inputs_hash, trial.configuration.hash) for trial in trials}
+        began: dict[tuple[str, str, int], set[datetime]] = {}
+        for (slot, _, *of), records in self.records.items():
+            if hashes.get(slot) == tuple(of[:2]):
+                calls = (record.started_at for record in records if isinstance(record, CallRecord))
+                began.setdefault(slot, set()).update(calls)
+        return began
 
     def of_other_code(self, fingerprint: str) -> int:
         """How many of them other code of the target made."""

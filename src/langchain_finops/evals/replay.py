@@ -338,8 +338,8 @@ class Recording:
         sent = visit.on_the_way[id(request)] = _Sent(asked=asked, retry=retry, request=request)
         STREAM_START.set(sent.stream)
 
-    def add(self, request: Request, status: int, headers: Mapping[str, list[str] | str], answer: bytes) -> None:
-        """Write an answer down. When this returns, it is on disk."""
+    def add(self, request: Request, status: int, headers: Mapping[str, list[str] | str], answer: bytes) -> Recorded:
+        """Write an answer down, and return what was written. When this returns, it is on disk."""
         ended_s = time.perf_counter()
         visit = _visit_of(request)
         with self._lock:
@@ -348,21 +348,20 @@ class Recording:
             sent = _Sent(asked=Asked.read(request.method, request.uri, request.body), retry=0, request=request)
         kept = kept_headers(headers)
         streamed = "event-stream" in kept.get("content-type", "") and sent.stream.at_s is not None
-        self._write(
-            Recorded(
-                slot=visit.slot,
-                try_number=visit.try_number,
-                asked=sent.asked,
-                retry=sent.retry,
-                status=status,
-                answer=plain(answer, kept),
-                headers=kept,
-                started_at=sent.started_at,
-                first_token_s=sent.stream.at_s - sent.started_s if streamed and sent.stream.at_s else None,
-                duration_s=max(ended_s - sent.started_s, 0.0),
-            ),
-            secrets_of(request.headers),
+        call = Recorded(
+            slot=visit.slot,
+            try_number=visit.try_number,
+            asked=sent.asked,
+            retry=sent.retry,
+            status=status,
+            answer=plain(answer, kept),
+            headers=kept,
+            started_at=sent.started_at,
+            first_token_s=sent.stream.at_s - sent.started_s if streamed and sent.stream.at_s else None,
+            duration_s=max(ended_s - sent.started_s, 0.0),
         )
+        self._write(call, secrets_of(request.headers))
+        return call
 
     def _give_up(self, visit: _Visit) -> None:
         """Write down what was sent and never answered, so that a replay fails there instead of missing it."""

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -78,9 +78,23 @@ class Witness:
     which would be counted again when it is resumed.
     """
 
-    def __init__(self, ledger: Ledger, *, hold_back: bool = False, standing: Standing | None = None) -> None:
-        """`standing`: what was set from outside, as all attempts of the run know it."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        hold_back: bool = False,
+        standing: Standing | None = None,
+        counted: Collection[datetime] = (),
+    ) -> None:
+        """`standing`: what was set from outside, as all attempts of the run know it.
+
+        `counted`: when calls began that earlier tries of the slot are charged with. Where a recording serves them to
+        this try, they were paid for once, so they are noted apart and written nowhere.
+        """
         self._ledger, self._hold_back, self.standing = ledger, hold_back, standing
+        self._counted = counted
+        self.served_again: list[CallRecord] = []
+        """Calls that count for an earlier try."""
         self._lock = threading.Lock()
         self._records: list[Record] = []
         self._held_back: list[Record] = []
@@ -99,6 +113,7 @@ class Witness:
 
     def write(self, *records: Record) -> None:
         """Note the records, and write those that must be on disk at once."""
+        records = tuple(record for record in records if not self._is_counted(record))
         with self._lock:
             self._records += records
             if self._released:
@@ -111,17 +126,33 @@ class Witness:
 
     def settle(self, *settlements: Settlement) -> tuple[Balance, ...]:
         """Note the records and settle them; of a replay, which spends nothing, they are held back, and holds end."""
+        again = [one for one in settlements if self._is_counted(one.record)]
+        self._release(again)
+        settlements = tuple(one for one in settlements if one not in again)
         with self._lock:
             holds_back = self._hold_back and not self._released
             self._records += [settlement.record for settlement in settlements]
             if holds_back:
                 self._held_back += [settlement.record for settlement in settlements]
         if not holds_back:
-            return self._ledger.settle(*settlements)
+            return self._ledger.settle(*settlements) if settlements else ()
+        self._release(settlements)
+        return ()
+
+    def _release(self, settlements: Iterable[Settlement]) -> None:
         for settlement in settlements:
             if settlement.hold_id is not None:
                 self._ledger.release(settlement.hold_id)
-        return ()
+
+    def _is_counted(self, record: Record) -> bool:
+        """Whether an earlier try is charged with a call that is served to this one."""
+        if not (isinstance(record, CallRecord) and record.billing_mode == "replay"):
+            return False
+        if record.started_at not in self._counted:
+            return False
+        with self._lock:
+            self.served_again.append(record)
+        return True
 
     def hold(self, hold_id: str, lines: Sequence[Line], *, at: datetime, ttl_s: float = 3600) -> HoldAnswer:
         """The shared ledger's."""

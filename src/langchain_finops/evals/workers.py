@@ -73,6 +73,8 @@ class Work:
         spent = [] if retry_errors else [result.slot for result in current if result.stop_reason == "infrastructure"]
         self.failures = Counter(spent)
         self.stored: set[tuple[str, int]] = set()
+        self.counted: dict[tuple[str, str, int], set[datetime]] = {}
+        """When calls began, by slot, that earlier tries are charged with: a recording serves them once more."""
         self.throttle = Throttle(most=prepared.concurrency)
         self.spending = Spending(prepared.max_usd, prepared.suite.limits.usd)
         self.spending.begin(earlier.attempts, earlier.verdicts)
@@ -174,6 +176,8 @@ class Work:
         if self.bench.replays:
             self.stored |= {(self._task_id(trial, key), key[1]) for key, trial in lost.tries}
             return
+        if self.prepared.mode == "record":
+            self.counted = lost.calls_of(self.pending)
         others = lost.of_other_code(self.bench.fingerprint)
         if others and not self.prepared.options.allow_mixed:
             raise changed_target(self.prepared.folder, others)
@@ -274,7 +278,10 @@ class Work:
         paces = await self.throttle.enter(trial.configuration.name)
         try:
             await self.journal.begin((trial.slot, number, *self.bench.hashes(trial)))
-            doing = attempt(trial, runnable, number, self.bench, played=played, cap_usd=allowance.cap_usd)
+            counted = self.counted.get(trial.slot, set())
+            doing = attempt(
+                trial, runnable, number, self.bench, played=played, cap_usd=allowance.cap_usd, counted=counted
+            )
             tried = await asyncio.create_task(doing)
         finally:
             self.throttle.leave(paces)
