@@ -125,7 +125,7 @@ class _Coroutine(Runnable[Any, Any]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:  # noqa: A002  LangChain's.
         raise NotImplementedError("a coroutine function is awaited")
 
-    async def ainvoke(self, input: Any, _: RunnableConfig | None = None, **__: Any) -> Any:  # noqa: A002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:  # noqa: A002, ARG002
         return await self._work(input)
 
 

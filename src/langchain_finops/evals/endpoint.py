@@ -27,6 +27,7 @@ SPENT_FIRST = frozenset({408})
 """Statuses of 4xx that may come after something was spent."""
 REFUSED_LATE = frozenset({503, 529})
 """Statuses of 5xx by which a request is turned away, as by 4xx, before anything was spent on it."""
+COUNTS = ("input_tokens", "output_tokens", "prompt_tokens", "completion_tokens")
 BILLED = "endpoint"
 """Provider of a call whose cost the endpoint states: `pricing` takes its word."""
 
@@ -91,11 +92,16 @@ class _Post(BaseChatModel):
         usage, cost, named = said.get("usage"), said.get("cost_usd"), said.get("model") or self.asked_model
         if isinstance(named, Mapping):
             named = named.get("model")
-        metadata: dict[str, Any] = {"usage": usage} if isinstance(usage, Mapping) else {}
-        if isinstance(named, str) and (metadata or cost is not None):
-            # Without usage no name: a call of a known model would be estimated, as if it were all that was done.
-            metadata["model_provider"], metadata["model_name"] = split_model(named)
+        metadata: dict[str, Any] = {}
+        if isinstance(usage, Mapping) and any(_is_count(usage.get(name)) for name in COUNTS):
+            metadata["usage"] = usage
+            if isinstance(named, str):  # Named without counts, it would be estimated as if it were all that was done.
+                metadata["model_provider"], metadata["model_name"] = split_model(named)
         return metadata if cost is None else {**metadata, "cost_usd": cost, "model_provider": BILLED}
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _may_have_spent(response: httpx.Response, said: Mapping[str, Any]) -> bool:

@@ -120,6 +120,8 @@ def is_asking(answer: object) -> bool:
 def _scripted(answer: object, talk: Talk) -> object:
     """What to resume with: an answer of the script for each question that waits; None where the script has run out."""
     assert isinstance(answer, Mapping)
+    if not talk.left:  # What stands there may come from a URL, and be no interrupt of LangGraph's.
+        return None
     questions = [interrupt.id for interrupt in answer[ASKED]]
     if not questions or len(talk.left) < len(questions):
         return None

@@ -252,6 +252,11 @@ def _read_xai(said: Mapping[str, object], facts: Facts) -> None:
         facts.remarks.append("live_search_not_metered")
 
 
+def _read_endpoint(said: Mapping[str, object], facts: Facts) -> None:
+    """What an agent behind a URL says that all it did has cost."""
+    _report(said.get("cost_usd"), facts)
+
+
 def _read_openrouter(said: Mapping[str, object], facts: Facts) -> None:
     """What OpenRouter says it billed. Where the user's own key paid the provider, that is the provider's charge."""
     source = said if said.get("cost") is not None else _raw(said)
@@ -267,6 +272,7 @@ def _read_openrouter(said: Mapping[str, object], facts: Facts) -> None:
 READERS: Mapping[Extras | None, Callable[[Mapping[str, object], Facts], None]] = {
     "anthropic": _read_anthropic,
     "bedrock": _read_bedrock,
+    "endpoint": _read_endpoint,
     "google": _read_google,
     "openrouter": _read_openrouter,
     "perplexity": _read_perplexity,

@@ -7,7 +7,7 @@ from typing import Literal
 
 __all__ = ["Identity", "Rule", "canonical_provider", "identify", "is_known_endpoint", "rule_of"]
 
-Extras = Literal["openai", "anthropic", "bedrock", "google", "openrouter", "perplexity", "xai"]
+Extras = Literal["openai", "anthropic", "bedrock", "endpoint", "google", "openrouter", "perplexity", "xai"]
 
 PROVIDERS: Mapping[str, str] = {
     "openai": "openai",
@@ -121,6 +121,7 @@ RULES: Mapping[str, Rule] = {
     "azure": Rule(tiers=STANDARD_TIERS, extras="openai"),
     "anthropic": Rule(tiers=STANDARD_TIERS, splits_cache_writes=True, extras="anthropic"),
     "aws": Rule(tiers=STANDARD_TIERS, extras="bedrock", usual_places=AWS_PLACES),
+    "endpoint": Rule(tiers=STANDARD_TIERS, extras="endpoint"),
     "google": Rule(tiers=STANDARD_TIERS, extras="google", usual_places=GOOGLE_PLACES),
     "groq": Rule(tiers=GROQ_TIERS),
     "openrouter": Rule(tiers=STANDARD_TIERS, extras="openrouter"),
