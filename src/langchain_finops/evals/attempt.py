@@ -37,7 +37,7 @@ from langchain_finops.records import CallRecord, Record
 if TYPE_CHECKING:
     from langchain_finops.evals.replay import Recording
 
-__all__ = ["Bench", "Tried", "attempt", "interrupted_result"]
+__all__ = ["Bench", "Tried", "attempt", "interrupted_result", "out_of_money", "surroundings"]
 
 OWN_REASONS = ("time_limit", "recursion_limit", "interrupt")
 
@@ -155,7 +155,7 @@ async def attempt(
     witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing, counted=counted)
     handler = _handler(trial, try_number, bench, witness, cap_usd)
     watch, clock, talk = _watch(bench), _Clock(), Talk()
-    with _surroundings(Slot(*trial.slot), bench, played):
+    with surroundings(Slot(*trial.slot), bench, played):
         end = await _run(trial, runnable, _config(trial, try_number, bench, handler, watch), watch, talk)
         end = _as_recorded(end, bench)
     clock.stop()
@@ -191,11 +191,12 @@ async def attempt(
         wait_s=None if end.error is None else retry_after_s(end.error),
         providers=sums.providers,
         overloaded=sums.overloaded,
-        out_of_money=_out_of_money(sums),
+        out_of_money=out_of_money(sums),
     )
 
 
-def _out_of_money(sums: Tally) -> str | None:
+def out_of_money(sums: Tally) -> str | None:
+    """Why the run's money ended it, in a sentence; None where it did not."""
     event = sums.refusals.get(MAX_USD)
     if event is None:
         return None
@@ -262,7 +263,7 @@ def _config(trial: Trial, try_number: int, bench: Bench, handler: FinOpsHandler,
 
 
 @contextmanager
-def _surroundings(slot: Slot, bench: Bench, played: int) -> Iterator[None]:
+def surroundings(slot: Slot, bench: Bench, played: int) -> Iterator[None]:
     """The context an attempt runs in. Each attempt is a task of its own, so that none sees another's."""
     with ExitStack() as stack:
         if not bench.trace:

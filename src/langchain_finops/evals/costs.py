@@ -14,7 +14,7 @@ from langchain_finops.pricing.again import price_call_again, price_tool_again
 from langchain_finops.records import CallError, CallRecord, ChargeRecord, Event, Record, RunRecord
 from langchain_finops.usage import METERS_AND_REASONING
 
-__all__ = ["Sums", "Tally", "price_again", "tally"]
+__all__ = ["Sums", "Tally", "price_again", "tally", "total_usd"]
 
 
 class Sums(TypedDict):
@@ -195,6 +195,13 @@ def _key(record: Record) -> tuple[str, str] | None:
 
 def _revision(record: Record) -> int:
     return record.revision if isinstance(record, CallRecord | ChargeRecord | RunRecord) else 0
+
+
+def total_usd(amounts: Iterable[Decimal | None]) -> tuple[Decimal | None, Decimal]:
+    """The exact sum, None where one of the amounts is unknown; and the sum of those that are known."""
+    listed = list(amounts)
+    known = sum_usd([amount for amount in listed if amount is not None])
+    return (None if None in listed else known), known
 
 
 def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
 from langchain_finops.evals.building import Make, endpoint_faults, maker
@@ -24,6 +24,9 @@ from langchain_finops.evals.suite import Suite
 from langchain_finops.evals.target import fingerprint, import_roots, resolve
 from langchain_finops.money import usd
 from langchain_finops.pricing import PriceBook
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
 
 __all__ = ["Mode", "Options", "Prepared", "RecordMode", "default_folder", "prepare"]
 
@@ -95,6 +98,8 @@ class Prepared:
     fingerprint: str
     functions: Mapping[str, Function]
     """Of the python scorers, by the scorer's name."""
+    judges: Mapping[str, "BaseChatModel"] = field(default_factory=dict)
+    """Models that judge, by the scorer's name."""
     scorer_hashes: Mapping[str, str]
     books: Mapping[str, PriceBook]
     """By card set; empty where the suite names none."""
@@ -198,6 +203,7 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     prices = shipped if cards is None else books[cards]
     max_usd = suite.max_usd if options.max_usd is None else options.max_usd
     faults += _money_faults(suite, max_usd, prices, mode)
+    judges = _judges(suite, functions, dataset, faults, replays=mode == "replay", prices=max_usd and prices)
     if faults or target is None:
         raise BadData(faults)
     if mode == "replay" and suite.recording is not None:
@@ -218,6 +224,7 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
         target=target,
         fingerprint=suite.target.fingerprint(roots),
         functions=functions,
+        judges=judges,
         scorer_hashes={
             scorer.name: scorer.hash(fingerprint(scorer.function, roots) if scorer.function else "")
             for scorer in suite.scorers
@@ -312,6 +319,17 @@ def _resolved(
         if function is not None:
             functions[scorer.name] = function
     return target, functions
+
+
+def _judges(
+    suite: Suite, functions: Mapping[str, Function], dataset: Dataset, faults: list[Fault], **how: Any
+) -> "Mapping[str, BaseChatModel]":
+    """The models that judge; what keeps one from judging is added to `faults`."""
+    if not any(scorer.judge for scorer in suite.scorers):
+        return {}
+    from langchain_finops.evals.judging import judges_of
+
+    return judges_of(suite, functions, dataset, faults, **how)
 
 
 def _written(value: Any) -> Any:

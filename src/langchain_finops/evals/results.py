@@ -188,6 +188,9 @@ class Verdict:
     """The judge's model as its answer names it."""
     prompt_hash: str | None = None
     """Of the judge's prompt."""
+    stop_reason: str | None = None
+    """Why there is no verdict yet, only what asking for it has cost: `infrastructure` (the judge could not be reached),
+    `max_usd` (the run's money did not suffice), or `interrupted` (a crash or Ctrl-C). None for all other verdicts."""
 
     @property
     def slot(self) -> tuple[str, str, int]:

@@ -1,4 +1,7 @@
-"""Says whether an answer is right, by its text, its numbers, its data, its tool calls, or a function of the user's."""
+"""Says whether an answer is right, by its text, its numbers, its data, its tool calls, or a function of the user's.
+
+What asks a model, `judging` does.
+"""
 
 import asyncio
 import inspect
@@ -26,9 +29,34 @@ from langchain_finops.evals.structured import (
     wanted_calls,
 )
 
-__all__ = ["IGNORABLE", "Function", "Judgement", "Scorer", "ScorerType", "decide", "judge", "reference_faults"]
+__all__ = [
+    "IGNORABLE",
+    "Function",
+    "Judge",
+    "Judgement",
+    "Scorer",
+    "ScorerType",
+    "as_text",
+    "decide",
+    "found_answer",
+    "judge",
+    "reference_faults",
+    "reference_of",
+]
 
-ScorerType = Literal["exact", "contains", "regex", "numeric", "json", "json_schema", "set", "trajectory", "python"]
+ScorerType = Literal[
+    "exact",
+    "contains",
+    "regex",
+    "numeric",
+    "json",
+    "json_schema",
+    "set",
+    "trajectory",
+    "python",
+    "judge",
+    "trajectory_judge",
+]
 Function = Callable[..., object]
 
 IGNORABLE = ("case", "whitespace", "punctuation")
@@ -52,6 +80,20 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """A model that judges, and what it is asked."""
+
+    prompt: str
+    """With `{inputs}`, `{outputs}`, `{reference_outputs}`, or a field of the item's in braces."""
+    model: Mapping[str, object] | None = None
+    """What `init_chat_model` is given, its `model` first. None: the scorer's `function` makes it."""
+    continuous: bool = False
+    """Asked for a score from 0 to 1 instead of true or false."""
+    reasoning: bool = True
+    """Asked to give its reasons before its score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scorer:
     """A scorer as the suite defines it."""
 
@@ -70,9 +112,9 @@ class Scorer:
     relative_tolerance: Decimal = Decimal(0)
     """`numeric`, `json`: the same as a share of the reference; the wider of the two counts."""
     function: str | None = None
-    """`python`: `module:function`."""
+    """`python`: `module:function`. Judges: the same, of a function that returns the chat model."""
     threshold: float = 1.0
-    """`python`, `set`: the score from which an answer is a success."""
+    """`python`, `set`, judges: the score from which an answer is a success."""
     schema: Mapping[str, object] | None = None
     """`json_schema`: what the answer must keep to. None: the reference is the schema."""
     metric: Metric = "f1"
@@ -83,6 +125,8 @@ class Scorer:
     """`trajectory`: how the tool calls made must match those wanted."""
     arguments: bool = True
     """`trajectory`: whether arguments count where the reference tells them."""
+    judge: Judge | None = None
+    """Judges: whom they ask, and what."""
 
     def hash(self, function_fingerprint: str = "") -> str:
         """Decides whether a stored verdict is still this scorer's."""
@@ -91,7 +135,8 @@ class Scorer:
 
 
 LATER = {
-    name: Scorer.__dataclass_fields__[name].default for name in ("schema", "metric", "separator", "match", "arguments")
+    name: Scorer.__dataclass_fields__[name].default
+    for name in ("schema", "metric", "separator", "match", "arguments", "judge")
 }
 """Options that scorers did not have at first, with their defaults: those leave a stored verdict's hash as it was."""
 
@@ -112,21 +157,27 @@ def judge(scorer: Scorer, answer: object, item: Item, function: Function | None 
     if scorer.type == "python":
         assert function is not None, "the suite resolves the functions of its python scorers"
         return _ask(function, scorer, answer, item)
-    found, value = _find(answer, scorer, item)
-    if not found:
-        return Judgement(success=False, score=0.0, reason=f"the answer has no field {scorer.answer_field!r}")
-    if value is None:
-        return Judgement(success=False, score=0.0, reason="the answer is empty")
-    said = CHECKS[scorer.type](scorer, value, _expected(scorer, item))
+    value = found_answer(scorer, answer, item)
+    if isinstance(value, Judgement):
+        return value
+    said = CHECKS[scorer.type](scorer, value, reference_of(scorer, item))
     if isinstance(said, Judgement):
         return said
     success, reason = said
     return Judgement(success=success, score=float(success), reason=reason)
 
 
+def found_answer(scorer: Scorer, answer: object, item: Item) -> object:
+    """The answer in what the target returned; a Judgement where there is none, which is wrong whoever judges."""
+    found, value = _find(answer, scorer, item)
+    if not found:
+        return Judgement(success=False, score=0.0, reason=f"the answer has no field {scorer.answer_field!r}")
+    return Judgement(success=False, score=0.0, reason="the answer is empty") if value is None else value
+
+
 def reference_faults(scorer: Scorer, dataset: Dataset) -> list[Fault]:
     """Every item whose `outputs` this scorer cannot compare with: found before anything is bought."""
-    if scorer.type == "python" or scorer.pattern is not None or scorer.schema is not None:
+    if scorer.type == "python" or scorer.judge or scorer.pattern is not None or scorer.schema is not None:
         return []
     faults: list[Fault] = []
     for item in dataset.items:
@@ -136,7 +187,7 @@ def reference_faults(scorer: Scorer, dataset: Dataset) -> list[Fault]:
             faults.append(Fault(where=where, what=what))
             continue
         field = scorer.expected_field or next(iter(item.outputs))
-        expected = _expected(scorer, item)
+        expected = reference_of(scorer, item)
         if expected is None:
             faults.append(Fault(where=f"{where}.{field}", what=f"is missing: scorer {scorer.name!r} compares with it"))
         elif wrong := _unusable(scorer, expected):
@@ -168,7 +219,7 @@ def _unusable(scorer: Scorer, expected: object) -> str | None:  # noqa: PLR0911 
     return None
 
 
-def _expected(scorer: Scorer, item: Item) -> object:
+def reference_of(scorer: Scorer, item: Item) -> object:
     """The reference, or None where the item has none."""
     if scorer.expected_field is not None:
         return _dig(item.outputs, scorer.expected_field)[1]
@@ -179,7 +230,7 @@ def _find(answer: object, scorer: Scorer, item: Item) -> tuple[bool, object]:
     """Where in what the target returned its answer is: the field named, or the reference's, or the last message."""
     if scorer.answer_field is not None:
         return _dig(answer, scorer.answer_field)
-    if scorer.type == "trajectory" or not isinstance(answer, Mapping):
+    if scorer.type in TRAJECTORIES or not isinstance(answer, Mapping):
         return True, answer
     field = scorer.expected_field or (next(iter(item.outputs)) if len(item.outputs) == 1 else None)
     if field is not None and (found := _dig(answer, field))[0]:
@@ -212,7 +263,7 @@ def _dig(value: object, path: str) -> tuple[bool, object]:
     return True, value
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     """A value as text: a message's content blocks as the text they hold, other data as JSON."""
     if isinstance(value, str):
         return value
@@ -228,7 +279,7 @@ def _is_content(value: object) -> bool:
 
 
 def _texts(expected: object) -> list[str]:
-    return [_text(entry) for entry in expected] if isinstance(expected, list) else [_text(expected)]
+    return [as_text(entry) for entry in expected] if isinstance(expected, list) else [as_text(expected)]
 
 
 def _normalised(text: str, ignore: Sequence[str]) -> str:
@@ -248,7 +299,7 @@ def _number(value: object) -> Decimal | None:
     if isinstance(value, int | float):
         number = Decimal(repr(value))
         return number if number.is_finite() else None
-    found = NUMBER.findall(_text(value).replace("\N{MINUS SIGN}", "-"))
+    found = NUMBER.findall(as_text(value).replace("\N{MINUS SIGN}", "-"))
     try:
         return Decimal(found[-1].replace(",", "")) if found else None
     except InvalidOperation:
@@ -256,12 +307,12 @@ def _number(value: object) -> Decimal | None:
 
 
 def _exact(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
-    same = _normalised(_text(value), scorer.ignore) == _normalised(_text(expected), scorer.ignore)
+    same = _normalised(as_text(value), scorer.ignore) == _normalised(as_text(expected), scorer.ignore)
     return same, None if same else "differs"
 
 
 def _contains(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
-    text = _normalised(_text(value), scorer.ignore)
+    text = _normalised(as_text(value), scorer.ignore)
     missing = [entry for entry in _texts(expected) if _normalised(entry, scorer.ignore) not in text]
     return not missing, f"{len(missing)} missing" if missing else None
 
@@ -269,7 +320,7 @@ def _contains(scorer: Scorer, value: object, expected: object) -> tuple[bool, st
 def _regex(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
     pattern = scorer.pattern if scorer.pattern is not None else str(expected)
     flags = re.IGNORECASE if "case" in scorer.ignore else re.NOFLAG
-    found = re.search(pattern, _text(value), flags) is not None
+    found = re.search(pattern, as_text(value), flags) is not None
     return found, None if found else "no match"
 
 
@@ -308,7 +359,7 @@ def _json_schema(scorer: Scorer, value: object, expected: object) -> tuple[bool,
 
 def _set(scorer: Scorer, value: object, expected: object) -> Judgement:
     said, wanted = (
-        {_normalised(_text(entry), scorer.ignore) for entry in entries(_data(both), scorer.separator)}
+        {_normalised(as_text(entry), scorer.ignore) for entry in entries(_data(both), scorer.separator)}
         for both in (value, expected)
     )
     score = overlap(said, wanted, scorer.metric)
@@ -329,11 +380,13 @@ def _trajectory(scorer: Scorer, value: object, expected: object) -> tuple[bool, 
 
 def _data(value: object) -> object:
     """Content blocks of a message as their text; anything else as it stands."""
-    return _text(value) if _is_content(value) else value
+    return as_text(value) if _is_content(value) else value
 
 
-DATA = frozenset({"json", "json_schema", "set"})
-"""Scorers that compare a whole mapping where no field of it is the answer."""
+DATA = frozenset({"json", "json_schema", "set", "judge"})
+"""Scorers that look at a whole mapping where no field of it is the answer."""
+TRAJECTORIES = frozenset({"trajectory", "trajectory_judge"})
+"""Scorers that look at all messages."""
 CHECKS: Mapping[str, Callable[[Scorer, object, object], tuple[bool, str | None] | Judgement]] = {
     "exact": _exact,
     "contains": _contains,

@@ -4,12 +4,12 @@ List cost is counted, of agents and judges, replays as if they had been sent.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from langchain_finops.errors import BadArguments
-from langchain_finops.evals.results import AttemptResult, Verdict
+from langchain_finops.evals.results import INTERRUPTED, AttemptResult, Verdict
 from langchain_finops.money import sum_usd
 
 __all__ = ["Allowance", "Spending"]
@@ -76,20 +76,35 @@ class Spending:
 
     async def reserve(self, configuration: str) -> Allowance | None:
         """Set money aside for a try, once there is room for it; None where there will be none: the run is over."""
+        return await self._reserve(configuration, self.need_usd, "attempt")
+
+    async def reserve_judging(self, configuration: str) -> Allowance | None:
+        """Set money aside for judging an answer that is on file; None where there will be none: the run is over."""
+        return await self._reserve(configuration, self._judged.get, "verdict")
+
+    async def _reserve(
+        self, configuration: str, need_usd: Callable[[str], Decimal | None], what: str
+    ) -> Allowance | None:
         if self.max_usd is None:
             return Allowance(configuration, None)
         async with self._first_come:  # Without it one that must begin alone would wait until all others are through.
             while self.stopped is None:
                 left = self.max_usd - self.spent_usd - self._held
-                need = self.need_usd(configuration)
+                need = need_usd(configuration)
                 if left > 0 and (not self._holding if need is None else need <= left):
                     return self._hold(configuration, left if need is None else need, cap=left)
                 if not self._holding:
-                    self.stop(self._broke(configuration, need))
+                    self.stop(self._broke(configuration, need, what))
                     break
                 self._freed.clear()
                 await self._freed.wait()
         return None
+
+    def left_usd(self, allowance: Allowance, *spent: Decimal) -> Decimal | None:
+        """What a judge may spend at most, after what its try and other judges of it have; None without a maximum."""
+        if self.max_usd is None or allowance.usd is None:
+            return None
+        return self.max_usd - self.spent_usd - (self._held - allowance.usd) - sum_usd(spent)
 
     def _hold(self, configuration: str, usd: Decimal, *, cap: Decimal) -> Allowance:
         self._held += usd
@@ -98,28 +113,39 @@ class Spending:
 
     def settle(self, allowance: Allowance, result: AttemptResult | None, verdicts: Iterable[Verdict] = ()) -> None:
         """Put in place of what was set aside what a try and its judges have cost."""
+        self._free(allowance)
+        if result is None:
+            return
+        self.spent_usd = sum_usd([self.spent_usd, self._counted(result, allowance)])
+        self._note(result.configuration, _cost(result))
+        self._count_judges(allowance, list(verdicts))
+        if allowance.usd is not None and result.cost_usd is None and not result.in_the_dark:
+            self._stop_unpriced("the agent's", result.configuration, result.task)
+
+    def settle_judging(self, allowance: Allowance, verdicts: Iterable[Verdict]) -> None:
+        """Put in place of what was set aside what judging an answer that was on file has cost."""
+        self._free(allowance)
+        self._count_judges(allowance, list(verdicts))
+
+    def _free(self, allowance: Allowance) -> None:
         if allowance.usd is not None:
             self._held -= allowance.usd
             self._holding -= 1
             self._freed.set()
-        if result is None:
-            return
-        verdicts = list(verdicts)
-        judged = [verdict.cost_usd for verdict in verdicts]
-        known = sum_usd([verdict.known_usd for verdict in verdicts])
-        self.spent_usd = sum_usd([self.spent_usd, self._counted(result, allowance), known])
-        self._note(result.configuration, _cost(result))
-        self._note_judged(result.configuration, known)
-        if allowance.usd is not None and (None in judged or (result.cost_usd is None and not result.in_the_dark)):
-            whose = "a judge's" if None in judged else "the agent's"
-            self.stop(
-                f"the price of {whose} calls for configuration {result.configuration!r}, task {result.task!r} is not "
-                "known, so that no maximum can be held: add a price card to the suite, or run without --max-usd"
-            )
 
-    def judge(self, verdicts: Iterable[Verdict]) -> None:
-        """Count what judging an answer that was on file has cost."""
-        self.spent_usd = sum_usd([self.spent_usd, *(verdict.known_usd for verdict in verdicts)])
+    def _count_judges(self, allowance: Allowance, verdicts: Sequence[Verdict]) -> None:
+        known = sum_usd([verdict.known_usd for verdict in verdicts])
+        self.spent_usd = sum_usd([self.spent_usd, known])
+        self._note_judged(allowance.configuration, known)
+        unknown = [verdict for verdict in verdicts if verdict.cost_usd is None]
+        if allowance.usd is not None and unknown:
+            self._stop_unpriced("a judge's", allowance.configuration, unknown[0].task)
+
+    def _stop_unpriced(self, whose: str, configuration: str, task: str) -> None:
+        self.stop(
+            f"the price of {whose} calls for configuration {configuration!r}, task {task!r} is not "
+            "known, so that no maximum can be held: add a price card to the suite, or run without --max-usd"
+        )
 
     def stop(self, why: str) -> None:
         """Let nothing more begin."""
@@ -140,8 +166,8 @@ class Spending:
     def _note_judged(self, configuration: str, usd: Decimal) -> None:
         self._judged[configuration] = max(usd, self._judged.get(configuration, Decimal(0)))
 
-    def _broke(self, configuration: str, need: Decimal | None) -> str:
-        at_most = "" if need is None else f", and the next attempt, of {configuration!r}, may cost {_dollars(need)}"
+    def _broke(self, configuration: str, need: Decimal | None, what: str) -> str:
+        at_most = "" if need is None else f", and the next {what}, of {configuration!r}, may cost {_dollars(need)}"
         spent, most = _dollars(self.spent_usd), _dollars(self.max_usd or Decimal(0))
         return f"{spent} of at most {most} are spent{at_most}: run again with a higher --max-usd"
 
@@ -157,7 +183,7 @@ def _cost(result: AttemptResult) -> Decimal:
 
 def _check_known(attempts: list[AttemptResult], verdicts: list[Verdict]) -> None:
     unknown = sum(attempt.cost_usd is None and not attempt.in_the_dark for attempt in attempts)
-    unknown += sum(verdict.cost_usd is None for verdict in verdicts)
+    unknown += sum(verdict.cost_usd is None and verdict.stop_reason != INTERRUPTED for verdict in verdicts)
     if unknown:
         raise BadArguments(
             f"--max-usd cannot be held: {unknown} stored attempts or verdicts are of unknown price; add price cards to "

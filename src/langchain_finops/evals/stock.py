@@ -10,9 +10,21 @@ from langchain_finops.evals.results import AttemptResult, TryKey
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import CallRecord, ChargeRecord
 
-__all__ = ["Priced", "TryKey", "find_tries", "key_of", "runs_of", "tags_of"]
+__all__ = [
+    "JudgingKey",
+    "Priced",
+    "TryKey",
+    "find_judgings",
+    "find_tries",
+    "judging_tags_of",
+    "key_of",
+    "runs_of",
+    "tags_of",
+]
 
 Priced = CallRecord | ChargeRecord
+JudgingKey = tuple[tuple[str, str, int], int, str]
+"""Slot and number of the try whose answer is judged, and the scorer."""
 
 
 def tags_of(run_id: str, trial: Trial, try_number: int, hashes: tuple[str, str, str]) -> dict[str, str]:
@@ -25,6 +37,18 @@ def tags_of(run_id: str, trial: Trial, try_number: int, hashes: tuple[str, str, 
         "evaluation_slot": json.dumps(trial.slot),
         "evaluation_try": str(try_number),
         "evaluation_hashes": " ".join(hashes),
+    }
+
+
+def judging_tags_of(run_id: str, attempt: AttemptResult, scorer: str) -> dict[str, str]:
+    """The tags of every call of a judge: those of none of the target's."""
+    return {
+        "configuration": attempt.configuration,
+        "item": attempt.task,
+        "repeat": str(attempt.repeat),
+        "scorer": scorer,
+        "evaluation_run": run_id,
+        "evaluation_judging": json.dumps([attempt.slot, attempt.try_number, scorer]),
     }
 
 
@@ -41,18 +65,37 @@ def runs_of(run: Mapping[str, Any]) -> list[str]:
 
 def find_tries(ledger: Ledger, runs: Iterable[str], *, since: datetime | None = None) -> dict[TryKey, list[Priced]]:
     """Calls and charges of runs, by try."""
-    ids = set(runs)
-
-    def records() -> Iterator[Priced]:
-        yield from ledger.calls(since=since)
-        yield from ledger.charges(since=since)
-
     found: dict[TryKey, list[Priced]] = {}
-    for record in records():
+    for record in _tagged(ledger, runs, "evaluation_slot", since):
         tags = record.attribution.tags
-        if tags.get("evaluation_run") in ids and "evaluation_slot" in tags:
-            configuration, item, repeat = json.loads(tags["evaluation_slot"])
-            inputs, parameters, target = tags["evaluation_hashes"].split(" ")
-            slot = (configuration, item, repeat)
-            found.setdefault((slot, int(tags["evaluation_try"]), inputs, parameters, target), []).append(record)
+        configuration, item, repeat = json.loads(tags["evaluation_slot"])
+        inputs, parameters, target = tags["evaluation_hashes"].split(" ")
+        slot = (configuration, item, repeat)
+        found.setdefault((slot, int(tags["evaluation_try"]), inputs, parameters, target), []).append(record)
     return found
+
+
+def find_judgings(
+    ledger: Ledger, runs: Iterable[str], *, since: datetime | None = None
+) -> dict[JudgingKey, list[Priced]]:
+    """Calls and charges of runs' judges, by what they judged, in the order in which they ended."""
+    found: dict[JudgingKey, list[Priced]] = {}
+    for record in _tagged(ledger, runs, "evaluation_judging", since):
+        (configuration, item, repeat), number, scorer = json.loads(record.attribution.tags["evaluation_judging"])
+        found.setdefault(((configuration, item, repeat), number, scorer), []).append(record)
+    for records in found.values():
+        records.sort(key=_ended_at)
+    return found
+
+
+def _ended_at(record: Priced) -> datetime:
+    return record.ended_at if isinstance(record, CallRecord) else record.at
+
+
+def _tagged(ledger: Ledger, runs: Iterable[str], tag: str, since: datetime | None) -> Iterator[Priced]:
+    ids = set(runs)
+    for records in (ledger.calls(since=since), ledger.charges(since=since)):
+        for record in records:
+            tags = record.attribution.tags
+            if tags.get("evaluation_run") in ids and tag in tags:
+                yield record

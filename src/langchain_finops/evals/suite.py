@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import yaml
 
 from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.judge_prompts import read_judge
 from langchain_finops.evals.langsmith import PREFIX
 from langchain_finops.evals.matrix import Configuration, expand
-from langchain_finops.evals.scorers import IGNORABLE, Scorer, ScorerType
+from langchain_finops.evals.scorers import IGNORABLE, Judge, Scorer, ScorerType
 from langchain_finops.evals.structured import MATCHES, METRICS, Match, Metric
 from langchain_finops.evals.suite_values import (
     IGNORABLE_BY,
@@ -340,6 +341,7 @@ class _Reader:
         self._known(entry, ("type", "name", *SCORER_OPTIONS[kind]), where)
         if kind == "python":
             self._required(entry, "function", read_spec, where)
+        judge = self._judge(entry, kind, where) if "judge" in kind else None
         return Scorer(
             name=self._read(entry, "name", read_name, kind, where),
             type=cast("ScorerType", kind),
@@ -351,14 +353,21 @@ class _Reader:
             pattern=self._read(entry, "pattern", read_pattern, None, where),
             tolerance=self._read(entry, "tolerance", read_not_negative, Decimal(0), where),
             relative_tolerance=self._read(entry, "relative_tolerance", read_not_negative, Decimal(0), where),
-            function=self._read(entry, "function", read_spec, None, where) if kind == "python" else None,
+            function=self._read(entry, "function", read_spec, None, where) if kind == "python" or judge else None,
             threshold=self._read(entry, "threshold", read_share, 1.0, where),
             schema=self._read(entry, "schema", read_schema, None, where),
             metric=cast("Metric", self._read(entry, "metric", partial(read_one_of, known=METRICS), "f1", where)),
             separator=self._read(entry, "separator", read_text, ",", where),
             match=cast("Match", self._read(entry, "match", partial(read_one_of, known=MATCHES), "strict", where)),
             arguments=self._read(entry, "arguments", read_flag, default=True, where=where),
+            judge=judge,
         )
+
+    def _judge(self, entry: Mapping[object, object], kind: str, where: str) -> Judge:
+        judge, faults = read_judge(entry, kind, self.path.parent)
+        for name, what in faults:
+            self._fault(f"{where}{name}", what)
+        return judge
 
     def _limits(self, data: object) -> Limits:
         if data is None:

@@ -39,6 +39,10 @@ SCORER_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "set": ("answer_field", "expected_field", "ignore", "metric", "separator", "threshold"),
     "trajectory": ("answer_field", "expected_field", "match", "arguments"),
     "python": ("function", "threshold"),
+    **dict.fromkeys(
+        ("judge", "trajectory_judge"),
+        ("model", "function", "prompt", "reasoning", "threshold", "answer_field", "expected_field"),
+    ),
 }
 IGNORABLE_BY: Mapping[str, tuple[str, ...]] = {"regex": ("case",)}
 """A pattern says by itself what it makes of white space and punctuation."""

@@ -1,45 +1,18 @@
-"""Judges stored answers, and says what became of a slot."""
+"""Says which stored answers lack a verdict, and what became of a slot."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from langchain_finops.evals.prepare import Prepared
-from langchain_finops.evals.results import AttemptResult, Verdict, last_tries
-from langchain_finops.evals.scorers import decide, judge
+from langchain_finops.evals.results import UNFINISHED, AttemptResult, Verdict, last_tries
+from langchain_finops.evals.scorers import Judgement, Scorer, decide
 from langchain_finops.records import Outcome
 
-__all__ = ["Answers", "by_answer", "decided", "failed", "judged", "unjudged"]
+__all__ = ["Answers", "by_answer", "decided", "failed", "final", "spoken", "unjudged"]
 
 Answers = Mapping[tuple[tuple[str, str, int], int], Mapping[str, Verdict]]
 """Verdicts by slot and try, and in there by scorer."""
-
-
-async def judged(result: AttemptResult, prepared: Prepared) -> list[Verdict]:
-    """What every scorer of the suite says of a stored answer."""
-    item = prepared.items[result.task]
-    verdicts: list[Verdict] = []
-    for scorer in prepared.suite.scorers:
-        function = prepared.functions.get(scorer.name)
-        if function is None:
-            said = judge(scorer, result.answer, item)
-        else:  # In a thread: a function of the user's may take its time, and other attempts go on.
-            said = await asyncio.to_thread(judge, scorer, result.answer, item, function)
-        verdicts.append(
-            Verdict(
-                configuration=result.configuration,
-                task=result.task,
-                repeat=result.repeat,
-                try_number=result.try_number,
-                scorer=scorer.name,
-                success=said.success,
-                score=said.score,
-                reason=said.reason,
-                scorer_hash=prepared.scorer_hashes[scorer.name],
-                item_hash=item.hash,
-            )
-        )
-    return verdicts
 
 
 def by_answer(verdicts: Iterable[Verdict]) -> Answers:
@@ -56,8 +29,32 @@ def unjudged(attempts: Sequence[AttemptResult], verdicts: Answers, prepared: Pre
     return [
         result
         for result in last_tries(attempts).values()
-        if result.status == "completed" and verdicts.get((result.slot, result.try_number), {}).keys() != wanted
+        if result.status == "completed" and final(verdicts, result, prepared).keys() != wanted
     ]
+
+
+def final(verdicts: Answers, result: AttemptResult, prepared: Prepared) -> dict[str, Verdict]:
+    """The verdicts on an answer that need not be asked for again, by scorer."""
+    again = (*UNFINISHED, "infrastructure") if prepared.options.retry_errors else UNFINISHED
+    said = verdicts.get((result.slot, result.try_number), {})
+    return {scorer: verdict for scorer, verdict in said.items() if verdict.stop_reason not in again}
+
+
+def spoken(scorer: Scorer, result: AttemptResult, said: Judgement, prepared: Prepared, **asked: Any) -> Verdict:
+    """A scorer's line on an answer. `asked`: what asking a judge came to."""
+    return Verdict(
+        configuration=result.configuration,
+        task=result.task,
+        repeat=result.repeat,
+        try_number=result.try_number,
+        scorer=scorer.name,
+        success=said.success,
+        score=said.score,
+        reason=said.reason,
+        scorer_hash=prepared.scorer_hashes[scorer.name],
+        item_hash=prepared.items[result.task].hash,
+        **asked,
+    )
 
 
 def decided(result: AttemptResult, verdicts: Iterable[Verdict], prepared: Prepared) -> Outcome:

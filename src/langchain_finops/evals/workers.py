@@ -15,6 +15,7 @@ from langchain_finops.errors import EvalError, MissingExtra
 from langchain_finops.evals.attempt import Bench, Tried, attempt, interrupted_result
 from langchain_finops.evals.backoff import LONGEST_WAIT_S, Throttle
 from langchain_finops.evals.building import built
+from langchain_finops.evals.court import Court
 from langchain_finops.evals.exits import no_exits
 from langchain_finops.evals.journal import Journal
 from langchain_finops.evals.lost import find_lost
@@ -25,6 +26,7 @@ from langchain_finops.evals.progress import Forecast, Observer, Progress
 from langchain_finops.evals.recorded_dataset import RecordedDataset
 from langchain_finops.evals.results import (
     INTERRUPTED,
+    MAX_USD,
     UNFINISHED,
     AttemptResult,
     TryKey,
@@ -33,9 +35,9 @@ from langchain_finops.evals.results import (
 )
 from langchain_finops.evals.resume import Earlier, changed_target, current_attempts, current_verdicts, pending
 from langchain_finops.evals.spending import Allowance, Spending
-from langchain_finops.evals.stock import runs_of
+from langchain_finops.evals.stock import find_judgings, runs_of
 from langchain_finops.evals.turns import turn_faults
-from langchain_finops.evals.verdicts import by_answer, decided, failed, judged, unjudged
+from langchain_finops.evals.verdicts import by_answer, decided, failed, unjudged
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.base import Ledger
@@ -81,6 +83,8 @@ class Work:
         self.forecast = Forecast(self.pending)
         self.forecast.begin(current, verdicts)
         self.done, self.errors, self.outages, self.spent = 0, 0, 0, Decimal(0)
+        self.unheard = 0
+        """Answers that the run's money did not suffice to have judged."""
 
     @property
     def is_finished(self) -> bool:
@@ -104,18 +108,24 @@ class Work:
             ledger_first = self.prepared.mode == "replay"
             self.journal = stack.enter_context(Journal(self.prepared.folder, ledger, ledger_first=ledger_first))
             self.bench = self._bench(ledger, stack)
+            self.court = self._court()
             await self._mend_outcomes(ledger)
-            for result in self.unjudged:
-                verdicts, _ = await self._judge(result)
-                self.spending.judge(verdicts)
+            await self._take_stock_of_judges(ledger)
+            await self._judge_all()
             if self.pending:
                 await self._take_stock(ledger)
                 await self._build()
                 begun()
                 await self._try_all()
-        left = len(self.pending) - self.done
-        said = self.spending.stopped
-        return None if said is None or not left else f"{said}; {left} of {len(self.prepared.trials)} slots are left"
+        return self._why_not_all()
+
+    def _why_not_all(self) -> str | None:
+        said, left = self.spending.stopped, len(self.pending) - self.done
+        if said is None or not (left or self.unheard):
+            return None
+        if not left:
+            return f"{said}; {self.unheard} answers are yet to be judged"
+        return f"{said}; {left} of {len(self.prepared.trials)} slots are left"
 
     async def _mend_outcomes(self, ledger: Ledger) -> None:
         """Log outcomes of finished slots that the ledger lacks, or has as other verdicts or scorers had it."""
@@ -159,6 +169,21 @@ class Work:
             standing=Standing(ledger, failed=_told),
         )
 
+    def _court(self) -> Court:
+        shared = {"spending": self.spending, "throttle": self.throttle, "known": self.verdicts, "spent": self._spend}
+        return Court(self.prepared, self.bench, self.journal, **shared)
+
+    async def _take_stock_of_judges(self, ledger: Ledger) -> None:
+        """Count judges' calls whose verdict a crash has lost."""
+        if self.earlier.run is None or not self.prepared.judges:
+            return
+        paid = find_judgings(ledger, runs_of(self.manifest), since=self._since())
+        self.spending.begin([], await self.court.take_stock(paid, self.earlier.verdicts))
+
+    def _since(self) -> datetime | None:
+        """Calls that a recording answered began when they were recorded, before this run was."""
+        return datetime.fromisoformat(self.manifest["created_at"]) if self.prepared.mode == "live" else None
+
     async def _take_stock(self, ledger: Ledger) -> None:
         """Count tries that a crash ended.
 
@@ -167,12 +192,9 @@ class Work:
         """
         if self.earlier.run is None:
             return
-        # Calls that a recording answered began when they were recorded, before this run was.
-        live = self.prepared.mode == "live"
-        since = datetime.fromisoformat(self.manifest["created_at"]) if live else None
         earlier = self.earlier
         runs, begun = runs_of(self.manifest), earlier.begun
-        lost = find_lost(ledger, runs, earlier.attempts, begun, self.pending, since=since)
+        lost = find_lost(ledger, runs, earlier.attempts, begun, self.pending, since=self._since())
         if self.bench.replays:
             self.stored |= {(self._task_id(trial, key), key[1]) for key, trial in lost.tries}
             return
@@ -262,7 +284,7 @@ class Work:
                 await kept
                 raise asyncio.CancelledError
             if last:
-                verdicts = await self._finish(tried)  # Judged while the disk is busy with the answer.
+                verdicts = await self._finish(tried, allowance)  # Judged while the disk is busy with the answer.
             await kept
         finally:
             self.spending.settle(allowance, None if tried is None else tried.result, verdicts)
@@ -291,13 +313,14 @@ class Work:
         self.throttle.answered(tried.providers - tried.overloaded)
         return tried
 
-    async def _finish(self, tried: Tried) -> list[Verdict]:
+    async def _finish(self, tried: Tried, allowance: Allowance) -> Sequence[Verdict]:
         self._count(tried.result)
         if tried.result.status != "completed":
             return []
-        verdicts, outcome = await self._judge(tried.result)
+        result = tried.result
+        verdicts = await self._judge(result, allowance, sum_usd([result.known_usd, result.overhead_usd or Decimal(0)]))
         if self.bench.trace:
-            await asyncio.to_thread(_tell_langsmith, tried.handler, outcome)
+            await asyncio.to_thread(_tell_langsmith, tried.handler, decided(result, verdicts, self.prepared))
         return verdicts
 
     def _keep(self, tried: Tried, *, last: bool) -> "asyncio.Future[None]":
@@ -337,13 +360,36 @@ class Work:
                 f"{self.prepared.folder}; run again with --retry-errors when it is mended"
             )
 
-    async def _judge(self, result: AttemptResult) -> tuple[list[Verdict], Outcome]:
-        """Judge a stored answer, and put the verdicts on disk and the outcome in the ledger."""
-        verdicts = await judged(result, self.prepared)
-        self._spend(result.configuration, sum_usd([verdict.known_usd for verdict in verdicts]))
-        outcome = decided(result, verdicts, self.prepared)
-        await self.journal.keep(verdicts=verdicts, records=[outcome])
-        return verdicts, outcome
+    # --- judging -----------------------------------------------------------------------------------------------------
+
+    async def _judge_all(self) -> None:
+        """Judge the answers on file that some scorer has not judged."""
+        waiting = iter(self.unjudged)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.prepared.concurrency, len(self.unjudged))):
+                    group.create_task(self._judge_each(waiting))
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+
+    async def _judge_each(self, waiting: Iterator[AttemptResult]) -> None:
+        for result in waiting:
+            allowance: Allowance | None = Allowance(result.configuration, None)
+            if self.court.needs_money(result):
+                allowance = await self.spending.reserve_judging(result.configuration)
+            if allowance is None:
+                self.unheard += 1
+                continue
+            verdicts: Sequence[Verdict] = ()
+            try:
+                verdicts = await self._judge(result, allowance, Decimal(0))
+            finally:
+                self.spending.settle_judging(allowance, verdicts)
+
+    async def _judge(self, result: AttemptResult, allowance: Allowance, tried_usd: Decimal) -> Sequence[Verdict]:
+        verdicts = await self.court.judge(result, allowance, tried_usd)
+        self.unheard += any(verdict.stop_reason == MAX_USD for verdict in verdicts)
+        return verdicts
 
 
 @contextmanager
