@@ -167,7 +167,7 @@ def _named(said: object) -> tuple[str | None, dict[str, Any]]:
 
 def _nearly_known(name: str) -> list[str]:
     prefix, colon, _ = name.partition(":")
-    return get_close_matches(prefix, PROVIDERS, n=1, cutoff=0.8) if colon else []
+    return get_close_matches(prefix, PROVIDERS, n=1, cutoff=0.88) if colon else []
 
 
 def _unknown(name: str) -> str:
