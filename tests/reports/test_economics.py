@@ -274,3 +274,14 @@ def test_what_is_no_wage_is_refused(wage):
     """A person who costs nothing would make any agent a loss."""
     with pytest.raises(BadArguments):
         Human(usd_per_hour=Decimal(wage), tasks_per_hour=Decimal(5))
+
+
+def test_hidden_reasoning_is_generated_and_no_answer(ledger):
+    """100 tokens, 70 of them hidden: 30 were of use, whichever way the ledger keeps them."""
+    ledger.write(
+        a_call("1", agent_id="support", task_id="t", usage=Usage(output_tokens=100, reasoning_tokens=70)),
+        an_outcome("t"),
+    )
+    _, total = told(ledger)
+
+    assert (total["final_tokens"], total["generated_tokens"], total["token_efficiency"]) == (30, 100, 0.3)

@@ -111,12 +111,14 @@ class Tally:
 
     @property
     def final_output_tokens(self) -> int | None:
-        """What the last answered call generated, without its hidden reasoning; None where no call was answered."""
+        """What the last answered call generated, without its hidden reasoning; None where no call was answered.
+
+        The last is the one that began last, the longest where several did at once, as in `finops economics`.
+        """
         answered = [call for call in self.calls if call.error is None]
         if not answered:
             return None
-        usage = max(answered, key=lambda call: call.ended_at).usage
-        return usage.total_output_tokens - usage.reasoning_tokens
+        return max((call.started_at, call.usage.total_output_tokens - call.usage.reasoning_tokens) for call in answered)[1]
 
     @property
     def providers(self) -> frozenset[str]:

@@ -52,7 +52,7 @@ class Work:
     answered_at: int = -NEVER
     """When the last call of role `agent` that was answered began; of several that began at once, the longest."""
     answer_tokens: int = 0
-    """The output tokens of that call."""
+    """The output tokens of that call, its hidden reasoning left out."""
     folded: int = 0
     """Calls that are known as daily sums only: which of them was the last, nobody can tell."""
 
@@ -240,7 +240,7 @@ def _take(gathering: _Gathering, record: CallRecord | ChargeRecord, key: Key, *,
         work.output_tokens += output
         work.folded += is_folded
         if who.role == "agent" and record.error is None and not is_folded:
-            work.note_answer(at, output)
+            work.note_answer(at, output - usage.reasoning_tokens)
         if task is not None and not is_folded:
             task.retried |= who.attempt not in {None, 1}
     if who.task_id is not None:
@@ -290,7 +290,7 @@ def _of_tables(connection: Connection, fields: Sequence[str], period: Period) ->
     taken_back: set[int] = set()
     places: dict[int, _Place] = {}
     places_of: dict[tuple[Key, bool], dict[int, _Place]] = {}
-    for number, party, n, at, records, pico, tokens, output in driver_rows(connection, _postings(connection)):
+    for number, party, n, at, records, pico, tokens, output, answer in driver_rows(connection, _postings(connection)):
         if number != last:  # Postings lie in the order of their labels.
             last, label, taken_back = number, labels.get(number), set()
             places = {} if label is None else places_of.setdefault((label.key, label.apart), {})
@@ -323,7 +323,7 @@ def _of_tables(connection: Connection, fields: Sequence[str], period: Period) ->
             if not 0 < n < SET_APART:
                 work.folded += records
             elif at >= work.answered_at and label.answered:
-                work.note_answer(at, output)
+                work.note_answer(at, answer)
         else:
             _add_charges(work, records, pico, unpriced=label.unpriced, people=label.people)
     gathering.note_retried(parties[party].task_id for party in _retried(connection))
@@ -362,7 +362,8 @@ def _postings(connection: Connection) -> Select[Any]:
     """Figures that were never more than 0 are not asked for."""
     used = set(connection.execute(select(schema.used_figures.c.name)).scalars())
     tokens, output = (sum((P[name] for name in names if name in used), literal(0)) for names in (TOKEN_METERS, _OUTPUT))
-    return select(P.label, P.party, P.n, P.at, P.records, P.cost_pico, tokens, output).order_by(
+    answer = output - P.reasoning_tokens if "reasoning_tokens" in used else output
+    return select(P.label, P.party, P.n, P.at, P.records, P.cost_pico, tokens, output, answer).order_by(
         P.label, P.day, P.party, P.n
     )
 
