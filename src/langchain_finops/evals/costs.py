@@ -118,7 +118,8 @@ class Tally:
         answered = [call for call in self.calls if call.error is None]
         if not answered:
             return None
-        return max((call.started_at, call.usage.total_output_tokens - call.usage.reasoning_tokens) for call in answered)[1]
+        said = ((call.started_at, call.usage.total_output_tokens - call.usage.reasoning_tokens) for call in answered)
+        return max(said)[1]
 
     @property
     def providers(self) -> frozenset[str]:
