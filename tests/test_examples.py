@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from decimal import Decimal
+from hashlib import sha256
+from hmac import digest
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +45,7 @@ def test_every_example_is_executed_here() -> None:
         "outcomes.py",
         "runaway_agent.py",
         "shared_budget.py",
+        "tagged_requests.py",
         "ticket_agent.py",
     }
 
@@ -95,6 +98,12 @@ def test_eight_processes_share_a_daily_budget() -> None:
     assert len(counts) <= 8
     assert sum(counts) == 25
     assert all_of_them == "25 calls in all, $0.100 of $0.102 spent"
+
+
+def test_tenants_of_one_model_are_told_apart_on_the_wire() -> None:
+    """Both tenants' requests name the agent, the hashed user and the task; the hash is HMAC-SHA256, cut to 128 bits."""
+    ada, bob = (digest(b"a key that is kept secret", user, sha256).hex()[:32] for user in (b"ada", b"bob"))
+    assert run("tagged_requests.py").splitlines() == [f"support for ada ({ada}): t-1", f"support for bob ({bob}): t-2"]
 
 
 async def test_the_ticket_agent_answers_from_the_recording_without_a_key() -> None:

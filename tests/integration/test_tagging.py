@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +27,7 @@ from langchain_finops import FinOpsHandler, attach, detach
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain import TaggingMiddleware, hashed_user, tag_requests
 from langchain_finops.langchain.calls import Calls
+from langchain_finops.langchain.tagging_styles import STYLES
 from langchain_finops.langchain.tagging_users import warn_once
 
 KEY = "a key of the tests"
@@ -365,3 +368,14 @@ async def test_the_event_hook_of_langgraph_v3_streams_is_tagged(provider: Provid
     assert stream.output.usage_metadata["input_tokens"] == 100
 
     assert sent(provider)["X-Task-Id"] == "t-42"
+
+
+def test_the_python_of_the_documentation_runs() -> None:
+    """Each block of docs/tagging.md, one after the other; its table names every style."""
+    page = (Path(__file__).parents[2] / "docs" / "tagging.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
+        exec(block, names)
+
+    assert {"model", "agent"} <= names.keys()
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(STYLES)

@@ -34,7 +34,7 @@ def _help_without_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-@langsmith.command("sync")
+@langsmith.command("sync", short_help="Fill in what LangSmith lacks of past runs.")
 def sync_command(
     *,
     since: Annotated[
