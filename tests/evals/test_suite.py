@@ -21,10 +21,10 @@ scorer: exact
 configurations: [{name: one}]
 """
 TARGET = (
-    "`module:function` of a function that takes a configuration and returns a Runnable is expected, or one of "
+    "`module:function` of a function that takes a configuration and returns a Runnable, or one of "
     "{graph: module:object}, {call: module:function}, {url: https://...}"
 )
-TYPES = "one of exact, contains, regex, numeric, json, json_schema, set, trajectory, python"
+TYPES = "one of exact, contains, regex, numeric, json, json_schema, set, trajectory, python, judge, trajectory_judge"
 
 
 def written(tmp_path: Path, text: str) -> Path:
