@@ -196,9 +196,7 @@ def test_a_suite_says_how_its_target_is_asked(workshop: "Workshop") -> None:
             workshop.run()
         told[target] = [str(fault).partition("tasks.yaml: ")[2] for fault in caught.value.faults]
 
-    expected = (
-        "`module:function` of a function that takes a configuration and returns a Runnable is expected, or one of"
-    )
+    expected = "`module:function` of a function that takes a configuration and returns a Runnable, or one of"
     assert told["7"][0].startswith(f"target: 7 found: {expected}")
     assert told["{}"] == ["target: none of them found: one of factory, graph, call, url is expected"]
     assert told["{graph: agent:build, call: agent:build}"] == [

@@ -67,7 +67,9 @@ async def arun(
             write_run(prepared.folder, {**manifest, "finished_at": None, "stopped": None})
             stopped = await work.go(begun=undo.pop_all)
             finished_at = datetime.now(UTC).isoformat() if stopped is None else None
-            manifest = {**manifest, "finished_at": finished_at, "stopped": stopped}
+            # Whoever sees the figures and then lets them grow has looked once more.
+            looks = 1 + ((earlier.run or {}).get("looks") or 0)
+            manifest = {**manifest, "finished_at": finished_at, "stopped": stopped, "looks": looks}
         undo.pop_all()
         write_run(prepared.folder, manifest)
         results = results_of(prepared.folder, manifest, read_earlier(prepared.folder))
@@ -118,5 +120,5 @@ def _manifest(prepared: Prepared, earlier: Earlier) -> dict[str, object]:
         run_id = f"{prepared.dataset.name}-{uuid4().hex[:8]}"
         return {**prepared.manifest(run_id, datetime.now(UTC)), "finished_at": None, "stopped": None}
     before: Mapping[str, Any] = earlier.run
-    kept = {name: before[name] for name in ("finished_at", "stopped", "merged") if name in before}
+    kept = {name: before[name] for name in ("finished_at", "stopped", "looks", "merged") if name in before}
     return {**prepared.manifest(before["run_id"], datetime.fromisoformat(before["created_at"])), **kept}

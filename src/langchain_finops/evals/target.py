@@ -20,7 +20,7 @@ __all__ = ["Kind", "Target", "fingerprint", "import_roots", "looked_up", "read_t
 Kind = Literal["factory", "graph", "call", "url"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EXPECTED = (
-    "`module:function` of a function that takes a configuration and returns a Runnable is expected, or one of "
+    "`module:function` of a function that takes a configuration and returns a Runnable, or one of "
     "{graph: module:object}, {call: module:function}, {url: https://...}"
 )
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
