@@ -46,6 +46,7 @@ def serve_command(
     from langchain_finops.budgets.policy_file import PolicyFile
     from langchain_finops.dashboard.server import serve
     from langchain_finops.ledger.sql import SqlLedger
+    from langchain_finops.pricing.book import PriceBook
 
     with existing_ledger(ledger) as source:
         if not isinstance(source, SqlLedger):
@@ -53,6 +54,7 @@ def serve_command(
         warn_of_spilled(source)
         if access.needs_token and not _is_own(host):
             warn("what the page shows, tokens too, goes over the network as it is: put a proxy with TLS before it.")
+        PriceBook.default()  # A fault in a file of cards is told now, and not on a page.
         serve(source, access, port=port, budgets=PolicyFile(None).budgets(), ready=_say)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from langchain_finops.budgets.policy import Budget
 from langchain_finops.dashboard.access import Access, Gate
 from langchain_finops.dashboard.changes import Changes
 from langchain_finops.dashboard.desk import Desk, Unreadable
-from langchain_finops.dashboard.figures import LANES, Reader, Worth
+from langchain_finops.dashboard.figures import Reader, Worth
 from langchain_finops.dashboard.pages import Pages, Shown
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.sql import SqlLedger
@@ -32,21 +32,24 @@ LOOK_S: Final = 1.0
 KEEP_ALIVE_S: Final = 15.0
 WATCHERS: Final = 200
 """Who watch at a time: each holds a connection."""
+LARGE: Final = 100_000
+"""Calls, from which on sums take so long that they are made in a process of their own."""
 Handler = Callable[[Request], Awaitable[Shown | Response]]
 
 
 def make_app(ledger: SqlLedger, access: Access, *, budgets: tuple[Budget, ...] = ()) -> Starlette:
     """Return the page of a ledger. `budgets`: those of the policy file; `app.state.closing = True` ends its streams."""
-    desk, reader = Desk(ledger, LANES), Reader(budgets=budgets)
+    size = ledger.look_at(_newest)[0] or 0
+    desk, reader = Desk(ledger, is_large=size > LARGE), Reader(budgets=budgets)
     pages = Pages(desk, reader, access)
     changes = Changes(desk, access, pages)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        warming = [asyncio.create_task(each) for each in _first_figures(pages)]
+        warming = asyncio.create_task(_warm(pages))
         yield
         app.state.closing = True
-        await asyncio.gather(*warming, return_exceptions=True)
+        await warming
         await desk.close()
 
     routes = [
@@ -73,9 +76,13 @@ def make_app(ledger: SqlLedger, access: Access, *, budgets: tuple[Budget, ...] =
     return app
 
 
-def _first_figures(pages: Pages) -> list[Any]:
-    """What most visitors look at first, read before they come."""
-    return [pages.now(), pages.over_time("24h"), pages.listed(Wanted()), pages.worth(Worth())]
+async def _warm(pages: Pages) -> None:
+    """Read what most visitors look at first, before they come."""
+    for figure in (pages.now, partial(pages.over_time, "24h"), partial(pages.listed, Wanted())):
+        with suppress(Unreadable):
+            await figure()
+    with suppress(Unreadable):
+        await pages.worth(Worth())
 
 
 def _page(pages: Pages, show: Handler) -> Callable[[Request], Awaitable[Response]]:

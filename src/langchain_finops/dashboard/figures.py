@@ -1,15 +1,15 @@
 """What each page needs of the ledger, made on a lane of the desk. Numbers come from `reports`."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 from langchain_finops.budgets.outside import BUDGET, kept_budgets
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.switch import Kill, kills
-from langchain_finops.errors import Fault
 from langchain_finops.ledger.run_index import RunIndex
 from langchain_finops.ledger.sql import SqlLedger
 from langchain_finops.pricing.book import PriceBook
@@ -22,10 +22,22 @@ from langchain_finops.reports.models import ModelRow, models_used
 from langchain_finops.reports.one_run import OneRun, one_run
 from langchain_finops.reports.render import Table
 from langchain_finops.reports.runs import RunList, Wanted, listed_runs
+from langchain_finops.reports.spend import Nodes, OverTime, nodes_of, spend_over_time
 
-__all__ = ["LANES", "PERIODS", "WASTE", "Guards", "Now", "Reader", "Worth"]
+__all__ = [
+    "PERIODS",
+    "WASTE",
+    "Guards",
+    "Now",
+    "Reader",
+    "Worth",
+    "economics_of",
+    "models_of",
+    "nodes_of_agent",
+    "spend_of",
+    "waste_of",
+]
 
-LANES: Final = ("live", "runs", "sums", "economics", "insight")
 PERIODS: Final[dict[str, timedelta | None]] = {
     "24h": timedelta(days=1),
     "7d": timedelta(days=7),
@@ -80,8 +92,6 @@ class Reader:
     """Those of the policy file."""
     _watch: Watch | None = None
     _index: RunIndex | None = None
-    _book: PriceBook | None = None
-    _warned: set[Fault] = field(default_factory=set)
 
     def now(self, ledger: SqlLedger, at: datetime) -> Now:
         """The figures of this moment."""
@@ -120,19 +130,36 @@ class Reader:
         """One run."""
         return one_run(ledger, run_id, at)
 
-    def models(self, ledger: SqlLedger, at: datetime, period: str) -> list[ModelRow]:
-        """The models of a period."""
-        self._book = self._book or PriceBook.default()
-        return models_used(ledger, _since(period, at), self._book, at)
 
-    def economics(self, ledger: SqlLedger, at: datetime, worth: Worth) -> Economics:
-        """What a success costs, by agent."""
-        since = _since(worth.period, at)
-        return economics(ledger, ("agent",), since=since, human=worth.human, value_usd=worth.value_usd, at=at)
+@cache
+def _book() -> PriceBook:
+    return PriceBook.default()
 
-    def waste(self, ledger: SqlLedger, at: datetime, period: str) -> Insight:
-        """Where money goes that need not."""
-        return insight(ledger, since=_since(period, at), at=at, only=WASTE)
+
+def models_of(ledger: SqlLedger, at: datetime, *, period: str) -> list[ModelRow]:
+    """The models of a period, with their prices today."""
+    return models_used(ledger, _since(period, at), _book(), at)
+
+
+def spend_of(ledger: SqlLedger, at: datetime, *, span: str) -> OverTime:
+    """Spend by agent over a span of `SPANS`."""
+    return spend_over_time(ledger, span, at)
+
+
+def nodes_of_agent(ledger: SqlLedger, at: datetime, *, agent: str | None, period: str) -> Nodes:
+    """What each node of an agent cost; of those that name no agent for None."""
+    return nodes_of(ledger, agent, _since(period, at))
+
+
+def economics_of(ledger: SqlLedger, at: datetime, *, worth: Worth) -> Economics:
+    """What a success costs, by agent."""
+    since = _since(worth.period, at)
+    return economics(ledger, ("agent",), since=since, human=worth.human, value_usd=worth.value_usd, at=at)
+
+
+def waste_of(ledger: SqlLedger, at: datetime, *, period: str) -> Insight:
+    """Where money goes that need not."""
+    return insight(ledger, since=_since(period, at), at=at, only=WASTE)
 
 
 def _since(period: str, at: datetime) -> datetime | None:

@@ -1,10 +1,12 @@
 """The pages: which figures each shows, and what it says while they are read for the first time."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -16,7 +18,19 @@ from langchain_finops.budgets.switch import whoami
 from langchain_finops.dashboard.access import HEADERS, Access
 from langchain_finops.dashboard.charts import line_of, span_of, spend_chart
 from langchain_finops.dashboard.desk import Desk, Figure
-from langchain_finops.dashboard.figures import PERIODS, WASTE, Guards, Now, Reader, Worth
+from langchain_finops.dashboard.figures import (
+    PERIODS,
+    WASTE,
+    Guards,
+    Now,
+    Reader,
+    Worth,
+    economics_of,
+    models_of,
+    nodes_of_agent,
+    spend_of,
+    waste_of,
+)
 from langchain_finops.dashboard.wording import environment
 from langchain_finops.errors import BadArguments
 from langchain_finops.money import usd
@@ -29,7 +43,7 @@ from langchain_finops.reports.live_table import per_hour
 from langchain_finops.reports.models import ModelRow
 from langchain_finops.reports.one_run import OneRun
 from langchain_finops.reports.runs import SORTS, STATUSES, RunList, Wanted
-from langchain_finops.reports.spend import SPANS, Nodes, OverTime, nodes_of, spend_over_time
+from langchain_finops.reports.spend import SPANS, Nodes, OverTime
 
 __all__ = ["LASTS", "Pages", "Shown"]
 
@@ -74,7 +88,7 @@ class Pages:
 
     async def over_time(self, span: str) -> Figure[OverTime] | None:
         """Spend by agent."""
-        return await self._desk.figure(("spend", span), "sums", lambda ledger, at: spend_over_time(ledger, span, at))
+        return await self._desk.figure(("spend", span), "sums", partial(spend_of, span=span))
 
     async def listed(self, wanted: Wanted) -> Figure[RunList] | None:
         """A page of runs."""
@@ -82,14 +96,23 @@ class Pages:
 
     async def worth(self, worth: Worth) -> Figure[Economics] | None:
         """Unit economics by agent."""
-        return await self._desk.figure(worth, "economics", lambda led, at: self._reader.economics(led, at, worth))
+        return await self._desk.figure(worth, "slow", partial(economics_of, worth=worth))
+
+    async def _nodes(self, agent: str | None, period: str) -> Figure[Nodes] | None:
+        if agent is None:
+            return None
+        make = partial(nodes_of_agent, agent=agent or None, period=period)
+        return await self._desk.figure(("nodes", agent, period), "sums", make)
+
+    async def _waste(self, period: str) -> Figure[Insight] | None:
+        return await self._desk.figure(("waste", period), "slow", partial(waste_of, period=period), patience_s=0.1)
 
     # --- pages -------------------------------------------------------------------------------------------------------
 
     async def overview(self, request: Request) -> Shown:
         """What is spent now, by whom, and what stands against it."""
         span = _one_of(request, "span", SPANS, "24h")
-        now, over = await self.now(), await self.over_time(span)
+        now, over = await asyncio.gather(self.now(), self.over_time(span))
         if now is None or over is None:
             return READING
         live = now.value.live
@@ -140,24 +163,13 @@ class Pages:
     async def agents(self, request: Request) -> Shown:
         """Unit economics by agent, and one agent's nodes."""
         worth, faults = _worth(request)
-        found = await self.worth(worth)
         agent = request.query_params.get("agent")
-        is_named = agent is not None
-        nodes: Figure[Nodes] | None = None
-        waste: Figure[Insight] | None = None
-        if is_named:
-            since_of = PERIODS[worth.period]
-            nodes = await self._desk.figure(
-                ("nodes", agent, worth.period),
-                "sums",
-                lambda ledger, at: nodes_of(ledger, agent or None, None if since_of is None else at - since_of),
-            )
-        now = await self.now()
-        if found is None or now is None or (is_named and nodes is None):
-            return READING
-        waste = await self._desk.figure(
-            ("waste", worth.period), "insight", lambda ledger, at: self._reader.waste(ledger, at, worth.period)
+        now, found, of_agent, waste = await asyncio.gather(
+            self.now(), self.worth(worth), self._nodes(agent, worth.period), self._waste(worth.period)
         )
+        if now is None or found is None or (agent is not None and of_agent is None):
+            return READING
+        nodes = None if of_agent is None else of_agent.value
         table = economics_table(found.value)
         named, rest = table.columns[:1], sorted(table.columns[1:], key=lambda column: column.title != "cost")
         values = {
@@ -169,10 +181,10 @@ class Pages:
             "asked": _asked(request),
             "faults": faults,
             "agent": agent,
-            "is_named": is_named,
-            "nodes": None if nodes is None else nodes.value,
-            "node_rows": [] if nodes is None else nodes.value.rows[:NODES],
-            "waste": None if waste is None else _waste_tables(waste.value, agent if is_named else None),
+            "is_named": agent is not None,
+            "nodes": nodes,
+            "node_rows": [] if nodes is None else nodes.rows[:NODES],
+            "waste": None if waste is None else _waste_tables(waste.value, agent),
             "waste_at": None if waste is None else waste.at,
             "periods": list(PERIODS),
             "at": found.at,
@@ -183,7 +195,7 @@ class Pages:
         """What each model costs."""
         period = _one_of(request, "period", PERIODS, "7d")
         found: Figure[list[ModelRow]] | None = await self._desk.figure(
-            ("models", period), "sums", lambda ledger, at: self._reader.models(ledger, at, period)
+            ("models", period), "sums", partial(models_of, period=period)
         )
         if found is None:
             return READING

@@ -58,6 +58,11 @@ class SqlLedger:
         return self._writer.place.url
 
     @property
+    def place(self) -> Place:
+        """Where it is, for another process of the same program: with what it takes to open it, a password too."""
+        return self._writer.place
+
+    @property
     def spill(self) -> Spill:
         """Where records go that the database could not take."""
         return self._writer.spill
