@@ -226,7 +226,7 @@ def test_bad_files_are_told_together_with_file_line_and_field(finops_eval: Comma
         "Error: tasks.jsonl:2: id: id 'a' is that of line 1 already: ids are distinct",
         (
             "Error: tasks.yaml: target: is missing: `module:function` of a function that takes a configuration and "
-            "returns a Runnable"
+            "returns a Runnable, or one of {graph: module:object}, {call: module:function}, {url: https://...}"
         ),
     ]
     assert not (folder / "results").exists()
