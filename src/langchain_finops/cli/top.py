@@ -289,4 +289,3 @@ def _cut(name: str, width: int) -> str:
 
     shown = printable(name)
     return shown if cell_width(shown) <= width else fit(shown, max(width, 8))
-
