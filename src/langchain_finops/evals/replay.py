@@ -347,7 +347,7 @@ class Recording:
         if sent is None:  # A redirect that a client followed by itself.
             sent = _Sent(asked=Asked.read(request.method, request.uri, request.body), retry=0, request=request)
         kept = kept_headers(headers)
-        streamed = "event-stream" in kept.get("content-type", "") and sent.stream.at_s is not None
+        spoke_s = sent.stream.at_s if "event-stream" in kept.get("content-type", "") else None
         call = Recorded(
             slot=visit.slot,
             try_number=visit.try_number,
@@ -357,8 +357,8 @@ class Recording:
             answer=plain(answer, kept),
             headers=kept,
             started_at=sent.started_at,
-            first_token_s=sent.stream.at_s - sent.started_s if streamed and sent.stream.at_s else None,
-            duration_s=max(ended_s - sent.started_s, 0.0),
+            first_token_s=None if spoke_s is None else round(spoke_s - sent.started_s, 6),
+            duration_s=round(max(ended_s - sent.started_s, 0.0), 6),  # As the file has it: a replay tells the same.
         )
         self._write(call, secrets_of(request.headers))
         return call
