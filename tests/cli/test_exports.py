@@ -2,7 +2,12 @@
 
 import csv
 import json
+import re
+import signal
+import subprocess
+import sys
 from decimal import Decimal
+from urllib.request import urlopen
 
 import pytest
 
@@ -102,3 +107,34 @@ def test_export_alone_shows_its_commands(finops):
     code, out, _ = finops("export")
     assert code == 0
     assert "focus" in out
+
+
+def test_prometheus_serves_until_ctrl_c(path):
+    """The address is said on stderr; Ctrl-C is the ordinary end."""
+    command = "from langchain_finops.cli.finops import main; main()"
+    words = [sys.executable, "-c", command, "export", "prometheus", "--port", "0", "--ledger", str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stderr.readline()
+        (url,) = re.findall(r"Serving (http://127\.0\.0\.1:\d+/metrics) from ", line)
+        with urlopen(url, timeout=30) as answer:
+            text = answer.read().decode()
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+        assert process.stdout.read() == ""
+    assert "finops_calls_unpriced_total" in text
+
+
+def test_the_dashboard_is_written_whole(finops, tmp_path):
+    """As Grafana imports it; another ending is refused."""
+    assert finops("export", "grafana", "--out", tmp_path / "d.json")[0] == 0
+    assert json.loads((tmp_path / "d.json").read_text("utf-8"))["panels"]
+    code, _, err = finops("export", "grafana", "--out", tmp_path / "d.txt")
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_a_wrong_policy_file_is_told_at_once(finops, path, tmp_path):
+    """And not at some scrape."""
+    (tmp_path / "wrong.yaml").write_text("budgets: [{usd: x}]", "utf-8")
+    code, out, err = finops("export", "prometheus", "--policy", tmp_path / "wrong.yaml", "--ledger", path)
+    assert (code, out) == (2, "")
+    assert "wrong.yaml" in err

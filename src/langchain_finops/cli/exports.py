@@ -1,12 +1,14 @@
 """`finops export`: files of records, FOCUS, a Prometheus endpoint, and the Grafana dashboard that goes with it."""
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from langchain_finops.cli.arguments import check_named, counted, existing_ledger, period_of, place_of, warn_of_spilled
-from langchain_finops.cli.common import LedgerOption, busy, warn
+from langchain_finops.cli.common import ExitCode, LedgerOption, busy, warn
 from langchain_finops.cli.economics import SinceOption, UntilOption
 
 if TYPE_CHECKING:
@@ -157,3 +159,60 @@ def _tell(told: "FocusFile", out: Path, place: str) -> None:
         f"{out}, from {place}: {sums} USD{agrees}.",
         err=True,
     )
+
+
+@export.command("prometheus", short_help="Serve metrics of the ledger to Prometheus.")
+def prometheus_command(
+    *,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Default: 9464.", show_default=False)
+    ] = 9464,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen. Default: this machine only.", show_default=False)
+    ] = "127.0.0.1",
+    policy_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy", metavar="FILE", help="Its budgets, too. Default: $FINOPS_POLICY, else finops.yaml here."
+        ),
+    ] = None,
+    ledger: LedgerOption = None,
+) -> ExitCode:
+    """Serve /metrics until Ctrl-C: cost, calls and tokens by agent, node and model, and budgets.
+
+    Each scrape reads what is new in the ledger. No user and no task is named.
+
+    \b
+    finops export prometheus --port 9464
+    """
+    from langchain_finops.budgets.policy_file import PolicyFile
+    from langchain_finops.exports.prometheus import LedgerCollector, serving
+
+    check_named(host, "--host", "name an address, or leave it out for this machine only")
+    with existing_ledger(ledger) as source:
+        policies = PolicyFile(policy_file)
+        policies.budgets()  # What is wrong with it is told now, and not at some scrape.
+        collector = LedgerCollector(source, policies.budgets)
+        if host not in {"127.0.0.1", "::1", "localhost"}:
+            warn(f"whoever reaches {host} can read agents, nodes, models, budgets and what they spend.")
+        with serving(collector, host=host, port=port) as (name, number):
+            where = f"[{name}]" if ":" in name else name
+            typer.echo(f"Serving http://{where}:{number}/metrics from {place_of(source)}. Ctrl-C ends it.", err=True)
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
+    return ExitCode.GOOD
+
+
+@export.command("grafana", short_help="A Grafana dashboard of those metrics.")
+def grafana_command(
+    *, out: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .json.", show_default=False)]
+) -> None:
+    """Write a Grafana dashboard that shows what `finops export prometheus` serves: import it in Grafana.
+
+    \b
+    finops export grafana --out dashboard.json
+    """
+    from langchain_finops.exports.grafana import write_dashboard
+
+    write_dashboard(out)
+    typer.echo(f"Wrote {out}", err=True)

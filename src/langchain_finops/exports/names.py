@@ -7,7 +7,20 @@ of the open proposal; what begins with `finops` is our own.
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["BAGGAGE", "COUNTERS", "GAUGES", "HISTOGRAM", "LABELS", "METRICS", "SPAN", "Labels", "Metric", "Span"]
+__all__ = [
+    "BAGGAGE",
+    "COUNTERS",
+    "GAUGES",
+    "HISTOGRAM",
+    "LABELS",
+    "METRICS",
+    "READABLE",
+    "RUNS",
+    "SPAN",
+    "Labels",
+    "Metric",
+    "Span",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +133,14 @@ GAUGES: Final = {
         meaning="What is spent of it, as a share of the limit.",
     ),
 }  # fmt: skip
-METRICS: Final = (*COUNTERS.values(), RUNS, HISTOGRAM, *GAUGES.values())
+READABLE: Final = Metric(
+    otel=None,
+    prometheus="finops_ledger_readable",
+    kind="gauge",
+    unit="1",
+    meaning="0 where the ledger could not be read: there are no other figures then, rather than old ones.",
+)
+METRICS: Final = (*COUNTERS.values(), RUNS, HISTOGRAM, *GAUGES.values(), READABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,10 @@ from typing import Final
 
 from langchain_finops.records import CallRecord, ChargeRecord
 
-__all__ = ["MOST_SERIES", "OTHER", "amounts_of", "signed"]
+__all__ = ["MOST_SERIES", "OTHER", "Amounts", "amounts_of", "signed"]
+
+Amounts = Mapping[str, Decimal | int]
+"""What is added to counters, by their names in the table."""
 
 MOST_SERIES: Final = 1_000
 """Combinations of names that are told apart; later ones are `OTHER` together."""
@@ -14,7 +17,7 @@ OTHER: Final = "other"
 ZERO: Final = Decimal(0)
 
 
-def signed(cost: Decimal | int, billed: Decimal | int, *, sign: int) -> Mapping[str, Decimal | int]:
+def signed(cost: Decimal | int, billed: Decimal | int, *, sign: int) -> Amounts:
     """What an amount adds to the cost's counters: below zero it is a credit; with sign -1 it is taken back."""
     if sign > 0:
         return {"cost": max(cost, 0), "credits": max(-cost, 0), "billed": max(billed, 0)}
