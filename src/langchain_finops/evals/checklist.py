@@ -25,7 +25,7 @@ def notes_of(computed: Computed, plan: Plan) -> Iterator[str]:
     yield _looked(plan)
     yield from _marks(computed)
     yield from _unusual(computed, options)
-    yield from _valued(plan)
+    yield from _valued(computed, plan)
 
 
 def _called(computed: Computed, plan: Plan) -> Iterator[str]:
@@ -59,7 +59,7 @@ def _looked(plan: Plan) -> str:
     )
 
 
-def _valued(plan: Plan) -> Iterator[str]:
+def _valued(computed: Computed, plan: Plan) -> Iterator[str]:
     """What a person and a success are taken to be worth."""
     human = plan.human
     if human is not None:
@@ -68,6 +68,9 @@ def _valued(plan: Plan) -> Iterator[str]:
         right = "" if human.success_rate == 1 else f", {float(human.success_rate):.0%} right"
         minutes = f"{human.minutes_per_handoff.normalize():f} minutes"
         yield f"{text}{right}); a hand-off takes {minutes} of them, which are priced in."
+        known = [f"{row['configuration']} {row['roi']:,.1f}" for row in computed.rows if row["roi"] is not None]
+        if known:
+            yield f"ROI: {', '.join(known)}."
     if plan.value_usd is not None:
         yield f"A success is worth ${plan.value_usd:f} by the suite: margins are of that."
 

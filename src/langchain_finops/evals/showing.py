@@ -25,7 +25,7 @@ TRY_FIELDS = (
     *("replayed_calls", "steps", "tool_calls", "turns", "input_tokens", "output_tokens", "latency_s"),
     *("error", "nodes", "costs_by_node", "answer", "ledger_task_id"),
 )
-LONGEST_ANSWER = 300
+LONGEST_ANSWER = 160
 
 
 def tasks_table(results: Results, *, scorer: str | None = None, cards: str | None = None) -> Table:

@@ -188,8 +188,8 @@ def _human_notes(human: Human, total: Row) -> Iterator[str]:
         yield f"Against a person: {what}."
     if total["break_even_loops"] is not None:
         yield (
-            f"break-even: a loop, one call of a task, costs {money(total['cost_per_loop_usd'])}; with more loops a "
-            f"task than that a person is cheaper. Now it is {total['calls_per_task']:,.1f}."
+            f"break-even: at {_loops(total['break_even_loops'])} a task a person costs as much; a loop, one call of a "
+            f"task, costs {money(total['cost_per_loop_usd'])}. Now it is {total['calls_per_task']:,.1f}."
         )
 
 
