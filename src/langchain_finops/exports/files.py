@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -103,23 +104,25 @@ def _decimal_cell(value: Decimal) -> str:
     return f"{text}0" if text.endswith(".") else text
 
 
+@lru_cache(maxsize=1024)
 def _time_cell(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
-def _json_text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=exact)
+_json_text: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=exact).encode
 
+# Most texts are names that thousands of rows share, and each is looked at letter by letter.
+_text_cell: Final = lru_cache(maxsize=2**15)(csv_cell)
 
 _CSV: Final[dict[Kind, Callable[[Any], str]]] = {
-    "text": csv_cell,
+    "text": _text_cell,
     "integer": str,
     "money": _decimal_cell,
     "decimal": _decimal_cell,
     "number": repr,
     "boolean": csv_cell,
     "time": _time_cell,
-    "json": lambda value: csv_cell(_json_text(value)),
+    "json": lambda value: _text_cell(_json_text(value)),
 }
 
 # --- JSON lines ----------------------------------------------------------------------------------------------------

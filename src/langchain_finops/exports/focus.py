@@ -14,6 +14,7 @@ from langchain_finops.errors import BadArguments
 from langchain_finops.exports.files import Field, Row, check_target, write_rows
 from langchain_finops.exports.focus_columns import VERSIONS, fields_of
 from langchain_finops.exports.focus_rows import Cells, Options, call_cells, charge_cells
+from langchain_finops.exports.records import summed
 from langchain_finops.exports.teams import bearers
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.money import from_pico, to_pico
@@ -71,11 +72,11 @@ def export_focus(
     told = FocusFile()
     source = _Source(told, options or Options(), allocation, fields_of(version))
     told.rows = write_rows(path, source.fields, source.rows(ledger, since, until))
-    (group,) = ledger.totals((), since=since, until=until)
-    totals, charged = group.totals, group.totals.charge_pico
-    summed = (totals.cost_pico, totals.contracted_pico, totals.billed_pico)
+    totals = summed(ledger, since, until)
+    charged = totals.charge_pico
+    theirs = (totals.cost_pico, totals.contracted_pico, totals.billed_pico)
     told.elsewhere = {
-        name: pico + charged - told.picos[name] for name, pico in zip(COSTS, summed, strict=True)
+        name: pico + charged - told.picos[name] for name, pico in zip(COSTS, theirs, strict=True)
     }  # fmt: skip
     return told
 
