@@ -1,7 +1,9 @@
 """Tags on the wire: what ChatOpenAI and ChatAnthropic send, seen by the server that they talk to."""
 
 import asyncio
+import copy
 import logging
+import pickle
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +18,11 @@ from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
+from langchain_core.load import dumpd
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import ConfigurableField
 from langchain_core.tools import tool
+from langchain_core.tracers import BaseTracer
 from langchain_openai import ChatOpenAI
 from provider_server import Answer, ProviderServer, anthropic_usage, openai_usage
 from pydantic import BaseModel
@@ -151,6 +155,29 @@ def test_a_graph_tells_what_the_handler_knows(provider: ProviderServer, kind: st
     assert sent(provider) == dict(zip(HEADERS, ("support", ADA, "t-42", run.run_id), strict=True))
 
 
+@pytest.mark.parametrize("how", ["metadata", "run_id", "tracer", "nobody"])
+async def test_without_a_handler_the_run_is_whoever_names_it(provider: ProviderServer, how: str) -> None:
+    """Metadata, the graph's own config, or a tracer; where nobody names it no other run's id is sent in its place."""
+
+    class Quiet(BaseTracer):
+        def _persist_run(self, run: Any) -> None:
+            self.root = str(run.id)
+
+    model, tracer = tag_requests(openai_chat(provider), user_key=KEY), Quiet()
+
+    async def ask(state: Any) -> dict[str, Any]:
+        await model.ainvoke("hi")
+        return {}
+
+    config: Any = {"metadata": dict(METADATA), "callbacks": [tracer] if how == "tracer" else []}
+    config |= {"run_id": UUID(RUN)} if how == "run_id" else {}
+    config["metadata"] |= {"run_id": "r-1"} if how == "metadata" else {}
+    await graph_of({"ask": ask}).ainvoke({}, config)
+
+    wanted = {"metadata": "r-1", "run_id": RUN, "tracer": getattr(tracer, "root", None), "nobody": None}[how]
+    assert sent(provider) == dict(zip(HEADERS, ("support", ADA, "t-42", wanted), strict=True))
+
+
 def test_an_attached_handler_counts_as_well(provider: ProviderServer) -> None:
     """`attach()` reaches the tags, too."""
     attach(FinOpsHandler(agent_id="support", user_id="ada", task_id="t-42", ledger=":memory:"))
@@ -203,8 +230,8 @@ def test_what_the_user_has_set_stays(provider: ProviderServer, kind: str) -> Non
     )
 
     seen = provider.seen[-1]
-    lower = [(name.lower(), value) for name, value in seen.headers.items() if name.lower().startswith("x-a")]
-    assert sorted(lower) == [("x-a", "b"), ("x-agent-id", "theirs")]
+    assert [value for name, value in seen.headers.items() if name.lower() == "x-agent-id"] == ["theirs"]
+    assert seen.headers["X-A"] == "b"
     assert [value for name, value in seen.headers.items() if name.lower() == "x-task-id"] == ["t-1"]
     assert seen.headers["X-User-Id"] == ADA
     assert {name: seen.body[name] for name in own} == own
@@ -343,6 +370,19 @@ def test_models_made_of_a_tagged_one_are_tagged(provider: ProviderServer) -> Non
     assert provider.seen[-1].body["temperature"] == 0.3
     assert sent(provider)["X-Task-Id"] == "t-42"
     assert sent(provider)["X-User-Id"] is None
+
+
+def test_a_tagged_model_goes_to_other_processes(provider: ProviderServer) -> None:
+    """One that can be pickled still can be, tags and all; LangChain's cache takes it for the model it was made from."""
+    plain = anthropic_chat(provider)
+    model = pickle.loads(pickle.dumps(tag_requests(plain, user_key=KEY)))
+    model.invoke("hi", CONFIG)
+
+    assert sent(provider)["X-User-Id"] == ADA
+    assert dumpd(model) == dumpd(plain)
+    assert model._get_llm_string() == plain._get_llm_string()
+    copy.deepcopy(tag_requests(plain, user_key=KEY)).invoke("hi", CONFIG)
+    assert sent(provider)["X-User-Id"] == ADA
 
 
 def test_what_cannot_be_tagged_is_said_at_once(provider: ProviderServer) -> None:

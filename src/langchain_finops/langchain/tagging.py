@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from langchain_core.callbacks import BaseRunManager
 from langchain_core.language_models import BaseChatModel
+from langchain_core.tracers import BaseTracer
+from langgraph.runtime import get_runtime
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain.attribution import attribution, said
@@ -111,6 +113,12 @@ def _plain_class(cls: type[BaseChatModel]) -> type[BaseChatModel]:
     return cast("type[BaseChatModel]", getattr(cls, "__finops_plain__", cls))
 
 
+def _untagged(model: BaseChatModel) -> BaseChatModel:
+    copy = model.model_copy()
+    object.__setattr__(copy, "__class__", _plain_class(type(model)))
+    return copy
+
+
 @functools.lru_cache(maxsize=256)
 def _tagging_class(cls: type[BaseChatModel], settings: _Settings) -> type[BaseChatModel]:
     """A class like this one, name and all, that adds the tags to whatever it sends."""
@@ -118,6 +126,8 @@ def _tagging_class(cls: type[BaseChatModel], settings: _Settings) -> type[BaseCh
     if "_stream" in names and "_astream" not in names:
         names.append("_astream")  # LangChain's own calls `_stream` on another thread, where nobody knows the run.
     members: dict[str, Any] = {name: _adding(getattr(cls, name), settings) for name in names}
+    # Found by its name, a class made here would be another one: pickled, it could not go to another process.
+    members["__reduce_ex__"] = lambda model, _: (tagged, (_untagged(model), settings))
     about = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
     metaclass: Any = type(cls)
     return cast("type[BaseChatModel]", metaclass(cls.__name__, (cls,), {**about, **members, "__finops_plain__": cls}))
@@ -213,8 +223,23 @@ def _whose(run_manager: Any) -> tuple[Attribution, str | None]:
         if known is not None:
             return known
     metadata: Mapping[str, Any] = run_manager.metadata or {}
-    run_id = metadata.get("run_id") or (run_manager.run_id if run_manager.parent_run_id is None else None)
+    run_id = metadata.get("run_id") or _root(run_manager)
     return attribution(said(metadata), NO_ATTRIBUTION, graph_name=None), None if run_id is None else str(run_id)
+
+
+def _root(run_manager: Any) -> object:
+    """The root run of a call: itself, as a tracer knows it, or as the graph was told; None where nobody knows it."""
+    if run_manager.parent_run_id is None:
+        return run_manager.run_id
+    for handler in run_manager.handlers:
+        traced = handler.run_map.get(str(run_manager.run_id)) if isinstance(handler, BaseTracer) else None
+        if traced is not None and traced.trace_id is not None:
+            return traced.trace_id
+    try:
+        info = get_runtime().execution_info
+    except (RuntimeError, KeyError):  # Not in a graph.
+        return None
+    return None if info is None else info.run_id
 
 
 def _note(run_manager: Any, error: Exception) -> None:
