@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from langchain_finops.errors import BadArguments
-from langchain_finops.exports.files import Field, Row, check_target, write_rows
+from langchain_finops.exports.files import Row, check_target, write_rows
 from langchain_finops.exports.focus_columns import VERSIONS, fields_of
 from langchain_finops.exports.focus_rows import Cells, Options, call_cells, charge_cells
 from langchain_finops.exports.records import summed
@@ -70,8 +70,9 @@ def export_focus(
         raise BadArguments(f"--version {version!r} is none that can be written: choose one of {', '.join(VERSIONS)}.")
     check_target(path, SUFFIXES)
     told = FocusFile()
-    source = _Source(told, options or Options(), allocation, fields_of(version))
-    told.rows = write_rows(path, source.fields, source.rows(ledger, since, until))
+    fields = fields_of(version)
+    source = _Source(told, options or Options(), allocation, tuple(field.name for field in fields))
+    told.rows = write_rows(path, fields, source.rows(ledger, since, until))
     totals = summed(ledger, since, until)
     charged = totals.charge_pico
     theirs = (totals.cost_pico, totals.contracted_pico, totals.billed_pico)
@@ -88,7 +89,7 @@ class _Source:
     told: FocusFile
     options: Options
     allocation: Allocation | None
-    fields: tuple[Field, ...]
+    names: tuple[str, ...]
 
     def rows(self, ledger: Ledger, since: datetime | None, until: datetime | None) -> Iterator[Row]:
         """Calls first, then charges, each oldest first."""
@@ -121,4 +122,4 @@ class _Source:
             cells.update(borne)
             for name in COSTS:
                 self.told.picos[name] += to_pico(cells[name])
-            yield [cells.get(column.name) for column in self.fields]
+            yield list(map(cells.get, self.names))
