@@ -8,6 +8,7 @@ import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExportResult
 
 sys.path.insert(0, str(Path(__file__).parent))  # Tests are imported by path and have no package.
 
@@ -35,14 +36,22 @@ def graph():
     return builder.compile(name="support")
 
 
-def test_the_python_of_the_page_runs(graph, capsys, monkeypatch, tmp_path):
-    """Each block as it stands, one after the other, with a graph of the reader's own."""
+def test_the_python_of_the_page_runs(graph, monkeypatch, tmp_path):
+    """Each block as it stands, one after the other, with a graph of the reader's own; what it counts is exported."""
+    exported = []
+
+    def export(_, data, **more):
+        exported.append(data.to_json())
+        return MetricExportResult.SUCCESS
+
+    monkeypatch.setattr(ConsoleMetricExporter, "export", export)
     monkeypatch.setenv("FINOPS_LEDGER", str(tmp_path / "ledger.db"))
     names = {"graph": graph, "state": {"messages": [("user", "hello")]}}
     blocks = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) == 2
     for block in blocks:
         exec(block, names)
-    names["handler"].ledger.close()
     names["provider"].shutdown()
-    assert "finops.calls" in capsys.readouterr().out
+    assert "finops.calls" in exported[0]
+    assert names["handler"].faults == 0
+    names["handler"].ledger.close()
