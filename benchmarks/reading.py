@@ -1,4 +1,4 @@
-"""Reading a ledger of a million calls: `finops report` and `finops top --once`, as whole processes.
+"""Reading a ledger of a million calls: `finops report`, `finops top --once` and a FOCUS file, as whole processes.
 
     python benchmarks/reading.py [--calls 1000000] [--ledger FILE]
 
@@ -7,6 +7,7 @@ Makes its ledger in a temporary folder, or takes a file that is there.
 
 import argparse
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def main() -> None:
             fill(path, given.calls)
         if not given.fill_only:
             commands(path, given.repeat)
+            exports(path)
 
 
 def fill(path: Path, calls: int) -> None:
@@ -149,7 +151,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "report --by node": ("report", "--by", "node", "--format", "json"),
     "top --once": ("top", "--once"),
 }
-"""Whole processes; an export belongs here as well."""
+"""Whole processes."""
 
 
 def commands(path: Path, repeat: int) -> None:
@@ -157,6 +159,17 @@ def commands(path: Path, repeat: int) -> None:
     for name, words in COMMANDS.items():
         run = partial(subprocess.run, [FINOPS, *words, "--ledger", str(path)], capture_output=True, check=True)
         show(f"finops {name}", "3 s", timed(run, repeat))
+
+
+def exports(path: Path) -> None:
+    """What a FOCUS file of the whole ledger takes, once, and what the process needs of memory for it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        out = Path(folder) / "focus.csv"
+        words = ["export", "focus", "--version", "1.4", "--out", str(out), "--ledger", str(path)]
+        run = partial(subprocess.run, [FINOPS, *words], capture_output=True, check=True)
+        show("finops export focus", "constant memory", timed(run, 1))
+        most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        print(f"  {out.stat().st_size / 1e6:,.0f} MB written; no command above took more than {most:,.0f} MB of memory")
 
 
 if __name__ == "__main__":
