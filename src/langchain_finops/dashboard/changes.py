@@ -93,6 +93,7 @@ class Changes:
             await self._desk.lane("live").run(work)
         except BadArguments as error:
             raise HTTPException(400, f"{error}.") from error
+        self._desk.outdate("now")
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -52,7 +52,7 @@ class Chart:
 
     bars: list[Bar]
     top: str
-    """What the highest line stands for."""
+    """What the highest line stands for; empty where nothing has a known price."""
     middle: str
     is_empty: bool
 
@@ -66,8 +66,8 @@ def spend_chart(over: OverTime) -> Chart:
     bars = [_bar(over, place, slot, top) for place in range(len(over.starts))]
     return Chart(
         bars=bars,
-        top=_axis(Decimal(top)),
-        middle=_axis(Decimal(top) / 2),
+        top=_axis(Decimal(top)) if highest else "",
+        middle=_axis(Decimal(top) / 2) if highest else "",
         is_empty=not any(bar.records for bar in over.bars),
     )
 

@@ -153,7 +153,7 @@ class Desk:
         lane: str,
         make: Callable[[SqlLedger, datetime], T],
         *,
-        patience_s: float = FIRST_PATIENCE_S,
+        patience_s: float | None = None,
     ) -> Figure[T] | None:
         """Return the figure, as new as can be had soon; None while it is made for the first time. Raises Unreadable."""
         slot = self._slots.pop(name, None) or _Slot()
@@ -164,7 +164,8 @@ class Desk:
             return slot.figure
         if slot.job is None:
             slot.job = asyncio.create_task(self._make(slot, lane, make))
-        await asyncio.wait({slot.job}, timeout=PATIENCE_S if slot.figure else patience_s)
+        first = FIRST_PATIENCE_S if patience_s is None else patience_s
+        await asyncio.wait({slot.job}, timeout=PATIENCE_S if slot.figure else first)
         if slot.error is not None:
             raise slot.error
         return slot.figure
@@ -177,6 +178,11 @@ class Desk:
             slot.error = error
         finally:
             slot.done, slot.job = time.monotonic(), None
+
+    def outdate(self, name: Hashable) -> None:
+        """Have a figure made anew when it is next asked for: somebody has just changed what it tells."""
+        if name in self._slots:
+            self._slots[name].done = float("-inf")
 
     def _forget_old(self) -> None:
         for name in list(self._slots)[: max(len(self._slots) - KEPT, 0)]:

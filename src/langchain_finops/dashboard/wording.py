@@ -64,8 +64,8 @@ def tokens(number: float) -> str:
 
 
 def share(part: Spent, whole: Spent) -> str:
-    """The part of what is known of a cost."""
-    return percent(Decimal(part.pico) / whole.pico) if whole.pico > 0 else "-"
+    """The part of what is known of a cost; `-` where nothing of it is."""
+    return percent(Decimal(part.pico) / whole.pico) if whole.pico > 0 and part.usd is not None else "-"
 
 
 def run_path(run_id: str) -> str:
