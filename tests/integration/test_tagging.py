@@ -5,6 +5,7 @@ import copy
 import logging
 import pickle
 import re
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -206,6 +207,25 @@ async def test_concurrent_tenants_do_not_mix(provider: ProviderServer) -> None:
         tenant = each.body["messages"][0]["content"]
         assert (each.headers["X-User-Id"], each.headers["X-Task-Id"]) == (tenant, tenant.replace("u-", "t-"))
         assert each.body.get("user") is None
+
+
+def test_two_calls_of_one_id_stay_apart(provider: ProviderServer) -> None:
+    """A run id that the user gives twice names two calls at once: each request names its own user all the same."""
+    provider.answers = [Answer(wait_for=threading.Event())]
+    model, handler = tag_requests(openai_chat(provider), users="plain"), FinOpsHandler(ledger=":memory:")
+
+    def ask(user: str) -> None:
+        model.invoke(user, {"run_id": UUID(RUN), "callbacks": [handler], "metadata": {"user_id": user}})
+
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(ask, user) for user in ("ada", "bob")]
+        while len(provider.seen) < 2:
+            provider.arrived.wait(30)
+            provider.arrived.clear()
+        provider.answers[0].wait_for.set()  # type: ignore[union-attr]
+        [each.result() for each in asked]
+
+    assert all(each.body["messages"][0]["content"] == each.headers["X-User-Id"] for each in provider.seen)
 
 
 @both

@@ -1,6 +1,8 @@
 """LangSmith: our marks arrive with the real client on a loopback server, whoever put the tracer there."""
 
+import copy
 import inspect
+import pickle
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
@@ -22,6 +24,7 @@ from langsmith import utils as langsmith_utils
 from langsmith_server import PROJECT, LangSmithServer
 
 from langchain_finops import FinOpsHandler, PriceBook, attach, detach
+from langchain_finops.langchain.langsmith import marked
 from langchain_finops.pricing import parse_cards
 
 CARDS = [{"id": "scripted", "match": {"model": "scripted"}, "rates": {"input_tokens": 3, "output_tokens": 15}}]
@@ -221,6 +224,13 @@ def test_the_cost_is_in_the_model_runs_usage(
     assert metadata["usage_metadata"] == USAGE
     if not bare:
         assert "usage_metadata" not in server.named("the-graph")["extra"]["metadata"]
+
+
+def test_metadata_with_a_cost_can_be_copied() -> None:
+    """Whoever copies a run, or hands it to another process, gets what it says."""
+    whole, _ = marked({"a": 1, "usage_metadata": {"input_tokens": 7}}, None, {}, {"total_cost": 0.5})
+    wanted = {"a": 1, "usage_metadata": {"input_tokens": 7, "total_cost": 0.5}}
+    assert copy.deepcopy(whole) == pickle.loads(pickle.dumps(whole)) == whole == wanted
 
 
 def test_an_unknown_cost_is_not_zero_in_the_usage(traced_by_environment: LangSmithServer) -> None:

@@ -214,6 +214,13 @@ def test_a_sync_that_was_cut_off_goes_on(path: Path, server: LangSmithServer, fi
     assert counts()["model calls"] == (20, 20 - there, there, 0, 0, 0)
 
 
+def test_a_run_that_was_deleted_meanwhile_is_not_found(path: Path, server: LangSmithServer, counts: Any) -> None:
+    """It stops nobody: the others are sent."""
+    many(path, server, 3)
+    server.refusals = [0, 404]
+    assert counts()["model calls"] == (3, 2, 0, 1, 0, 0)
+
+
 def test_only_what_was_asked_for(path: Path, server: LangSmithServer, finops: Command, counts: Any) -> None:
     """`--since` by the ledger's times, `--project` by LangSmith's; a project that is not there is an error."""
     now = datetime.now(UTC)
@@ -222,7 +229,7 @@ def test_only_what_was_asked_for(path: Path, server: LangSmithServer, finops: Co
     assert counts("--project", "default", "--dry-run")["model calls"] == (2, 2, 0, 0, 0, 0)
     code, _, err = finops("--project", "nowhere")
     assert code == 2
-    assert "nowhere" in err
+    assert err.startswith("Error: Project 'nowhere' is not on LangSmith: ")
     assert finops("--project", " ")[0] == 2
 
 

@@ -60,12 +60,14 @@ def sync_command(
     start = None if since is None else moment_of(since, "--since")
     with existing_ledger(ledger) as source:
         from langchain_finops.langchain.langsmith_client import langsmith_errors, own_client
-        from langchain_finops.langchain.langsmith_sync import sync
+        from langchain_finops.langchain.langsmith_sync import project_id, sync
         from langchain_finops.reports.render import render
 
         client = own_client()
+        with langsmith_errors(f"Project {project!r}"):
+            where = None if project is None else project_id(client, project)
         with busy("Syncing with LangSmith"), langsmith_errors("The sync stopped; the same command goes on from there"):
-            counts = sync(source, client, since=start, project=project, dry_run=dry_run)
+            counts = sync(source, client, since=start, project=where, dry_run=dry_run)
         warn_of_spilled(source)
         rows = [{"kind": kind, **asdict(count), "dry_run": dry_run} for kind, count in counts.items()]
         caption = f"{'Would be sent' if dry_run else 'Sent'} from {place_of(source)} to LangSmith at {client.api_url}"

@@ -151,10 +151,14 @@ class Calls:
         call.usage_so_far = extract.usage_so_far(call.usage_so_far, chunk)
         return self._recorder.gate.cut_off(call)
 
-    def whose(self, run_id: UUID) -> tuple[Attribution, str] | None:
-        """Whom an open call is for, and the run it belongs to; None where it is not open."""
-        call = self._open.get(run_id)
-        return None if call is None else (call.attribution, call.run_id)
+    def whose(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> tuple[Attribution, str] | None:
+        """Whom an open call is for, and the run it belongs to; None where it is not open.
+
+        Of several that were given one id it is the one with the very metadata: another could be another tenant's.
+        """
+        calls = self._open.all_of(run_id)
+        found = calls if len(calls) == 1 else [call for call in calls if call.metadata is metadata]
+        return (found[0].attribution, found[0].run_id) if found else None
 
     def end(self, run_id: UUID, response: LLMResult) -> None:
         """Settle a call by its answer; one that was settled without is superseded."""

@@ -131,6 +131,9 @@ class _Metadata(dict[str, Any]):
             value = {**self._paid, **value, **cost}
         super().__setitem__(name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # Copied or sent to another process it is what it says.
+        return dict, (dict(self),)
+
 
 def marked(
     metadata: Mapping[str, Any], tags: Sequence[str] | None, marks: Mapping[str, Any], usage: Mapping[str, Any] | None

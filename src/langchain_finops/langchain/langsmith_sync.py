@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
@@ -20,7 +21,7 @@ from langchain_finops.ledger.totals import Totals
 if TYPE_CHECKING:
     from langsmith import Client
 
-__all__ = ["KINDS", "Counts", "Kind", "sync"]
+__all__ = ["KINDS", "Counts", "Kind", "project_id", "sync"]
 
 Kind = Literal["model calls", "tools", "runs"]
 KINDS: Final[tuple[Kind, ...]] = ("model calls", "tools", "runs")
@@ -60,6 +61,11 @@ class _Past:
     usage: Mapping[str, Any]
 
 
+def project_id(client: "Client", name: str) -> str:
+    """The id of a project of LangSmith's. Raises what the client raises where there is none of that name."""
+    return str(client.read_project(project_name=name).id)
+
+
 def sync(
     ledger: Ledger,
     client: "Client",
@@ -68,20 +74,21 @@ def sync(
     project: str | None = None,
     dry_run: bool = False,
 ) -> dict[Kind, Counts]:
-    """Put cost, tags and metadata of the ledger's runs on those that LangSmith has; `project` is LangSmith's.
+    """Put cost, tags and metadata of the ledger's runs on those that LangSmith has; `project` is the id of one there.
 
     Raises what the client raises; what was sent until then is there, and the same call goes on behind it.
     """
     counts = {kind: Counts() for kind in KINDS}
-    session = None if project is None else str(client.read_project(project_name=project).id)
     known = _named_by_langchain(_past(ledger, since), counts)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             while batch := list(islice(known, BATCH)):
-                there = _there(client, [past.run_id for past in batch], session)
-                changes = [each for past in batch if (each := _change(past, there.get(past.run_id), counts))]
-                if not dry_run:
-                    list(pool.map(lambda change: _send(client, *change), changes))
+                there = _there(client, [past.run_id for past in batch], project)
+                changes = [(past, each) for past in batch if (each := _change(past, there.get(past.run_id), counts))]
+                sent = [True] * len(changes) if dry_run else list(pool.map(partial(_send, client), changes))
+                for (past, _), taken in zip(changes, sent, strict=True):
+                    counts[past.kind].updated += taken
+                    counts[past.kind].not_found += not taken
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return counts
@@ -133,19 +140,17 @@ def _past(ledger: Ledger, since: datetime | None) -> Iterator[_Past]:
 # --- what LangSmith says -----------------------------------------------------------------------------------------
 
 
-def _there(client: "Client", run_ids: list[str], session: str | None) -> dict[str, dict[str, Any]]:
+def _there(client: "Client", run_ids: list[str], project: str | None) -> dict[str, dict[str, Any]]:
     """Those of the runs that LangSmith has, by id."""
-    query = {"id": run_ids, "select": FIELDS, "limit": BATCH, **({"session": [session]} if session else {})}
+    query = {"id": run_ids, "select": FIELDS, "limit": BATCH, **({"session": [project]} if project else {})}
     answer = client.request_with_retries(
         "POST", "/runs/query", request_kwargs={"json": query}, stop_after_attempt=ATTEMPTS
     )
     return {run["id"]: run for run in answer.json()["runs"]}
 
 
-def _change(
-    past: _Past, run: Mapping[str, Any] | None, counts: Mapping[Kind, Counts]
-) -> tuple[str, dict[str, Any]] | None:
-    """The run's id and what is to be sent; None where nothing is."""
+def _change(past: _Past, run: Mapping[str, Any] | None, counts: Mapping[Kind, Counts]) -> dict[str, Any] | None:
+    """What is to be sent; None where nothing is, which is counted."""
     count = counts[past.kind]
     if run is None:
         count.not_found += 1
@@ -159,21 +164,25 @@ def _change(
     if _without_nothing(metadata) == _without_nothing(before) and sorted(tags) == sorted(run.get("tags") or []):
         count.unchanged += 1
         return None
-    count.updated += 1
     # All of `extra`, because LangSmith puts it in the place of what was there; and the end as it was.
     kept = {name: run[name] for name in ("end_time", "trace_id", "dotted_order", "session_id") if run.get(name)}
-    return str(run["id"]), {**kept, "extra": {**extra, "metadata": metadata}, "tags": tags}
+    return {**kept, "extra": {**extra, "metadata": metadata}, "tags": tags}
 
 
 def _without_nothing(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if value is not None}
 
 
-def _send(client: "Client", run_id: str, change: Mapping[str, Any]) -> None:
-    headers = {"Content-Type": "application/json"}
-    client.request_with_retries(
-        "PATCH",
-        f"/runs/{run_id}",
-        request_kwargs={"data": json.dumps(change), "headers": headers},
-        stop_after_attempt=ATTEMPTS,
-    )
+def _send(client: "Client", change: tuple[_Past, Mapping[str, Any]]) -> bool:
+    """Send what differs; False where the run has been deleted meanwhile."""
+    from langsmith.utils import LangSmithNotFoundError
+
+    past, fields = change
+    content = {"data": json.dumps(fields), "headers": {"Content-Type": "application/json"}}
+    try:
+        client.request_with_retries(
+            "PATCH", f"/runs/{past.run_id}", request_kwargs=content, stop_after_attempt=ATTEMPTS
+        )
+    except LangSmithNotFoundError:
+        return False
+    return True

@@ -22,6 +22,15 @@ class OpenCalls:
         """The open call of this id, the oldest of several."""
         return self._calls.get(run_id.int)
 
+    def all_of(self, run_id: UUID) -> list[RunCall]:
+        """All open calls of this id, the oldest first."""
+        found = []
+        call = self._calls.get(run_id.int)
+        while call is not None:
+            found.append(call)
+            call = call.twin
+        return found
+
     def has(self, run_id: UUID, prompt: object) -> bool:
         """Whether the very call is open already: a handler on the model and on the config is told of it twice."""
         call = self._calls.get(run_id.int)

@@ -219,9 +219,10 @@ def _whose(run_manager: Any) -> tuple[Attribution, str | None]:
     if run_manager is None:
         return NO_ATTRIBUTION, None
     for handler in run_manager.handlers:
-        known = handler.recorder.calls.whose(run_manager.run_id) if isinstance(handler, FinOpsHandler) else None
-        if known is not None:
-            return known
+        if isinstance(handler, FinOpsHandler):
+            known = handler.recorder.calls.whose(run_manager.run_id, run_manager.metadata)
+            if known is not None:
+                return known
     metadata: Mapping[str, Any] = run_manager.metadata or {}
     run_id = metadata.get("run_id") or _root(run_manager)
     return attribution(said(metadata), NO_ATTRIBUTION, graph_name=None), None if run_id is None else str(run_id)
