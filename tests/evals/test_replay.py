@@ -362,7 +362,7 @@ async def test_the_time_of_a_streams_first_bytes_is_recorded(
 
 
 def test_a_replay_tells_the_meter_when_a_call_began_spoke_and_ended(server: ModelServer, path: Path) -> None:
-    """The same while recording and after, so that latencies, self-hosted cost and limits on it come out as they were."""
+    """The same while recording and after: latencies, self-hosted cost and limits on it come out as they were."""
     clocks = {}
     for mode, url in (("record", server.url), ("replay", NOBODY)):
         with Recording(path, mode) as recording, recording.slot(SLOT):  # type: ignore[arg-type]

@@ -303,7 +303,7 @@ class Threaded(Runnable):
         assert threading.current_thread() is not threading.main_thread()
         model = Scripted()
         model.invoke(f"answer {input['number']}", config)
-        watch = next(handler for handler in config["callbacks"].handlers if type(handler).__name__ == "Watch")
+        watch = next(handler for handler in config["callbacks"].handlers if hasattr(handler, "watch")).watch
         while watch._deadline > 0:
             threading.Event().wait(0.01)
         return {"answer": model.invoke(f"answer {input['number']}", config).content}

@@ -561,3 +561,40 @@ def test_what_a_recording_serves_to_the_run_that_bought_it_counts_once(
         ("hot", None, 2),
     ]
     assert sum_usd([result.cost_usd for result in replay.attempts]) == sent
+
+
+@pytest.mark.parametrize("limit", ["usd: 0.0005", "steps: 1", "llm_calls: 1", "tokens: 500"])
+def test_limits_stop_a_replay_where_they_stopped_the_recording(
+    limit: str, workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """List cost, steps, calls and tokens count as if they were sent: the same call is refused, and nothing differs."""
+    (workshop.folder / "agent.py").write_text(AGENT.replace("max_retries=0", "max_retries=0, max_tokens=1"))
+    workshop.suite(SUITE.replace("repeats: 2", f"limits: {{{limit}}}"))
+    workshop.data(number=[1, 2])
+    server.asked = 1000  # Tokens of an answer: what is held for one is far below the limit, what it takes above.
+    live = workshop.run(mode="record")
+    monkeypatch.delenv("SERVER")
+
+    replay = workshop.run()
+
+    reason = limit.partition(":")[0] + "_limit"
+    assert [(result.status, result.stop_reason, result.calls) for result in live.attempts] == [
+        ("stopped", reason, 1)
+    ] * 4
+    assert server.asked == 1004
+    assert figures(replay) == figures(live)
+    assert {(result.stop_reason, result.calls, result.billed_usd) for result in replay.attempts} == {(reason, 1, 0)}
+    assert all(result.cost_usd > Decimal("0.001") for result in replay.attempts)
+
+
+@pytest.mark.parametrize(("usd", "calls"), [("90", 1), ("500", 2)])
+def test_recorded_time_counts_on_a_limit_in_dollars(usd: str, calls: int, recorded: "Workshop") -> None:
+    """A model that is paid by the hour costs the time that it took then, not the moment that a replay takes."""
+    path = recorded.folder / "tasks.recording.jsonl"
+    path.write_text(re.sub(r'"duration_s": [0-9.e-]+', '"duration_s": 100', path.read_text()))  # $100 a call.
+    recorded.suite(SUITE.replace("repeats: 2", f"limits: {{usd: {usd}}}"))
+
+    replay = recorded.run(cards="own")
+
+    assert {(result.calls, result.cost_usd) for result in replay.attempts} == {(calls, 100 * calls)}
+    assert {result.stop_reason for result in replay.attempts} == ({"usd_limit"} if calls == 1 else {None})

@@ -26,7 +26,7 @@ from langchain_finops.evals.results import INTERRUPTED, MAX_USD, AttemptResult, 
 from langchain_finops.evals.stock import tags_of
 from langchain_finops.evals.suite import Limits
 from langchain_finops.evals.turns import Talk, converse, is_asking, root_run
-from langchain_finops.evals.watch import TimeLimitPassed, Watch, Witness
+from langchain_finops.evals.watch import TimeLimitPassed, Watch, Watched, Witness
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.langchain.stops import stopped
 from langchain_finops.ledger.base import Ledger
@@ -153,10 +153,10 @@ async def attempt(
     """
     began = time.perf_counter()
     witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing, counted=counted)
-    handler = _handler(trial, try_number, bench, witness, cap_usd)
     watch, clock, talk = _watch(bench), _Clock(), Talk()
+    handler = _handler(trial, try_number, bench, watch=watch, ledger=witness, cap_usd=cap_usd)
     with surroundings(Slot(*trial.slot), bench, played):
-        end = await _run(trial, runnable, _config(trial, try_number, bench, handler, watch), watch, talk)
+        end = await _run(trial, runnable, _config(trial, try_number, bench, handler), watch, talk)
         end = _as_recorded(end, bench)
     clock.stop()
     held_back = witness.let_go()
@@ -232,9 +232,12 @@ def _goes_on(trial: Trial, bench: Bench, played: int) -> bool:
     return bench.recording.goes_on(Slot(*trial.slot), played)
 
 
-def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger, cap_usd: Decimal | None) -> FinOpsHandler:
+def _handler(
+    trial: Trial, try_number: int, bench: Bench, *, watch: Watch, ledger: Ledger, cap_usd: Decimal | None
+) -> FinOpsHandler:
     cap = () if cap_usd is None else (Budget(usd=cap_usd, name=MAX_USD, warn_at=()),)
-    return FinOpsHandler(
+    return Watched(
+        watch,
         agent_id=trial.configuration.name,
         task_id=bench.task_id(trial),
         project=bench.project,
@@ -246,10 +249,10 @@ def _handler(trial: Trial, try_number: int, bench: Bench, ledger: Ledger, cap_us
     )
 
 
-def _config(trial: Trial, try_number: int, bench: Bench, handler: FinOpsHandler, watch: Watch) -> RunnableConfig:
+def _config(trial: Trial, try_number: int, bench: Bench, handler: FinOpsHandler) -> RunnableConfig:
     task_id = bench.task_id(trial)
     config: RunnableConfig = {
-        "callbacks": [watch, handler],  # In this order: the handler must not see the start of a refused call.
+        "callbacks": [handler],
         "metadata": {
             "task_id": task_id,
             "configuration": trial.configuration.name,

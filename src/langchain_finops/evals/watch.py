@@ -1,4 +1,4 @@
-"""What an attempt is seen by: a ledger that notes what is written, and a callback that holds its time limit."""
+"""What an attempt is seen by: a ledger that notes what is written, and a watch that holds its time limit."""
 
 import math
 import threading
@@ -7,32 +7,29 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 from typing import Any
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.errors import GraphBubbleUp
 
 from langchain_finops.budgets.standing import Standing
 from langchain_finops.langchain.attribution import node_path
+from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.holds import Balance, HoldAnswer, Line, Settlement
 from langchain_finops.ledger.totals import Group
 from langchain_finops.meter import CALL_CLOCK, CallClock
 from langchain_finops.records import CallRecord, ChargeRecord, Event, Outcome, Record, RunRecord
 
-__all__ = ["TimeLimitPassed", "Watch", "Witness"]
+__all__ = ["TimeLimitPassed", "Watch", "Watched", "Witness"]
 
 
 class TimeLimitPassed(GraphBubbleUp):
     """An attempt's time is up. LangGraph lets it through retries and error handlers, as any deliberate signal."""
 
 
-class Watch(BaseCallbackHandler):
+class Watch:
     """Notes the nodes in the order they begin, and refuses calls and nodes after the deadline.
 
     Cancelling ends a coroutine; a target in a thread goes on, and this is what ends it before its next call.
     """
-
-    raise_error = True  # Without it LangChain logs TimeLimitPassed and makes the call.
-    run_inline = True  # Without it a busy executor delays the hook, and nodes are noted in the wrong order.
 
     def __init__(self, seconds: float | None = None, *, is_over: Callable[[], bool] = lambda: False) -> None:
         """`is_over` tells that the time was up by now when this attempt was recorded."""
@@ -68,6 +65,30 @@ class Watch(BaseCallbackHandler):
     def _in_time(self, is_over: bool = False) -> None:
         if is_over or (self._deadline is not None and time.monotonic() > self._deadline):
             raise TimeLimitPassed("the attempt's time limit has passed")
+
+
+class Watched(FinOpsHandler):
+    """A handler that asks its watch first. LangChain hands events to several handlers in an order of its own, and this
+    one would count a call that the watch then refuses."""
+
+    def __init__(self, watch: Watch, **options: Any) -> None:
+        super().__init__(**options)
+        self.watch = watch
+
+    def on_chain_start(self, *arguments: Any, **named: Any) -> None:
+        """Note a node, unless the time is up."""
+        self.watch.on_chain_start(*arguments, **named)
+        super().on_chain_start(*arguments, **named)
+
+    def on_chat_model_start(self, *arguments: Any, **named: Any) -> None:
+        """Count the call, unless the time is up."""
+        self.watch.on_chat_model_start()
+        super().on_chat_model_start(*arguments, **named)
+
+    def on_llm_start(self, *arguments: Any, **named: Any) -> None:
+        """The same for completion models."""
+        self.watch.on_llm_start()
+        super().on_llm_start(*arguments, **named)
 
 
 class Witness:
