@@ -34,7 +34,7 @@ class RecordModes(StrEnum):
 RecordOption = Annotated[bool, typer.Option("--record", help="Ask the real model, and record what it answers.")]
 LiveOption = Annotated[bool, typer.Option("--live", help="Ask the real model; leave the suite's recording alone.")]
 DataArgument = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines, or langsmith:NAME.", show_default=False)
+    Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines, CSV, YAML, Parquet, or langsmith:NAME.", show_default=False)
 ]
 SuiteOption = Annotated[
     Path | None,

@@ -122,6 +122,9 @@ def _files(given: Path, suite: Path | None) -> tuple[Path, Path]:
     if suite is not None:
         return given, suite
     if given.suffix in (".yaml", ".yml"):
+        stem = given.with_suffix("")
+        if stem.suffix == ".suite" and (data := stem.with_suffix(given.suffix)).is_file():
+            return data, given
         for ending in DATA_ENDINGS:
             if (data := given.with_suffix(ending)).is_file():
                 return data, given

@@ -1,18 +1,21 @@
-"""Reads a golden dataset: JSON lines in LangSmith's shape. All bad lines are reported at once."""
+"""Reads a golden dataset: items in LangSmith's shape, from a file or from there. All faults are reported at once."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import cast
 
-from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.errors import BadData, Fault
+from langchain_finops.evals.dataset_files import Numbered, read_lines, read_records
 from langchain_finops.evals.langsmith import PREFIX, dataset_name, fetch
 
 __all__ = ["Dataset", "Item", "content_hash", "load_dataset"]
 
+PARTS = ("inputs", "outputs")
 OPTIONAL = ("metadata", "split", "turns", "answers", "labels")
 
 
@@ -82,30 +85,29 @@ def content_hash(value: object) -> str:
 
 
 def load_dataset(path: Path | str) -> Dataset:
-    """Read a `.jsonl` file, or LangSmith's dataset where `langsmith:NAME` stands in its place.
+    """Read a file (JSON lines, CSV, YAML or Parquet, by its ending), or LangSmith's dataset for `langsmith:NAME`.
+
+    The same content has the same hash, whatever it is written in.
 
     Raises BadData with every fault, or EvalError where there is no such file or dataset.
     """
     if str(path).startswith(PREFIX):
         fetched = fetch(str(path))
-        return _read(Path(fetched.source), enumerate((json.dumps(each).encode() for each in fetched.records), start=1))
+        return _read(Path(fetched.source), read_lines(json.dumps(each).encode() for each in fetched.records))
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EvalError(f"dataset {path} cannot be read: {error.strerror or error}") from error
-    return _read(path, enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1))
+    dataset = _read(path, read_records(path))
+    if faults := list(_gaps(dataset)):
+        raise BadData(faults)
+    return dataset
 
 
-def _read(path: Path, lines: Iterable[tuple[int, bytes]]) -> Dataset:
-    """The items of numbered lines."""
+def _read(path: Path, records: Iterable[Numbered]) -> Dataset:
+    """The items of numbered records."""
     faults: list[Fault] = []
     items: list[Item] = []
     first_line: dict[str, int] = {}
-    for number, raw in lines:
-        if not raw.strip():
-            continue
-        found, item = _line(raw, path, number)
+    for number, record in records:
+        found, item = _item(record, path, number)
         faults += found
         if item is None:
             continue
@@ -115,19 +117,29 @@ def _read(path: Path, lines: Iterable[tuple[int, bytes]]) -> Dataset:
         first_line.setdefault(item.id, number)
         items.append(item)
     if not items and not faults:
-        faults.append(Fault(where=str(path), what='has no items: a line is {"id": ..., "inputs": {}, "outputs": {}}'))
+        faults.append(Fault(where=str(path), what='has no items: one is {"id": ..., "inputs": {}, "outputs": {}}'))
     if faults:
         raise BadData(faults)
     return Dataset(path=path, items=tuple(items))
 
 
-def _line(raw: bytes, path: Path, number: int) -> tuple[list[Fault], Item | None]:
-    """Everything that is wrong with one line, and its item if it can be told which one it is."""
+def _gaps(dataset: Dataset) -> Iterator[Fault]:
+    """Fields of inputs and outputs that most items have, and some lack: a misspelt name would be an empty question."""
+    items = [item for item in dataset.items if not item.turns]
+    counts = Counter((part, name) for item in items for part in PARTS for name in getattr(item, part))
+    usual = {field_: count for field_, count in counts.items() if 2 * count > len(items)}
+    for item in items:
+        for (part, name), count in usual.items():
+            if name not in getattr(item, part):
+                what = f"is missing, and {count} of {len(items)} items have it: write null if that is meant"
+                yield Fault(where=f"{dataset.path}:{item.line}: {part}.{name}", what=what)
+
+
+def _item(record: dict[str, object] | ValueError, path: Path, number: int) -> tuple[list[Fault], Item | None]:
+    """Everything that is wrong with one record, and its item if it can be told which one it is."""
     where = f"{path}:{number}"
-    try:
-        record = _record(raw)
-    except ValueError as error:
-        return [Fault(where=where, what=str(error))], None
+    if isinstance(record, ValueError):
+        return [Fault(where=where, what=str(record))], None
     faults = list(_faults(record, where))
     if not _is_id(record.get("id")):
         return faults, None
@@ -139,27 +151,12 @@ def _line(raw: bytes, path: Path, number: int) -> tuple[list[Fault], Item | None
     return faults, Item(id=str(record["id"]), line=number, **fields_)  # type: ignore[arg-type]  # As _faults checked.
 
 
-def _record(raw: bytes) -> dict[str, object]:
-    """One line as an object. Raises ValueError saying what it is instead."""
-    try:
-        record = json.loads(raw.decode(), object_pairs_hook=_no_repeated_keys, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte {error.start + 1} is not UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{type(record).__name__} found: an object is expected")  # noqa: TRY004  A fault of the file.
-    return record
-
-
 def _faults(record: Mapping[str, object], where: str) -> Iterable[Fault]:
     if "id" not in record:
         yield Fault(where=f"{where}: id", what="is missing: a text that no other line has")
     elif not _is_id(record["id"]):
         yield Fault(where=f"{where}: id", what=f"{record['id']!r} found: a text that is not empty is expected")
-    for name in ("inputs", "outputs"):
+    for name in PARTS:
         if name not in record:
             yield Fault(where=f"{where}: {name}", what="is missing: an object is expected")
         elif not isinstance(record[name], dict):
@@ -192,16 +189,3 @@ def _is_label(value: object) -> bool:
 
 def _is_id(value: object) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
-
-
-def _no_repeated_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"the field {repeated[0]!r} stands there twice")
-    return record
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -1,6 +1,6 @@
 """Reads a suite: what is run on a dataset, how it is judged, and how much of it. All faults are reported at once."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Context, Decimal
@@ -8,8 +8,6 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
-
-import yaml
 
 from langchain_finops.errors import BadData, EvalError, Fault
 from langchain_finops.evals.judge_prompts import read_judge
@@ -39,6 +37,7 @@ from langchain_finops.evals.suite_values import (
 )
 from langchain_finops.evals.target import EXPECTED as TARGET
 from langchain_finops.evals.target import Target, read_target
+from langchain_finops.evals.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from langchain_finops.budgets.policy import Budget
@@ -53,6 +52,7 @@ FIELDS = (
 QUOTIENT = Context(prec=28)
 """A quotient has no exact decimal: 28 digits are more than any reader or program needs."""
 HUMAN = ("usd_per_hour", "tasks_per_hour", "success_rate", "handoff_minutes")
+YAML_ENDINGS = (".yaml", ".yml")
 T = TypeVar("T")
 
 
@@ -140,51 +140,26 @@ class Suite:
 
 
 def suite_beside(dataset: Path) -> Path:
-    """The suite that goes with a dataset: the YAML file of the same stem beside it."""
+    """The suite that goes with a dataset: the YAML file of the same stem beside it.
+
+    A dataset that is YAML itself has it in `STEM.suite.yaml`.
+    """
     if str(dataset).startswith(PREFIX):
         raise EvalError(f"{dataset} is on LangSmith, where no suite lies beside it: pass --suite FILE")
-    for ending in (".yaml", ".yml"):
+    own = dataset.suffix.lower() in YAML_ENDINGS
+    for ending in (".suite.yaml", ".suite.yml") if own else YAML_ENDINGS:
         if (path := dataset.with_suffix(ending)).is_file():
             return path
-    raise EvalError(
-        f"{dataset} has no suite: write {dataset.with_suffix('.yaml').name} beside it, or pass --suite FILE"
-    )
+    name = dataset.with_suffix(".suite.yaml" if own else ".yaml").name
+    raise EvalError(f"{dataset} has no suite: write {name} beside it, or pass --suite FILE")
 
 
 def load_suite(path: Path) -> Suite:
     """Read a suite file. Raises BadData with every fault, or EvalError where there is no such file."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise EvalError(f"suite {path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise BadData([Fault(where=str(path), what=f"byte {error.start + 1} is not UTF-8")]) from error
-    try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506  A SafeLoader that refuses repeated keys.
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise BadData([Fault(where=f"{path}{line}", what=f"not YAML: {error.problem}")]) from error
-    except yaml.YAMLError as error:
-        raise BadData([Fault(where=str(path), what=f"not YAML: {error}")]) from error
+    data = read_yaml(path, "suite")
     if not isinstance(data, dict):
         raise BadData([Fault(where=str(path), what="a mapping with `target`, `scorer`, `configurations` is expected")])
     return _Reader(path).suite(data)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML, in which a key that stands there twice is a fault: the first one would vanish without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                what = "a list or mapping cannot be a key"
-                raise yaml.constructor.ConstructorError(None, None, what, key_node.start_mark)
-            key = key_node.value
-            if key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 class _Reader:
