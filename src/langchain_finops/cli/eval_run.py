@@ -31,7 +31,7 @@ class RecordModes(StrEnum):
     ALL = "all"
 
 
-RecordOption = Annotated[bool, typer.Option("--record", help="Ask the real model, and record what it answers.")]
+RecordOption = Annotated[bool, typer.Option("--record", help="Ask the real model what the recording lacks, and record it.")]
 LiveOption = Annotated[bool, typer.Option("--live", help="Ask the real model; leave the suite's recording alone.")]
 DataArgument = Annotated[
     Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines, CSV, YAML, Parquet, or langsmith:NAME.", show_default=False)
@@ -55,7 +55,7 @@ RunLedgerOption = Annotated[
 ConcurrencyOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Attempts at once. Default: the suite's.", show_default=False)
 ]
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and start anew.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and start anew; a recording stays.")]
 AllowMixedOption = Annotated[
     bool, typer.Option("--allow-mixed", help="Keep answers of before the target's code or the limits changed.")
 ]
