@@ -110,7 +110,8 @@ def test_unknown_is_never_zero(ledger, visit):
     for page in ("/", "/runs", "/runs/r", "/agents?agent=blind", "/models"):
         said = text_of(client.get(page))
         assert "unpriced" in said
-        assert not re.search(r"\$0|\b0(\.0)?%", said), page
+        assert "$0" not in said, page
+        assert page == "/models" or "0.0%" not in said  # There it is the cache rate, which is known.
 
 
 def test_a_runs_page_tells_why_it_stopped_and_what_each_node_cost(filled, client):
@@ -175,7 +176,7 @@ def test_alerts_show_kills_budgets_and_who_changed_what(filled, client):
 
 
 @pytest.mark.parametrize(
-    "name", [EVIL, '"><img src=x onerror=alert(1)>', "\u202egnp.exe\x1b[2J", "ü𝔘🤖漢字", "{{ 7*7 }}"]
+    "name", [EVIL, '"><img src=x onerror=alert(1)>', "\u202egnp.exe\x1b[2J", "ü𝔘🤖漢字", "{{ 7*191 }}"]
 )
 def test_names_are_text_whatever_they_hold(client, ledger, name):
     """Agents, nodes, models, users, tasks, runs and reasons: nothing of a name acts as markup or moves letters."""
@@ -200,7 +201,7 @@ def test_names_are_text_whatever_they_hold(client, ledger, name):
         assert not [tag for tag, _ in seen if tag in {"img", "style", "iframe"}]
         assert not [key for _, values in seen for key in values if key.startswith("on") or key == "style"]
         assert not set("\x1b\u202e") & set(text_of(answer))
-        assert "49" not in text_of(answer) or name != "{{ 7*7 }}"
+        assert "1337" not in text_of(answer) or name != "{{ 7*191 }}"
 
 
 def test_pages_are_sound_for_a_screen_reader(filled, client):
