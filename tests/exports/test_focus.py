@@ -60,6 +60,7 @@ def records():
                meter_usd={"seconds": Decimal("0.000166666667")}),
         a_call("december", usd="-0.5", started_at=MONDAY.replace(month=12, day=31)),
         a_charge("tool", usd="0.01"),
+        a_charge("many", usd="0.123456789", kind="embedding", name="ada", quantity=Decimal(31_000_007), unit="tokens"),
         a_charge("minutes", usd="1.25", kind="human", name=None, quantity=Decimal(3), unit="minutes"),
         a_charge("nothing", usd=None),
         a_charge("credit", usd="-2", kind="credit", name="goodwill"),
@@ -91,7 +92,7 @@ def test_the_1_4_file_passes_the_toolkits_lint(ledger, tmp_path):
     supports = ("SupportsUnitPricing", "SupportsMultiplePricingCategories")
     report = lint_focus_1_4_structure("Cost and Usage", rows, supported_conditions=supports)
     assert report.messages() == []
-    assert report.row_count == len(rows) == 27
+    assert report.row_count == len(rows) == 28
 
 
 def test_the_1_2_file_converts_to_1_4_and_passes(ledger, tmp_path):
@@ -120,7 +121,7 @@ def test_each_cost_is_its_unit_price_times_its_quantity(ledger, tmp_path, versio
                 product = Decimal(row[f"{name}UnitPrice"]) * Decimal(row["PricingQuantity"])
                 assert product.quantize(PICO) == Decimal(row[f"{name}Cost"]), row["x_CallId"]
                 checked += 1
-    assert checked == 2 * 25  # All but two credits.
+    assert checked == 2 * 26  # All but two credits.
 
 
 def test_the_rows_add_up_to_the_ledgers_sums(ledger, tmp_path):
@@ -128,7 +129,7 @@ def test_the_rows_add_up_to_the_ledgers_sums(ledger, tmp_path):
     rows, told = exported(ledger, tmp_path)
     (group,) = ledger.totals(())
     totals = group.totals
-    charged = Decimal("-0.74")  # 0.01 + 1.25 - 2
+    charged = Decimal("-0.616543211")  # 0.01 + 0.123456789 + 1.25 - 2
     assert totals.charge_usd == charged
     for name, usd in (
         ("ListCost", totals.model_usd),
@@ -147,7 +148,7 @@ def test_what_has_no_price_has_no_row_and_is_counted(ledger, tmp_path):
     ids = {row["x_CallId"] for row in rows}
     assert not ids & {"unknown", "nothing", "refused"}
     assert (told.unpriced_calls, told.unpriced_tokens, told.unpriced_charges, told.unused) == (1, 120, 1, 1)
-    assert (told.calls, told.charges, told.rows) == (12, 4, len(rows))
+    assert (told.calls, told.charges, told.rows) == (12, 5, len(rows))
     free = [row for row in rows if row["x_CallId"] == "free"]
     assert [(row["ConsumedQuantity"], row["ListCost"], row["x_CostStatus"]) for row in free] == [
         ("100.0", "0.0", "free"),
@@ -173,7 +174,7 @@ def test_a_call_is_one_row_for_each_meter(ledger, tmp_path):
         "Anthropic",
         "Anthropic",
     )
-    assert (first["ChargePeriodStart"], first["ChargePeriodEnd"]) == ("2026-03-02T12:00:00Z", "2026-03-02T12:00:03Z")
+    assert (first["ChargePeriodStart"], first["ChargePeriodEnd"]) == ("2026-03-02T12:00:00Z", "2026-03-02T12:00:02Z")
     assert (first["BillingPeriodStart"], first["BillingPeriodEnd"]) == ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z")
     assert json.loads(first["Tags"]) == {"agent": "x", "node": "plan", "team": "cx"}  # Your own tag is never replaced.
     assert (first["x_PrincipalId"], first["x_ConsumerId"], first["BillingAccountId"]) == ("support", "", "default")
@@ -274,7 +275,7 @@ def test_parquet_has_the_same_rows(ledger, tmp_path):
     table = parquet.read_table(tmp_path / "focus.parquet")
     assert (again.costs, table.num_rows) == (told.costs, told.rows)
     assert sum_usd(table.column("ListCost").to_pylist()) == told.costs["ListCost"]
-    assert str(table.schema.field("ListUnitPrice").type) == "decimal128(38, 18)"
+    assert str(table.schema.field("ListUnitPrice").type) == "decimal128(38, 24)"
     assert table.column("x_ConsumerId").to_pylist()[:4] == ["ada"] * 4
     assert table.column_names == [field.name for field in fields_of("1.2")]
 

@@ -161,3 +161,14 @@ def test_no_field_of_a_record_is_forgotten(kind, record, elsewhere):
     wanted |= {field.name for field in fields(Attribution)} if "attribution" in elsewhere else set()
     wanted |= {field.name for field in fields(Usage)} if "usage" in elsewhere else set()
     assert wanted <= named
+
+
+def test_what_a_parquet_column_cannot_hold_is_one_sentence(tmp_path):
+    """A quantity of forty digits: nothing is written, and CSV has it."""
+    ledger = open_ledger(":memory:")
+    ledger.write(a_charge("vast", quantity=Decimal(10) ** 20))
+    with pytest.raises(BadArguments, match=r"write \.csv instead"):
+        export_records(ledger, "charges", tmp_path / "charges.parquet")
+    assert list(tmp_path.iterdir()) == []
+    export_records(ledger, "charges", tmp_path / "charges.csv")
+    assert rows_of(tmp_path / "charges.csv")[0]["quantity"] == "100000000000000000000.0"

@@ -29,7 +29,7 @@ Row = Sequence[Any]
 SUFFIXES: Final = (".csv", ".jsonl", ".parquet")
 BATCH: Final = 10_000
 """Rows of a Parquet row group: what is in memory at once."""
-PLACES: Final = {"money": 12, "decimal": 18}
+PLACES: Final = {"money": 12, "decimal": 24}
 """Decimals that Parquet keeps: amounts are whole picodollars; prices and quantities are rounded half to even."""
 
 
@@ -178,5 +178,7 @@ def _arrow_value(kind: Kind, value: Any) -> Any:
     if value is None:
         return None
     if kind in PLACES:
+        if value.adjusted() >= 38 - PLACES[kind]:
+            raise BadArguments(f"{value} has more digits than a column of a Parquet file holds: write .csv instead.")
         return value.quantize(Decimal(1).scaleb(-PLACES[kind]), ROUND_HALF_EVEN, EXACT)
     return _json_text(value) if kind == "json" else value

@@ -36,7 +36,7 @@ COLUMNS: Final = (
     _field("ChargeClass", "text", "`Correction` where `finops close` posts what corrects a closed period; else empty."),
     _field("ChargeDescription", "text", "What was charged for, in words."),
     _field("ChargeFrequency", "text", "`Usage-Based`, or `One-Time`."),
-    _field("ChargePeriodEnd", "time", "The second after the one in which it ended."),
+    _field("ChargePeriodEnd", "time", "The first whole second by which it had ended; exclusive."),
     _field("ChargePeriodStart", "time", "The second in which it began."),
     _field("CommitmentDiscountStatus", "text", "Empty."),
     _field("ConsumedQuantity", "decimal", "Tokens, requests, seconds; a cached token is on its own row only."),
@@ -47,7 +47,9 @@ COLUMNS: Final = (
     _field("HostProviderName", "text", "On whose machines it ran; empty where nobody says."),
     _field("InvoiceId", "text", "Empty: these are no invoices."),
     _field(
-        "InvoiceIssuerName", "text", "Who sends the bill; `Internal` for your own machines, people and adjustments."
+        "InvoiceIssuerName",
+        "text",
+        "Who sends the bill; `Internal` for your own machines, people, adjustments; `Unknown provider`.",
     ),
     _field("ListCost", "money", "At list price: the ledger's `cost_usd`."),
     _field("ListUnitPrice", "decimal", "List price of one `PricingUnit`."),

@@ -24,7 +24,10 @@ Cells = dict[str, Any]
 INTERNAL: Final = "Internal"
 UNKNOWN: Final = "Unknown provider"
 MILLION: Final = 1_000_000
-PRICE_STEP: Final = Decimal(1).scaleb(-18)
+SECOND: Final = timedelta(seconds=1)
+OWN_COST: Final = frozenset({"human", "adjustment"})
+"""Kinds of charges that nobody sends a bill for. Of the others nothing tells who does."""
+PRICE_STEP: Final = Decimal(1).scaleb(-24)
 
 SELLERS: Final[Mapping[str, tuple[str, str]]] = {
     "openai": ("OpenAI API", "OpenAI"),
@@ -101,7 +104,10 @@ class Line(NamedTuple):
 
 
 def unit_price(pico: int, quantity: Decimal) -> Decimal:
-    """Dollars for one unit: exact, or to 18 decimals where the division never ends."""
+    """Dollars for one unit: exact, or to 24 decimals where the division never ends.
+
+    That is enough for 10**12 units: no rounding of it comes to a picodollar.
+    """
     price = EXACT.divide(from_pico(pico), quantity)
     return price.quantize(PRICE_STEP, ROUND_HALF_EVEN, EXACT)
 
@@ -240,7 +246,7 @@ def _of_call(call: CallRecord, options: Options) -> Cells:
 def _common(record: CallRecord | ChargeRecord, began: datetime, ended: datetime | None, options: Options) -> Cells:
     who = record.attribution
     start = began.astimezone(UTC).replace(microsecond=0)
-    end = max(start, (ended or began).astimezone(UTC).replace(microsecond=0)) + timedelta(seconds=1)
+    end = max(_next_second(ended or began), start + SECOND)
     month, following = _month(start.year, start.month)
     named = {"agent": who.agent_id, "node": who.node_path, "task_type": who.task_type, "customer": who.customer_id,
              "project": who.project, "environment": who.environment, "release": who.release}  # fmt: skip
@@ -264,6 +270,12 @@ def _common(record: CallRecord | ChargeRecord, began: datetime, ended: datetime 
     }
 
 
+def _next_second(at: datetime) -> datetime:
+    """The first whole second that is not before it."""
+    whole = at.astimezone(UTC).replace(microsecond=0)
+    return whole + SECOND if at.microsecond else whole
+
+
 @lru_cache(maxsize=1024)
 def _month(year: int, month: int) -> tuple[datetime, datetime]:
     """The first moment of a month, and of the next."""
@@ -278,13 +290,14 @@ def charge_cells(charge: ChargeRecord, options: Options) -> Cells:
     assert charge.cost_usd is not None
     pico = to_pico(charge.cost_usd)
     category, subcategory = SERVICES.get(charge.kind, AI)
+    seller = INTERNAL if charge.kind in OWN_COST else UNKNOWN
     common = {
         **_common(charge, charge.at, charge.ended_at, options),
         "BillingAccountId": options.billing_account,
-        "InvoiceIssuerName": INTERNAL,
-        "ProviderName": INTERNAL,
-        "PublisherName": INTERNAL,
-        "ServiceProviderName": INTERNAL,
+        "InvoiceIssuerName": seller,
+        "ProviderName": seller,
+        "PublisherName": seller,
+        "ServiceProviderName": seller,
         "ServiceCategory": category,
         "ServiceSubcategory": subcategory,
         "ServiceName": f"{charge.kind}: {charge.name}" if charge.name and charge.kind == "tool" else charge.kind,
