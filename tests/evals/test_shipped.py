@@ -77,7 +77,7 @@ def test_an_installation_without_the_files_says_so(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_the_wheel_as_it_is_built(tmp_path: Path) -> None:
-    """The demo's files are in it, byte for byte, and add less than half a megabyte. Needs an index for hatchling."""
+    """The demo's and the starter's files are in it, byte for byte; the demo's add less than half a megabyte. Needs an index for hatchling."""
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -85,3 +85,6 @@ def test_the_wheel_as_it_is_built(tmp_path: Path) -> None:
         for source, target in CARRIED.items():
             assert archive.read(target) == (ROOT / source).read_bytes()
         assert sum(archive.getinfo(target).compress_size for target in CARRIED.values()) < 500_000
+        for name in ("tasks.jsonl", "tasks.yaml", "agent.py"):
+            starter = f"langchain_finops/evals/starter/{name}"
+            assert archive.read(starter) == (ROOT / "src" / starter).read_bytes()

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from langchain_finops.cli import eval_compare, eval_demo, eval_gate, eval_merge, eval_run, eval_shadow, eval_table
+from langchain_finops.cli import (
+    eval_compare,
+    eval_demo,
+    eval_gate,
+    eval_init,
+    eval_merge,
+    eval_run,
+    eval_shadow,
+    eval_table,
+)
 from langchain_finops.cli.common import DebugOption, OutputFormat, VersionOption
 from langchain_finops.cli.common import run as run_command_line
 from langchain_finops.cli.eval_common import warn_of_results
@@ -45,6 +54,7 @@ eval_run.mount(app)
 eval_compare.mount(app)
 eval_demo.mount(app)
 eval_gate.mount(app)
+eval_init.mount(app)
 eval_merge.mount(app)
 eval_shadow.mount(app)
 eval_table.mount(app)
