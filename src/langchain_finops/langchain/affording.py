@@ -1,6 +1,7 @@
 """What a middleware asks of a run's budgets before it makes a call, and tells them after a refusal."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,8 +11,9 @@ from langchain_finops.langchain import extract
 from langchain_finops.langchain.recorder import Recorder
 from langchain_finops.langchain.tracker import namespace_of
 from langchain_finops.meter import OpenCall
+from langchain_finops.meter.affording import share_left
 
-__all__ = ["Asked", "affordable_output_tokens", "let_end"]
+__all__ = ["Asked", "affordable_output_tokens", "let_end", "share_left_of"]
 
 
 class Asked(NamedTuple):
@@ -36,6 +38,15 @@ def affordable_output_tokens(recorder: Recorder, asked: Asked, metadata: Mapping
         call.clock.end_call()  # It is not sent: without it the next call's time would be taken for its own.
     size = partial(extract.request_bytes, asked.prompt, asked.params)
     return recorder.meter.affordable_output_tokens(call, run.state, prompt_bytes=size)
+
+
+def share_left_of(recorder: Recorder, metadata: Mapping[str, Any]) -> float | None:
+    """What is left of the tightest limit in dollars or tokens that applies here, as a share of it; None: none does."""
+    span = recorder.tracker.place(None, metadata)
+    if span is None or recorder.gate.is_idle:
+        return None
+    _, attribution, _ = recorder.tracker.attribute(span, metadata, None)
+    return share_left(recorder.meter.guard.accounts, attribution, datetime.now(UTC), span.run.state)
 
 
 def let_end(recorder: Recorder, metadata: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """How long an answer may be for all budgets to have room for it: what a request's own maximum is best set to."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -12,8 +13,9 @@ from langchain_finops.budgets.run_state import RunState
 from langchain_finops.errors import LedgerError
 from langchain_finops.meter.asking import AskedPrices, CallEstimates
 from langchain_finops.meter.calls import OpenCall
+from langchain_finops.records import Attribution
 
-__all__ = ["affordable_output_tokens"]
+__all__ = ["affordable_output_tokens", "share_left"]
 
 LONGEST: Final = 1 << 20
 """Output tokens beyond which no bound is of use: no model answers at such length."""
@@ -37,21 +39,27 @@ def affordable_output_tokens(
         return estimates(limit.budget).of(limit.unit) or 0
 
     longest = LONGEST
-    for limit, left in _left(accounts, call, state):
+    for limit, _, left in _left(accounts, call.attribution, call.started_at, state):
         if amount(limit, longest) > left:
             longest = _largest(partial(amount, limit), left, longest)
     return None if longest == LONGEST else longest
 
 
-def _left(accounts: Accounts, call: OpenCall, state: RunState) -> Iterator[tuple[Limit, int]]:
-    """What is left on each limit of tokens or dollars that applies, and does more than warn."""
+def share_left(accounts: Accounts, who: Attribution, at: datetime, state: RunState) -> float | None:
+    """What is left of the tightest limit of tokens or dollars that applies, as a share of it; None: none applies."""
+    shares = [max(0, left) / cap if cap > 0 else 0.0 for _, cap, left in _left(accounts, who, at, state)]
+    return min(shares, default=None)
+
+
+def _left(accounts: Accounts, who: Attribution, at: datetime, state: RunState) -> Iterator[tuple[Limit, int, int]]:
+    """Each limit of tokens or dollars that applies and does more than warn, its cap, and what is left of that."""
     shared = []
     limits = [each for each in accounts.limits if each.limit.unit in MEASURED and each.limit.budget.on_exceed != "warn"]
-    for each, key in balances_of(limits, call.attribution, call.started_at, run_id=state.run_id):
+    for each, key in balances_of(limits, who, at, run_id=state.run_id):
         cap = each.limit.amount + state.raised_by(each.name)
         if each.is_own:
             balance = state.balance(key)
-            yield each.limit, cap - balance.spent - balance.held
+            yield each.limit, cap, cap - balance.spent - balance.held
         else:
             shared.append((each.limit, cap, key))
     try:
@@ -59,7 +67,7 @@ def _left(accounts: Accounts, call: OpenCall, state: RunState) -> Iterator[tuple
     except LedgerError:  # It will be asked again for the hold, and what is to happen then is decided there.
         return
     for (limit, cap, _), balance in zip(shared, balances, strict=True):
-        yield limit, cap - balance.spent - balance.held
+        yield limit, cap, cap - balance.spent - balance.held
 
 
 def _largest(amount: Callable[[int], int], left: int, longest: int) -> int:
