@@ -77,7 +77,7 @@ def test_an_installation_without_the_files_says_so(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_the_wheel_as_it_is_built(tmp_path: Path) -> None:
-    """The demo's and the starter's files are in it, byte for byte; the demo's add less than half a megabyte. Needs an index for hatchling."""
+    """The demo's and the starter's files are in it, byte for byte, and add little. Needs an index for hatchling."""
     command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
