@@ -74,7 +74,8 @@ def warn_of_results(results: "Results") -> None:
     swallowed = sum(attempt.status == "completed" and attempt.failed_calls > 0 for attempt in results.attempts)
     if swallowed:
         warn(f"{swallowed} attempts were completed although some of their calls failed: see failed_calls in attempts")
-    if undecided := [said for said in results.verdicts if said.success is None]:
+    last = {(said.slot, said.try_number, said.scorer): said for said in results.verdicts}.values()
+    if undecided := [said for said in last if said.success is None]:
         warn(f"{len(undecided)} verdicts could not be told; the first: {undecided[0].reason}")
     reasons = {said.reason for said in results.verdicts if not said.success}
     if len(reasons) == 1 and None not in reasons and not any(said.success for said in results.verdicts):

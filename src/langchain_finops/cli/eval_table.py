@@ -125,6 +125,7 @@ def table_command(
     given = locals()
     need("scipy", "finops-eval table")
     from langchain_finops.evals.foreign import columns_of
+    from langchain_finops.evals.labels import agreements_in_words
     from langchain_finops.evals.sources import read_sources
     from langchain_finops.evals.table import evaluation_table
 
@@ -136,6 +137,7 @@ def table_command(
         made = evaluation_table(read.attempts, read.verdicts, plan=plan, options=replace(options, cards=read.cards))
     for results in read.folders:
         warn_of_results(results)
+        made = replace(made, notes=[*made.notes, *agreements_in_words(results)])
     render_report(made, output_format)
 
 

@@ -14,6 +14,7 @@ from langchain_finops.cli import (
     eval_init,
     eval_merge,
     eval_run,
+    eval_score,
     eval_shadow,
     eval_table,
 )
@@ -56,6 +57,7 @@ eval_demo.mount(app)
 eval_gate.mount(app)
 eval_init.mount(app)
 eval_merge.mount(app)
+eval_score.mount(app)
 eval_shadow.mount(app)
 eval_table.mount(app)
 

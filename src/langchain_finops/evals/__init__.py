@@ -2,7 +2,7 @@
 
 * `load_dataset` and `load_suite` read what is to be run; `Options` say how.
 * `run`, or `await arun` where an event loop is running, runs it; `load_results` reads what came of it.
-* `merge` puts shards together.
+* `score` has stored answers judged by other scorers; `merge` puts shards together.
 * `evaluation_table` shows each configuration's figures, `compare` sets one against another, `gate` holds them to rules,
   `shadow` asks again and again whether the expensive one still pays.
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from langchain_finops.evals.resume import Results as Results
     from langchain_finops.evals.resume import load_results
     from langchain_finops.evals.runner import arun, run
+    from langchain_finops.evals.scoring import ScoreOptions as ScoreOptions
+    from langchain_finops.evals.scoring import ascore as ascore
+    from langchain_finops.evals.scoring import score
     from langchain_finops.evals.shadowing import ShadowOptions as ShadowOptions
     from langchain_finops.evals.shadowing import ShadowReport as ShadowReport
     from langchain_finops.evals.shadowing import shadow
@@ -49,6 +52,7 @@ __all__ = [
     "load_suite",
     "merge",
     "run",
+    "score",
     "shadow",
 ]
 
@@ -63,12 +67,14 @@ _HOMES = {
     "Options": "prepare",
     "Plan": "table",
     "Results": "resume",
+    "ScoreOptions": "scoring",
     "ShadowOptions": "shadowing",
     "ShadowReport": "shadowing",
     "Suite": "suite",
     "TableOptions": "table",
     "Verdict": "results",
     "arun": "runner",
+    "ascore": "scoring",
     "compare": "comparing",
     "evaluation_table": "table",
     "gate": "gating",
@@ -77,6 +83,7 @@ _HOMES = {
     "load_suite": "suite",
     "merge": "merging",
     "run": "runner",
+    "score": "scoring",
     "shadow": "shadowing",
 }
 """Public names, and beside them their options and what they return."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -90,10 +91,12 @@ def judges_of(
             continue
         faults += prompt_faults(scorer, dataset)
         wrong = _model_faults(scorer, suite, replays=replays, prices=prices)
-        if not wrong:
+        if not wrong and (scorer.function is None or scorer.name in functions):
             try:
                 with offline(wanted=replays):
-                    models[scorer.name] = _made(scorer, functions.get(scorer.name))
+                    model = models[scorer.name] = _made(scorer, functions.get(scorer.name))
+                if prices is not None and scorer.function is not None:
+                    _check_price(model, prices)
             except EvalError as error:
                 wrong.append(Fault(where=f"{suite.path}: scorer {scorer.name}", what=str(error)))
         faults += wrong
@@ -117,8 +120,7 @@ def _made(scorer: Scorer, function: Function | None) -> "BaseChatModel":
     assert scorer.judge is not None, "only judges have models"
     if scorer.judge.model is not None:
         return chat_model({"model": scorer.judge.model})
-    if function is None:
-        raise EvalError(f"{scorer.function!r} is not there")
+    assert function is not None, "a suite's judge has a model or a function"
     try:
         made = function()
     except (Exception, SystemExit) as error:
@@ -126,6 +128,18 @@ def _made(scorer: Scorer, function: Function | None) -> "BaseChatModel":
     if not isinstance(made, BaseChatModel):
         raise EvalError(f"{scorer.function!r} returned a {type(made).__name__}, which is no chat model")
     return made
+
+
+def _check_price(model: "BaseChatModel", prices: PriceBook) -> None:
+    """Raise EvalError where a model tells its name and no price is known by it."""
+    params = dict(model._get_ls_params())  # noqa: SLF001  What LangChain itself tells handlers of a model by.
+    usage = {"input_tokens": 1000, "output_tokens": 1000, "total_tokens": 2000}
+    reading = prices.read(usage, {}, params, at=datetime.now(UTC))
+    if params.get("ls_model_name") and prices.price(reading, seconds=1).usd is None:
+        raise EvalError(
+            f"the price of {params['ls_model_name']!r} is not known, so that no limit in USD can be held: add a card "
+            "to the suite's `cards`, or leave the limit out"
+        )
 
 
 async def ask(

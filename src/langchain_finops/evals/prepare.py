@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
 from langchain_finops.evals.building import Make, endpoint_faults, maker
@@ -28,7 +28,16 @@ from langchain_finops.pricing import PriceBook
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-__all__ = ["Mode", "Options", "Prepared", "RecordMode", "default_folder", "prepare"]
+__all__ = [
+    "Mode",
+    "Options",
+    "Prepared",
+    "RecordMode",
+    "default_folder",
+    "prepare",
+    "prices_of",
+    "scorers_of",
+]
 
 T = TypeVar("T")
 Mode = Literal["live", "replay", "record"]
@@ -195,15 +204,12 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
     mode = _mode(suite, options)
     dataset = selected(dataset, splits=options.splits, where=options.where, sample=options.sample, seed=options.seed)
     roots = import_roots(suite.path)
-    faults = [fault for scorer in suite.scorers for fault in reference_faults(scorer, dataset)]
-    target, functions = _resolved(suite, roots, faults, offline=mode == "replay")
-    shipped = PriceBook.default()
-    books = {name: shipped.with_cards(cards) for name, cards in suite.cards.items()}
-    cards = _chosen_cards(suite, options)
-    prices = shipped if cards is None else books[cards]
+    faults: list[Fault] = []
+    prices = prices_of(suite, options)
     max_usd = suite.max_usd if options.max_usd is None else options.max_usd
-    faults += _money_faults(suite, max_usd, prices, mode)
-    judges = _judges(suite, functions, dataset, faults, replays=mode == "replay", prices=max_usd and prices)
+    scorers = scorers_of(suite, dataset, faults, replays=mode == "replay", prices=prices["prices"] if max_usd else None)
+    target = _found(faults, suite, "target", lambda: _maker(suite, roots, mode))
+    faults += _money_faults(suite, max_usd, prices["prices"], mode)
     if faults or target is None:
         raise BadData(faults)
     if mode == "replay" and suite.recording is not None:
@@ -223,15 +229,8 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
         ledger=ledger,
         target=target,
         fingerprint=suite.target.fingerprint(roots),
-        functions=functions,
-        judges=judges,
-        scorer_hashes={
-            scorer.name: scorer.hash(fingerprint(scorer.function, roots) if scorer.function else "")
-            for scorer in suite.scorers
-        },
-        books=books,
-        cards=cards,
-        prices=prices,
+        **scorers,
+        **prices,
     )
 
 
@@ -298,38 +297,72 @@ def _chosen_cards(suite: Suite, options: Options) -> str | None:
     return options.cards or next(iter(suite.cards), None)
 
 
-def _resolved(
-    suite: Suite, roots: Sequence[Path], faults: list[Fault], *, offline: bool
-) -> tuple[Make | None, dict[str, Function]]:
-    """What makes the target, and the python scorers' functions; what cannot be found is added to `faults`."""
+def _found(faults: list[Fault], suite: Suite, where: str, find: Callable[[], T]) -> T | None:
+    """What a suite names; that it cannot be found is added to `faults`."""
+    try:
+        return find()
+    except EvalError as error:
+        faults.append(Fault(where=f"{suite.path}: {where}", what=str(error)))
+        return None
 
-    def found(find: Callable[[], T], where: str) -> T | None:
-        try:
-            return find()
-        except EvalError as error:
-            faults.append(Fault(where=f"{suite.path}: {where}", what=str(error)))
-            return None
 
-    target = found(lambda: maker(suite.target, suite.configurations, roots, offline=offline), "target")
+def _maker(suite: Suite, roots: Sequence[Path], mode: Mode) -> Make:
+    return maker(suite.target, suite.configurations, roots, offline=mode == "replay")
+
+
+class Prices(TypedDict):
+    """The price books of a suite, and which of them prices."""
+
+    books: Mapping[str, PriceBook]
+    cards: str | None
+    prices: PriceBook
+
+
+def prices_of(suite: Suite, options: Options) -> Prices:
+    """The books of a suite's card sets. Raises BadArguments for a set that it does not have."""
+    shipped = PriceBook.default()
+    books = {name: shipped.with_cards(cards) for name, cards in suite.cards.items()}
+    cards = _chosen_cards(suite, options)
+    return Prices(books=books, cards=cards, prices=shipped if cards is None else books[cards])
+
+
+class Scorers(TypedDict):
+    """What the scorers of a suite need."""
+
+    functions: Mapping[str, Function]
+    judges: "Mapping[str, BaseChatModel]"
+    scorer_hashes: Mapping[str, str]
+
+
+def scorers_of(
+    suite: Suite, dataset: Dataset, faults: list[Fault], *, replays: bool, prices: PriceBook | None
+) -> Scorers:
+    """What the scorers need; what keeps them from judging is added to `faults`.
+
+    `prices`: where the run's money has a maximum. Raises MissingExtra where the judges' is missing.
+    """
+    roots = import_roots(suite.path)
+    faults += [fault for scorer in suite.scorers for fault in reference_faults(scorer, dataset)]
     functions: dict[str, Function] = {}
     for scorer in suite.scorers:
         if (spec := scorer.function) is None:
             continue
-        function = found(partial(resolve, spec, roots), f"scorer {scorer.name}")
+        function = _found(faults, suite, f"scorer {scorer.name}", partial(resolve, spec, roots))
         if function is not None:
             functions[scorer.name] = function
-    return target, functions
+    judges: Mapping[str, BaseChatModel] = {}
+    if any(scorer.judge for scorer in suite.scorers):
+        from langchain_finops.evals.judging import judges_of
 
-
-def _judges(
-    suite: Suite, functions: Mapping[str, Function], dataset: Dataset, faults: list[Fault], **how: Any
-) -> "Mapping[str, BaseChatModel]":
-    """The models that judge; what keeps one from judging is added to `faults`."""
-    if not any(scorer.judge for scorer in suite.scorers):
-        return {}
-    from langchain_finops.evals.judging import judges_of
-
-    return judges_of(suite, functions, dataset, faults, **how)
+        judges = judges_of(suite, functions, dataset, faults, replays=replays, prices=prices)
+    return Scorers(
+        functions=functions,
+        judges=judges,
+        scorer_hashes={
+            scorer.name: scorer.hash(fingerprint(scorer.function, roots) if scorer.function else "")
+            for scorer in suite.scorers
+        },
+    )
 
 
 def _written(value: Any) -> Any:

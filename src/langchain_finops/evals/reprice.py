@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from langchain_finops.errors import EvalError
-from langchain_finops.evals.costs import price_again, tally
+from langchain_finops.evals.costs import price_again, tally, total_usd
 from langchain_finops.evals.prepare import Prepared
-from langchain_finops.evals.results import write_attempts
+from langchain_finops.evals.results import Verdict, write_attempts, write_verdicts
 from langchain_finops.evals.resume import Earlier
-from langchain_finops.evals.stock import Priced, find_tries, key_of, runs_of
+from langchain_finops.evals.stock import Priced, find_judgings, find_tries, key_of, runs_of
 from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.base import Ledger
+from langchain_finops.records import CallRecord
 
 __all__ = ["prices_changed", "reprice"]
 
@@ -39,10 +42,8 @@ def reprice(prepared: Prepared, earlier: Earlier) -> Earlier:
         by_try = find_tries(ledger, runs_of(earlier.run))
         for attempt in earlier.attempts:  # All of them before anything is written: half a change would be a mixture.
             if len(tally(by_try.get(key_of(attempt), []), {}, None).calls) != attempt.calls:
-                raise EvalError(
-                    f"{prepared.folder}: prices have changed, and the ledger {ledger.url} does not have the calls of "
-                    f"{attempt.task_id} to price them again; name the run's --ledger, or start anew with --fresh"
-                )
+                raise _gone(prepared, ledger, attempt.task_id)
+        verdicts = _verdicts_again(prepared, earlier, ledger)
         attempts = []
         for attempt in earlier.attempts:
             records = by_try.get(key_of(attempt), [])
@@ -53,7 +54,42 @@ def reprice(prepared: Prepared, earlier: Earlier) -> Earlier:
     finally:
         ledger.close()
     write_attempts(prepared.folder, attempts)
-    return replace(earlier, attempts=attempts)
+    if verdicts != earlier.verdicts:
+        write_verdicts(prepared.folder, verdicts)
+    return replace(earlier, attempts=attempts, verdicts=verdicts)
+
+
+def _verdicts_again(prepared: Prepared, earlier: Earlier, ledger: Ledger) -> list[Verdict]:
+    """All verdicts, their judges' calls at the prices of now: of several on one answer, each has had its calls."""
+    if not any(verdict.calls for verdict in earlier.verdicts):
+        return earlier.verdicts
+    assert earlier.run is not None, "there is nothing to price before the first run"
+    judgings = find_judgings(ledger, runs_of(earlier.run))
+    calls = {
+        key: iter([record for record in records if isinstance(record, CallRecord)]) for key, records in judgings.items()
+    }
+    again: list[Verdict] = []
+    changed: list[Priced] = []
+    for verdict in earlier.verdicts:
+        key = (verdict.slot, verdict.try_number, verdict.scorer)
+        mine = list(islice(calls.get(key, iter(())), verdict.calls))
+        if len(mine) != verdict.calls:
+            raise _gone(prepared, ledger, f"scorer {verdict.scorer!r} on task {verdict.task!r}")
+        new = [price_again(record, prepared.prices) for record in mine]
+        changed += _changed(mine, new)
+        whole, known = total_usd(record.cost_usd for record in new)
+        # One that may have cost more than its calls tell does so at any price.
+        unknown = verdict.cost_usd is None and all(record.cost_usd is not None for record in mine)
+        again.append(replace(verdict, cost_usd=None if unknown else whole, known_usd=known) if mine else verdict)
+    ledger.write(*changed)
+    return again
+
+
+def _gone(prepared: Prepared, ledger: Ledger, whose: str) -> EvalError:
+    return EvalError(
+        f"{prepared.folder}: prices have changed, and the ledger {ledger.url} does not have the calls of {whose} to "
+        "price them again; name the run's --ledger, or start anew with --fresh"
+    )
 
 
 def _changed(records: Sequence[Priced], again: Sequence[Priced]) -> list[Priced]:

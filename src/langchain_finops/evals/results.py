@@ -38,8 +38,10 @@ __all__ = [
     "read_begun",
     "read_run",
     "read_verdicts",
+    "replace_file",
     "write_attempts",
     "write_run",
+    "write_verdicts",
 ]
 
 ATTEMPTS, SCORES, RUN, BEGUN = "attempts.jsonl", "scores.jsonl", "run.json", "begun.jsonl"
@@ -370,16 +372,22 @@ def read_run(folder: Path) -> dict[str, object]:
 
 def write_attempts(folder: Path, attempts: Iterable[AttemptResult]) -> None:
     """Write all tries anew, in one piece: a crash leaves the old file or the new one."""
-    _replace(folder / ATTEMPTS, b"".join(map(encoded, attempts)))
+    replace_file(folder / ATTEMPTS, b"".join(map(encoded, attempts)))
+
+
+def write_verdicts(folder: Path, verdicts: Iterable[Verdict]) -> None:
+    """Write all verdicts anew, in one piece: a crash leaves the old file or the new one."""
+    replace_file(folder / SCORES, b"".join(map(encoded, verdicts)))
 
 
 def write_run(folder: Path, run: Mapping[str, object]) -> None:
     """Write `run.json` in one piece: a crash leaves the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / RUN, json.dumps(run, indent=2).encode() + b"\n")
+    replace_file(folder / RUN, json.dumps(run, indent=2).encode() + b"\n")
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file in one piece: a crash leaves the old one or the new one."""
     new = path.with_name(f".{path.name}.new")
     with new.open("wb") as file:
         file.write(data)

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +17,7 @@ from langchain_finops.evals.matrix import Trial
 from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.results import (
     ATTEMPTS,
+    INTERRUPTED,
     RUN,
     UNFINISHED,
     AttemptResult,
@@ -167,11 +168,12 @@ def load_results(folder: Path) -> Results:
 def results_of(folder: Path, run: Run, earlier: Earlier) -> Results:
     """What counts, by `run.json`, of what is on file."""
     attempts = list(current_attempts(run, earlier.attempts))
+    verdicts = list(current_verdicts(run, earlier.verdicts, attempts))
     return Results(
         folder=folder,
         run=run,
         attempts=attempts,
-        verdicts=list(current_verdicts(run, earlier.verdicts, attempts)),
+        verdicts=[*verdicts, *_unspoken(run, attempts, verdicts)],
         outdated=len(earlier.attempts) - len(attempts),
         torn=earlier.torn,
     )
@@ -204,6 +206,30 @@ def current_verdicts(run: Run, verdicts: Iterable[Verdict], attempts: Iterable[A
             yield verdict
 
 
+def _unspoken(run: Run, attempts: Iterable[AttemptResult], verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    """That a scorer has not spoken yet, where others have: without it theirs would decide alone."""
+    spoke: dict[tuple[tuple[str, str, int], int], set[str]] = {}
+    for verdict in verdicts:
+        spoke.setdefault((verdict.slot, verdict.try_number), set()).add(verdict.scorer)
+    items = run["dataset"]["items"]
+    for attempt in last_tries(attempts).values():
+        said = spoke.get((attempt.slot, attempt.try_number))
+        for scorer in run["scorers"]:
+            if said and scorer["name"] not in said:
+                yield Verdict(
+                    configuration=attempt.configuration,
+                    task=attempt.task,
+                    repeat=attempt.repeat,
+                    try_number=attempt.try_number,
+                    scorer=scorer["name"],
+                    success=None,
+                    reason=f"{scorer['name']} has not judged it yet",
+                    stop_reason=INTERRUPTED,
+                    scorer_hash=scorer["hash"],
+                    item_hash=items[attempt.task][1],
+                )
+
+
 def is_done(tries_in_error: int, last: AttemptResult | None, most_tries: int, *, retry_errors: bool) -> bool:
     """Whether a slot needs no further try."""
     if last is None:
@@ -234,6 +260,7 @@ def pending(
 def plan_of(results: Results) -> "Plan":
     """What was to be tried, by `run.json`: what comparisons, gates and the table count against."""
     from langchain_finops.evals.arms import Plan
+
     run = results.run
     sets: Mapping[str, Sequence[str]] = run["card_sets"]
     return Plan(
@@ -279,10 +306,12 @@ def check_cards(results: Results, cards: str | None) -> str | None:
 
 def table_of(results: Results, *, cards: str | None = None) -> "Table":
     """The table of a results folder. `cards` prices; None: the card set that the run was priced by."""
+    from langchain_finops.evals.labels import agreements_in_words
     from langchain_finops.evals.table import TableOptions, evaluation_table
 
     options = TableOptions(cards=check_cards(results, cards))
-    return evaluation_table(results.attempts, results.verdicts, plan=plan_of(results), options=options)
+    table = evaluation_table(results.attempts, results.verdicts, plan=plan_of(results), options=options)
+    return replace(table, notes=[*table.notes, *agreements_in_words(results)])
 
 
 def set_aside(folder: Path, now: datetime) -> Path:

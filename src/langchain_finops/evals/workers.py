@@ -170,8 +170,15 @@ class Work:
         )
 
     def _court(self) -> Court:
-        shared = {"spending": self.spending, "throttle": self.throttle, "known": self.verdicts, "spent": self._spend}
-        return Court(self.prepared, self.bench, self.journal, **shared)
+        return Court(
+            self.prepared,
+            self.bench,
+            self.journal,
+            spending=self.spending,
+            throttle=self.throttle,
+            known=self.verdicts,
+            spent=self._spend,
+        )
 
     async def _take_stock_of_judges(self, ledger: Ledger) -> None:
         """Count judges' calls whose verdict a crash has lost."""
