@@ -12,7 +12,7 @@ from typing import Final
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.exports.files import Row, check_target, write_rows
-from langchain_finops.exports.focus_columns import VERSIONS, fields_of
+from langchain_finops.exports.focus_columns import SAME_IN_1_2, VERSIONS, fields_of
 from langchain_finops.exports.focus_rows import Cells, Options, call_cells, charge_cells
 from langchain_finops.exports.records import summed
 from langchain_finops.exports.teams import bearers
@@ -71,7 +71,9 @@ def export_focus(
     check_target(path, SUFFIXES)
     told = FocusFile()
     fields = fields_of(version)
-    source = _Source(told, options or Options(), allocation, tuple(field.name for field in fields))
+    source = _Source(
+        told, options or Options(), allocation, tuple(SAME_IN_1_2.get(field.name, field.name) for field in fields)
+    )
     told.rows = write_rows(path, fields, source.rows(ledger, since, until))
     totals = summed(ledger, since, until)
     charged = totals.charge_pico
@@ -90,6 +92,7 @@ class _Source:
     options: Options
     allocation: Allocation | None
     names: tuple[str, ...]
+    """Of the cells, in the order of the columns."""
 
     def rows(self, ledger: Ledger, since: datetime | None, until: datetime | None) -> Iterator[Row]:
         """Calls first, then charges, each oldest first."""

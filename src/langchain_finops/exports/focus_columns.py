@@ -7,13 +7,17 @@ from typing import Final
 
 from langchain_finops.exports.files import Field, Kind
 
-__all__ = ["COLUMNS", "OWN", "VERSIONS", "fields_of"]
+__all__ = ["COLUMNS", "ONLY", "OWN", "SAME_IN_1_2", "VERSIONS", "fields_of"]
 
 VERSIONS: Final = ("1.2", "1.4")
 ONLY: Final = {
     "ProviderName": "1.2",
     "PublisherName": "1.2",
     "CommitmentDiscountStatus": "1.2",
+    "PricingCurrency": "1.2",
+    "PricingCurrencyContractedUnitPrice": "1.2",
+    "PricingCurrencyEffectiveCost": "1.2",
+    "PricingCurrencyListUnitPrice": "1.2",
     "ServiceProviderName": "1.4",
     "HostProviderName": "1.4",
 }
@@ -54,6 +58,10 @@ COLUMNS: Final = (
     _field("ListCost", "money", "At list price: the ledger's `cost_usd`."),
     _field("ListUnitPrice", "decimal", "List price of one `PricingUnit`."),
     _field("PricingCategory", "text", "`Standard`."),
+    _field("PricingCurrency", "text", "`USD`."),
+    _field("PricingCurrencyContractedUnitPrice", "decimal", "As `ContractedUnitPrice`."),
+    _field("PricingCurrencyEffectiveCost", "money", "As `EffectiveCost`."),
+    _field("PricingCurrencyListUnitPrice", "decimal", "As `ListUnitPrice`."),
     _field("PricingQuantity", "decimal", "Millions of tokens, or as `ConsumedQuantity`."),
     _field("PricingUnit", "text", "`1000000 Tokens`, or as `ConsumedUnit`."),
     _field("ProviderName", "text", "Who sold it."),
@@ -89,6 +97,15 @@ OWN: Final = (
     _field("x_TaskId", "text", "The task."),
     _field("x_Team", "text", "With `--shares`: the team that bears it all."),
 )
+
+SAME_IN_1_2: Final = {
+    "PricingCurrency": "BillingCurrency",
+    "PricingCurrencyContractedUnitPrice": "ContractedUnitPrice",
+    "PricingCurrencyEffectiveCost": "EffectiveCost",
+    "PricingCurrencyListUnitPrice": "ListUnitPrice",
+    "PublisherName": "ProviderName",
+}
+"""Columns of 1.2 that say what another one says: prices are in the currency that is billed."""
 
 
 def fields_of(version: str) -> tuple[Field, ...]:
