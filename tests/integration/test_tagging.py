@@ -156,6 +156,26 @@ def test_a_graph_tells_what_the_handler_knows(provider: ProviderServer, kind: st
     assert sent(provider) == dict(zip(HEADERS, ("support", ADA, "t-42", run.run_id), strict=True))
 
 
+@both
+async def test_a_graph_that_streams_messages_is_tagged(provider: ProviderServer, kind: str) -> None:
+    """There `invoke` streams underneath, without telling the model of its run: the tags are there, and the usage."""
+    provider.answers = [Answer(usage=USAGE[kind])]
+    model, handler = tag_requests(MAKERS[kind](provider), user_key=KEY), FinOpsHandler(ledger=":memory:")
+
+    async def ask(state: Any) -> dict[str, Any]:
+        await model.ainvoke("hi")
+        return {}
+
+    config: Any = {"callbacks": [handler], "metadata": METADATA}
+    async for _ in graph_of({"ask": ask}).astream({}, config, stream_mode="messages"):
+        pass
+
+    (call,) = handler.ledger.calls()
+    assert provider.seen[-1].body["stream"]
+    assert sent(provider) == dict(zip(HEADERS, ("support", ADA, "t-42", call.run_id), strict=True))
+    assert (call.usage.total_input_tokens, call.estimated) == (100, False)
+
+
 @pytest.mark.parametrize("how", ["metadata", "run_id", "tracer", "nobody"])
 async def test_without_a_handler_the_run_is_whoever_names_it(provider: ProviderServer, how: str) -> None:
     """Metadata, the graph's own config, or a tracer; where nobody names it no other run's id is sent in its place."""
