@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_anthropic import ChatAnthropic
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 from tests.integration.provider_server import Answer, openai_usage, provider_server
 
 from langchain_finops.errors import BadData, EvalError
@@ -49,6 +51,15 @@ def test_a_model_is_made_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"name": "x"}, "{'name': 'x'} found as model: write `model: provider:name`"),
         ("cohere:command-a", "model 'cohere:command-a': its package is missing: pip install langchain-cohere"),
         ("openai:gpt-5-mini", "model 'openai:gpt-5-mini': its key is missing: set OPENAI_API_KEY"),
+        (
+            {"model": "openai:gpt-5-mini", "base_url": "http://x", "temperatur": 0},
+            "model 'openai:gpt-5-mini': 'temperatur' is no parameter: 'temperature' is meant?",
+        ),
+        (
+            {"model": "openai:gpt-5-mini", "api_key": "sk-secret"},
+            "model 'openai:gpt-5-mini': its api_key would be written down with the results: write ${NAME} of a",
+        ),
+        ({"model": "openai:m", "api_key": "${MINE}"}, "model 'openai:m': its key is missing: set MINE"),
     ],
 )
 def test_a_model_that_cannot_be_made_is_told_in_one_sentence(model: object, message: str) -> None:
@@ -58,13 +69,29 @@ def test_a_model_that_cannot_be_made_is_told_in_one_sentence(model: object, mess
 
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_a_key_of_ones_own_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the variable that the suite names; a server of one's own needs none."""
+    monkeypatch.setenv("MINE", "k")
+    made = chat_model({"model": {"model": "openai:m", "api_key": "${MINE}"}})
+    own = chat_model({"model": {"model": "openai:m", "base_url": "http://127.0.0.1:9/v1"}})
+
+    assert isinstance(made, ChatOpenAI)
+    assert isinstance(made.openai_api_key, SecretStr)
+    assert made.openai_api_key.get_secret_value() == "k"
+    assert isinstance(own, ChatOpenAI)
+    assert own.openai_api_base == "http://127.0.0.1:9/v1"
 
 
 def test_a_replay_needs_no_key() -> None:
     """A recording answers: the client gets a made-up key, and the environment's where there is one."""
     with offline():
         made = chat_model({"model": "openai:gpt-5-mini"})
+        other = chat_model({"model": {"model": "anthropic:claude-haiku-4-5", "api_key": "${NOWHERE}"}})
     assert isinstance(made, ChatOpenAI)
+    assert isinstance(other, ChatAnthropic)
     with pytest.raises(EvalError, match="its key is missing"):
         chat_model({"model": "openai:gpt-5-mini"})
 

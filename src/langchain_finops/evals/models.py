@@ -5,6 +5,7 @@ its package and key are there, and, where money is limited, that its price is kn
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -75,9 +76,11 @@ PROVIDERS: Mapping[str, _Provider] = {
     "xai": _Provider(package="langchain-xai", class_name="ChatXAI", keys=("XAI_API_KEY",)),
 }
 """By the names that `init_chat_model` has for them."""
-OWN_ACCESS = ("api_key", "base_url", "api_base", "azure_endpoint")
-"""Parameters by which a model is reached in another way than with the provider's usual key."""
-NO_KEY = "none: a recording answers"
+OWN_SERVER = ("base_url", "api_base")
+"""Parameters by which a model is asked elsewhere than at its provider: on a machine of one's own it needs no key."""
+NO_KEY = "none"
+"""What clients are given that insist on a key where none is needed."""
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 _OFFLINE: ContextVar[bool] = ContextVar("finops_offline", default=False)
 
@@ -114,10 +117,14 @@ def chat_model(configuration: Mapping[str, object]) -> "BaseChatModel":
     if what := _missing(provider, parameters, without_key=_OFFLINE.get()):
         raise EvalError(f"model {name!r}: {what}")
     known = PROVIDERS[provider]
-    if _OFFLINE.get() and known.keys and not any(os.environ.get(key) for key in known.keys):
-        parameters = {"api_key": NO_KEY, **parameters}
-    made = getattr(import_module(known.path), known.class_name)(model=model, **parameters)
-    return cast("BaseChatModel", made)
+    made = getattr(import_module(known.path), known.class_name)
+    if misspelt := _misspelt(parameters, made):
+        raise EvalError(f"model {name!r}: {misspelt}")
+    if (key := parameters.get("api_key")) is not None:
+        parameters["api_key"] = os.environ.get(str(key)[2:-1]) or NO_KEY
+    elif known.keys and not any(os.environ.get(key) for key in known.keys):  # As a replay, or a server of one's own.
+        parameters["api_key"] = NO_KEY
+    return cast("BaseChatModel", made(model=model, **parameters))
 
 
 def model_faults(
@@ -183,14 +190,26 @@ def _missing(provider: str, parameters: Mapping[str, object], *, without_key: bo
     known = PROVIDERS[provider]
     if find_spec(known.path.partition(".")[0]) is None:
         return f"its package is missing: pip install {known.package}"
-    reached = without_key or any(parameters.get(name) for name in OWN_ACCESS)
-    if known.keys and not reached and not any(os.environ.get(key) for key in known.keys):
-        return f"its key is missing: set {_or(known.keys)}"
+    keys: Sequence[str] = known.keys
+    if (stated := parameters.get("api_key")) is not None:
+        named = VARIABLE.fullmatch(stated) if isinstance(stated, str) else None
+        if named is None:
+            return "its api_key would be written down with the results: write ${NAME} of a variable of the environment"
+        keys = [named[1]]
+    elif without_key or any(parameters.get(name) for name in OWN_SERVER):
+        return ""
+    if keys and not without_key and not any(os.environ.get(key) for key in keys):
+        return f"its key is missing: set {' or '.join(keys)}"
     return ""
 
 
-def _or(names: Sequence[str]) -> str:
-    return " or ".join(names)
+def _misspelt(parameters: Mapping[str, object], made: Any) -> str:
+    """A parameter that its class would hand on to the provider, though one of its own is meant; empty where none is."""
+    own = {name for key, info in made.model_fields.items() for name in (key, info.alias) if name}
+    for name in parameters:
+        if name not in own and (near := get_close_matches(name, own, n=1, cutoff=0.85)):
+            return f"{name!r} is no parameter: {near[0]!r} is meant?"
+    return ""
 
 
 def _has_price(provider: str, model: str, parameters: Mapping[str, object], prices: "PriceBook") -> bool:
