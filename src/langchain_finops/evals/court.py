@@ -77,9 +77,9 @@ class Court:
 
     async def _free(self, scorer: Scorer, result: AttemptResult) -> Verdict:
         item, function = self.prepared.items[result.task], self.prepared.functions.get(scorer.name)
-        if function is None:
+        if function is None and scorer.type != "regex":
             said = judge(scorer, result.answer, item)
-        else:  # In a thread: a function of the user's may take its time, and other attempts go on.
+        else:  # In a thread: a function of the user's or a pattern may take its time, and other attempts go on.
             said = await asyncio.to_thread(judge, scorer, result.answer, item, function)
         return spoken(scorer, result, said, self.prepared)
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from langchain_finops.errors import Fault
 from langchain_finops.evals.dataset import Dataset, Item, content_hash
+from langchain_finops.evals.patterns import LIMIT_S, search
 from langchain_finops.evals.structured import (
     Match,
     Metric,
@@ -317,10 +318,12 @@ def _contains(scorer: Scorer, value: object, expected: object) -> tuple[bool, st
     return not missing, f"{len(missing)} missing" if missing else None
 
 
-def _regex(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None]:
+def _regex(scorer: Scorer, value: object, expected: object) -> tuple[bool, str | None] | Judgement:
     pattern = scorer.pattern if scorer.pattern is not None else str(expected)
     flags = re.IGNORECASE if "case" in scorer.ignore else re.NOFLAG
-    found = re.search(pattern, as_text(value), flags) is not None
+    found = search(pattern, int(flags), as_text(value))
+    if found is None:
+        return Judgement(success=None, reason=f"the pattern took longer than {LIMIT_S:g} s")
     return found, None if found else "no match"
 
 
