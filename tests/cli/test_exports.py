@@ -138,3 +138,31 @@ def test_a_wrong_policy_file_is_told_at_once(finops, path, tmp_path):
     code, out, err = finops("export", "prometheus", "--policy", tmp_path / "wrong.yaml", "--ledger", path)
     assert (code, out) == (2, "")
     assert "wrong.yaml" in err
+
+
+def test_the_ledger_is_never_replaced_by_its_export(finops, path, tmp_path):
+    """Whatever it is called."""
+    ledger = path.rename(tmp_path / "ledger.csv")
+    before = ledger.read_bytes()
+    for words in (["calls"], ["focus", "--version", "1.4"]):
+        code, _, err = finops("export", *words, "--out", ledger, "--ledger", ledger)
+        assert (code, err) == (2, f"Error: --out {ledger} is the ledger itself: name another file.\n")
+    assert ledger.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "extra"),
+    [
+        ("pyarrow.parquet", ["calls", "--out", "calls.parquet"], "focus"),
+        ("pyarrow.parquet", ["focus", "--version", "1.4", "--out", "focus.parquet"], "focus"),
+        ("prometheus_client", ["prometheus"], "prometheus"),
+    ],
+)
+def test_a_missing_extra_is_named_with_its_pip_line(finops, path, monkeypatch, module, words, extra):  # noqa: PLR0917
+    """One sentence, exit 2, no file."""
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setitem(sys.modules, module, None)
+    code, out, err = finops("export", *words, "--ledger", path)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert f"pip install 'langchain-finops[{extra}]'" in err
+    assert not list(path.parent.glob("*.parquet"))

@@ -1,6 +1,7 @@
 """OpenTelemetry in real graphs: metrics by the SDK's in-memory reader, attributes by its in-memory exporter."""
 
 import gc
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from langchain_finops import Budget, FinOpsHandler
+from langchain_finops.errors import MissingExtra
 from langchain_finops.exports.names import COUNTERS, GAUGES, HISTOGRAM, LABELS, METRICS, RUNS, SPAN
 from langchain_finops.exports.otel import OpenTelemetryMetrics, metadata_from_baggage
 from langchain_finops.exports.tallies import MOST_SERIES, amounts_of
@@ -272,3 +274,11 @@ def test_every_name_is_there_once():
     for metric in METRICS:
         if metric.prometheus is not None:
             assert metric.prometheus.endswith("_total") == (metric.kind == "counter")
+
+
+@pytest.mark.parametrize("use", [OpenTelemetryMetrics, metadata_from_baggage])
+def test_a_missing_extra_is_named_with_its_pip_line(monkeypatch, use):
+    """Before anything is set up."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with pytest.raises(MissingExtra, match=r"langchain-finops\[otel\]"):
+        use()

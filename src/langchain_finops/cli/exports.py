@@ -10,9 +10,11 @@ import typer
 from langchain_finops.cli.arguments import check_named, counted, existing_ledger, period_of, place_of, warn_of_spilled
 from langchain_finops.cli.common import ExitCode, LedgerOption, busy, warn
 from langchain_finops.cli.economics import SinceOption, UntilOption
+from langchain_finops.errors import BadArguments
 
 if TYPE_CHECKING:
     from langchain_finops.exports.focus import FocusFile
+    from langchain_finops.ledger.base import Ledger
 
 __all__ = ["mount"]
 
@@ -40,6 +42,12 @@ def _every_command(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+def _check_apart(out: Path, source: "Ledger") -> None:
+    """A ledger may have any name: it must not be replaced by what is read from it."""
+    if out.resolve() == Path(source.url.removeprefix("sqlite:///")).resolve():
+        raise BadArguments(f"--out {out} is the ledger itself: name another file.")
+
+
 def _records(kind: str, out: Path, since: str | None, until: str | None, url: str | None) -> None:
     from langchain_finops.exports.files import check_target
     from langchain_finops.exports.records import export_records
@@ -47,6 +55,7 @@ def _records(kind: str, out: Path, since: str | None, until: str | None, url: st
     start, end = period_of(since, until)
     check_target(out)
     with existing_ledger(url) as source:
+        _check_apart(out, source)
         with busy(f"Writing {out}"):
             done = export_records(source, kind, out, since=start, until=end)
         warn_of_spilled(source)
@@ -127,6 +136,7 @@ def focus_command(
     allocation = None if shares is None else read_allocation(shares)
     options = Options(billing_account=billing_account, users=users)
     with existing_ledger(ledger) as source:
+        _check_apart(out, source)
         with busy(f"Writing {out}"):
             told = export_focus(source, out, version, since=start, until=end, options=options, allocation=allocation)
         warn_of_spilled(source)
