@@ -65,6 +65,18 @@ uncompiled.add_edge(START, "configured")
 graph = uncompiled.compile()
 
 from langchain_core.runnables import Runnable
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import MessagesState
+
+
+def count(state, config):
+    return {"messages": [("ai", f"{config['configurable']['name']} {len(state['messages'])}")]}
+
+
+counting = StateGraph(MessagesState)
+counting.add_node("count", count)
+counting.add_edge(START, "count")
+keeping = counting.compile(checkpointer=InMemorySaver())
 
 
 class Blocking(Runnable):
@@ -148,6 +160,27 @@ def test_a_coroutine_of_a_plain_function_is_an_error_of_the_target(with_targets:
     aim(with_targets, "{call: agent:hidden}")
 
     assert {(result.status, result.stop_reason) for result in with_targets.run().attempts} == {("error", "target")}
+
+
+TWO_TURNS = [{"messages": [{"type": "human", "content": text}]} for text in ("hi", "more")]
+
+
+def say_twice(workshop: "Workshop", answer: str) -> None:
+    line = {"id": "a", "inputs": {}, "outputs": {"answer": answer}, "turns": TWO_TURNS}
+    workshop.dataset.write_text(json.dumps(line) + "\n")
+    suite = (workshop.folder / "tasks.yaml").read_text()
+    workshop.suite(suite.replace("scorer: exact", "scorer: {type: contains, answer_field: messages.-1.content}"))
+
+
+def test_a_graph_keeps_a_thread_for_each_attempt(with_targets: "Workshop") -> None:
+    """One graph serves all configurations and tries; none sees what another was told."""
+    aim(with_targets, "{graph: agent:keeping}")
+    say_twice(with_targets, "3")
+
+    results = with_targets.run()
+
+    assert [attempt.answer["messages"][-1]["content"] for attempt in results.attempts] == ["right 3", "wrong 3"]
+    assert [verdict.success for verdict in results.verdicts] == [True, True]
 
 
 def test_parameters_that_langgraph_itself_keeps_are_refused(with_targets: "Workshop") -> None:
@@ -388,6 +421,49 @@ def test_a_url_may_hand_off_to_a_person(remote: "Workshop", server: Server) -> N
     assert (attempt.status, attempt.cost_usd) == ("handed_off", Decimal("0.25"))
 
 
+def test_a_url_may_stand_alone_as_the_target(workshop: "Workshop", server: Server) -> None:
+    """A configuration of no model has no price: the cost is not known."""
+    workshop.data(number=[1])
+    workshop.suite(f"target: {server.url}\nscorer: exact\nconfigurations: [{{name: one}}]\n")
+
+    (attempt,) = workshop.run().attempts
+
+    assert (attempt.status, attempt.cost_usd, attempt.known_usd) == ("completed", None, Decimal(0))
+
+
+def test_turns_are_carried_on_to_a_url(remote: "Workshop", server: Server) -> None:
+    """Each turn is a request with all that was said before, and costs what it costs."""
+
+    def say(body: dict[str, Any]) -> Answer:
+        messages = body["inputs"]["messages"]
+        return 200, {}, {"messages": [*messages, {"type": "ai", "content": str(len(messages))}], "cost_usd": "0.1"}
+
+    server.say = say
+    say_twice(remote, "3")
+
+    (attempt,) = (results := remote.run()).attempts
+
+    assert (attempt.turns, attempt.calls, attempt.cost_usd) == (2, 2, Decimal("0.2"))
+    assert [verdict.success for verdict in results.verdicts] == [True]
+
+
+def test_what_a_url_did_until_the_time_was_up_is_not_known(remote: "Workshop", server: Server) -> None:
+    """The agent behind it goes on, and what it spends is on the bill."""
+    over = threading.Event()
+
+    def say(body: dict[str, Any]) -> Answer:
+        over.wait(60)
+        return 200, {}, answer_of(body)
+
+    server.say = say
+    remote.suite((remote.folder / "tasks.yaml").read_text() + "limits: {seconds: 0.5}\n")
+
+    (attempt,) = remote.run().attempts
+    over.set()
+
+    assert (attempt.status, attempt.stop_reason, attempt.cost_usd) == ("stopped", "time_limit", None)
+
+
 def test_nobody_at_a_url_is_an_outage_that_costs_nothing(remote: "Workshop", server: Server) -> None:
     """A connection that was never made was never paid for."""
     server.close()
@@ -441,3 +517,17 @@ def test_a_url_is_recorded_and_replayed(remote: "Workshop", server: Server, monk
         Decimal("0.25"),
         {"answer": "2", "cost_usd": "0.25"},
     )
+
+
+def test_a_failure_of_a_url_is_replayed_as_one(remote: "Workshop", server: Server) -> None:
+    """With the same reason, and a cost that is as unknown as it was."""
+    server.say = lambda _: (500, {}, {"detail": "oops"})
+    suite = (remote.folder / "tasks.yaml").read_text().replace("tries: 2", "tries: 1")
+    remote.suite(suite + "recording: tasks.rec.jsonl\n")
+    (recorded,) = remote.run(mode="record").attempts
+    server.asked.clear()
+
+    (replayed,) = remote.run().attempts
+
+    assert server.asked == []
+    assert (replayed.stop_reason, replayed.error, replayed.cost_usd) == ("infrastructure", recorded.error, None)
