@@ -1,0 +1,47 @@
+"""What makes an agent cheaper: tiers of models, hand-off to a person, contexts cut where that pays.
+
+None of them claims a saving: what one saves on your tasks, an evaluation shows. See docs/levers.md.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from langchain_finops.levers.choices import Choice, Request
+    from langchain_finops.levers.policies import by_budget, by_difficulty, by_intent, by_rule, cascade
+    from langchain_finops.levers.tiering import TieredChatModel
+    from langchain_finops.levers.tiers import Tier
+
+__all__ = [
+    "Choice",
+    "Request",
+    "Tier",
+    "TieredChatModel",
+    "by_budget",
+    "by_difficulty",
+    "by_intent",
+    "by_rule",
+    "cascade",
+]
+
+_HOMES = {
+    "Choice": "choices",
+    "Request": "choices",
+    "Tier": "tiers",
+    "TieredChatModel": "tiering",
+    "by_budget": "policies",
+    "by_difficulty": "policies",
+    "by_intent": "policies",
+    "by_rule": "policies",
+    "cascade": "policies",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a name when it is first used: one lever must not load what only another needs."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
