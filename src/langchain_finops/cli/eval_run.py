@@ -13,6 +13,7 @@ import typer
 
 from langchain_finops.cli.common import FormatOption, OutputFormat
 from langchain_finops.cli.eval_common import need
+from langchain_finops.cli.eval_html import HtmlOption, check_html, write_run_page
 from langchain_finops.cli.eval_langsmith import LangSmithOption, check_langsmith, send_to_langsmith
 from langchain_finops.errors import BadArguments
 
@@ -31,10 +32,15 @@ class RecordModes(StrEnum):
     ALL = "all"
 
 
-RecordOption = Annotated[bool, typer.Option("--record", help="Ask the real model what the recording lacks, and record it.")]
+RecordOption = Annotated[
+    bool, typer.Option("--record", help="Ask the real model what the recording lacks, and record it.")
+]
 LiveOption = Annotated[bool, typer.Option("--live", help="Ask the real model; leave the suite's recording alone.")]
 DataArgument = Annotated[
-    Path, typer.Argument(metavar="DATA", help="Golden dataset: JSON lines, CSV, YAML, Parquet, or langsmith:NAME.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="DATA", help="Golden dataset: JSON lines, CSV, YAML, Parquet, or langsmith:NAME.", show_default=False
+    ),
 ]
 SuiteOption = Annotated[
     Path | None,
@@ -55,7 +61,9 @@ RunLedgerOption = Annotated[
 ConcurrencyOption = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Attempts at once. Default: the suite's.", show_default=False)
 ]
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Set earlier results aside and start anew; a recording stays.")]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Set earlier results aside and start anew; a recording stays.")
+]
 AllowMixedOption = Annotated[
     bool, typer.Option("--allow-mixed", help="Keep answers of before the target's code or the limits changed.")
 ]
@@ -132,6 +140,7 @@ def run_command(
     seed: SeedOption = 0,
     record_mode: RecordModeOption = None,
     cassette: CassetteOption = None,
+    html: HtmlOption = None,
     output_format: FormatOption = OutputFormat.TABLE,
 ) -> None:
     """Run a suite on a dataset, or go on with it, and show one row for each configuration.
@@ -146,11 +155,13 @@ def run_command(
     given = locals()
     need("scipy", "finops-eval")
     check_langsmith(langsmith)
+    check_html(html)
     from langchain_finops.cli.finops_eval import show
 
     results = _evaluated(data, suite, _options(given))
     show(results, output_format, cards)
     sys.stdout.flush()  # Without it what follows on stderr may stand in the middle of the table.
+    write_run_page(html, results, cards)
     typer.echo(f"Results: {results.folder}\nCosts by node: {_report_command(results)}", err=True)
     if langsmith:
         send_to_langsmith(results)

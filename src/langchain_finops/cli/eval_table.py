@@ -19,6 +19,7 @@ from langchain_finops.cli.eval_common import (
     render_report,
     warn_of_results,
 )
+from langchain_finops.cli.eval_html import HtmlOption, check_html, write_page
 from langchain_finops.errors import BadArguments
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def table_command(
     level: LevelOption = 0.95,
     min_tasks: MinTasksOption = 50,
     min_successes: MinSuccessesOption = 10,
+    html: HtmlOption = None,
     output_format: FormatOption = OutputFormat.TABLE,
 ) -> None:
     """Show a row for each configuration of results, without running anything.
@@ -124,6 +126,7 @@ def table_command(
     """
     given = locals()
     need("scipy", "finops-eval table")
+    check_html(html)
     from langchain_finops.evals.foreign import columns_of
     from langchain_finops.evals.labels import agreements_in_words
     from langchain_finops.evals.sources import read_sources
@@ -134,11 +137,13 @@ def table_command(
         read = read_sources(sources, columns=columns_of(columns), zero_is_unknown=zero_is_unknown, cards=cards)
         plan = _worth(read.plan, value_usd, human_usd_per_hour, human_tasks_per_hour)
         plan = replace(plan, baseline=baseline or plan.baseline)
-        made = evaluation_table(read.attempts, read.verdicts, plan=plan, options=replace(options, cards=read.cards))
+        options, read = replace(options, cards=read.cards), replace(read, plan=plan)
+        made = evaluation_table(read.attempts, read.verdicts, plan=plan, options=options)
     for results in read.folders:
         warn_of_results(results)
         made = replace(made, notes=[*made.notes, *agreements_in_words(results)])
     render_report(made, output_format)
+    write_page(html, made, read, options)
 
 
 def _options(given: Mapping[str, Any]) -> "TableOptions":
