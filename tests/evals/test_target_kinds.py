@@ -22,7 +22,6 @@ TARGETS = """
 
 def solve_in_thread(inputs, configuration):
     model = Scripted(wrong=configuration.get("wrong", False))
-    configuration["wrong"] = True  # What one attempt does to it reaches no other.
     return {"answer": model.invoke(f"answer {inputs['number']}").content}
 
 
@@ -47,6 +46,11 @@ def picky(configuration):
     if configuration["name"] == "right":
         raise ValueError("no\\n  way")
     raise KeyError("key")
+
+
+def spoil(inputs, configuration):
+    configuration["tags"].append("seen")
+    return {"answer": len(configuration["tags"])}
 
 
 def of_one(inputs):
@@ -153,6 +157,13 @@ def test_a_target_that_is_of_another_kind_is_told_with_what_to_write(
         with_targets.run()
     assert with_targets.calls() == []
     assert not with_targets.results.parent.exists()
+
+
+def test_what_an_attempt_does_to_its_configuration_reaches_no_other(with_targets: "Workshop") -> None:
+    """However deep: each attempt has its own."""
+    with_targets.suite("target: {call: agent:spoil}\nscorer: exact\nconfigurations: [{name: one, tags: []}]\n")
+
+    assert [attempt.answer for attempt in with_targets.run().attempts] == [{"answer": 1}, {"answer": 1}]
 
 
 def test_a_coroutine_of_a_plain_function_is_an_error_of_the_target(with_targets: "Workshop") -> None:
