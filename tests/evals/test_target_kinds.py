@@ -288,6 +288,7 @@ class Server:
                 """Nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # Of who has gone meanwhile.
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/answer"
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.01], daemon=True)
         self._thread.start()
