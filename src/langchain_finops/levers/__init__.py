@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from langchain_finops.levers.choices import Choice, Request
     from langchain_finops.levers.policies import by_budget, by_difficulty, by_intent, by_rule, cascade
+    from langchain_finops.levers.routing import RoutingCosts, routing_costs
     from langchain_finops.levers.tiering import TieredChatModel
     from langchain_finops.levers.tiers import Tier
 
 __all__ = [
     "Choice",
     "Request",
+    "RoutingCosts",
     "Tier",
     "TieredChatModel",
     "by_budget",
@@ -22,11 +24,13 @@ __all__ = [
     "by_intent",
     "by_rule",
     "cascade",
+    "routing_costs",
 ]
 
 _HOMES = {
     "Choice": "choices",
     "Request": "choices",
+    "RoutingCosts": "routing",
     "Tier": "tiers",
     "TieredChatModel": "tiering",
     "by_budget": "policies",
@@ -34,6 +38,7 @@ _HOMES = {
     "by_intent": "policies",
     "by_rule": "policies",
     "cascade": "policies",
+    "routing_costs": "routing",
 }
 
 

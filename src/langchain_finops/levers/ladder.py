@@ -60,6 +60,7 @@ class _Climb:
     why: str = ""
     score: float | None = None
     tried: list[str] = field(default_factory=list)
+    answered: int = 0
     asked_others: bool = False
     """A router or judge was paid for it."""
 
@@ -189,7 +190,7 @@ class Ladder(Runnable[Any, Any]):
             answer = yield from self._try(climb, slot, choice, last=place == len(order) - 1)
             if answer is not NOT_USED:
                 dearest = slot is self._slots[-1]
-                vain = dearest and (len(climb.tried) > 1 or climb.asked_others)
+                vain = dearest and (climb.answered > 1 or climb.asked_others)
                 self._tally.count(names, in_vain=vain)
                 return self._done(climb, slot, answer)
         raise BadArguments(
@@ -225,10 +226,11 @@ class Ladder(Runnable[Any, Any]):
     def _try(self, climb: _Climb, slot: Slot, choice: Choice, *, last: bool) -> Steps[Any]:
         """Ask a tier: its answer, or NOT_USED where the next one is to be asked."""
         judged = choice.accept is not None and not last
-        tags = {"tier": slot.name, "tier_why": climb.why, "tier_try": str(len(climb.tried) + 1)}
+        tags = {"tier": slot.name, "tier_why": climb.why, "tier_try": str(climb.answered + 1)}
         if climb.score is not None:
             tags["tier_score"] = f"{climb.score:.2f}"
         request = climb.request
+        climb.tried.append(slot.name)
         try:
             given: Given = yield Call(
                 runnable=slot.runnable(),
@@ -242,7 +244,7 @@ class Ladder(Runnable[Any, Any]):
                 raise
             climb.why, climb.score = f"failed:{type(error).__name__}"[:64], None
             return NOT_USED
-        climb.tried.append(slot.name)
+        climb.answered += 1
         answer = given.answer
         verdict = yield from self._judged(climb, choice, answer, streamed=given.streamed, last=last)
         if verdict.accepted:
