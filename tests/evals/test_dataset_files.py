@@ -277,6 +277,10 @@ def test_a_yaml_dataset_is_not_its_own_suite(tmp_path: Path) -> None:
     with pytest.raises(EvalError, match=r"has no suite: write tasks\.suite\.yaml beside it, or pass --suite FILE"):
         suite_beside(data)
     suite = written(tmp_path / "tasks.suite.yaml", "target: a:b")
+    with pytest.raises(
+        EvalError, match=r"tasks\.suite\.yaml is a suite, and no dataset: pass the dataset, and the suite"
+    ):
+        suite_beside(suite)
 
     assert suite_beside(data) == suite
     assert suite_beside(tmp_path / "tasks.csv") == data

@@ -150,6 +150,8 @@ def suite_beside(dataset: Path) -> Path:
     for ending in (".suite.yaml", ".suite.yml") if own else YAML_ENDINGS:
         if (path := dataset.with_suffix(ending)).is_file():
             return path
+    if own and dataset.is_file() and isinstance(said := read_yaml(dataset, "dataset"), dict) and "target" in said:
+        raise EvalError(f"{dataset} is a suite, and no dataset: pass the dataset, and the suite by --suite")
     name = dataset.with_suffix(".suite.yaml" if own else ".yaml").name
     raise EvalError(f"{dataset} has no suite: write {name} beside it, or pass --suite FILE")
 
