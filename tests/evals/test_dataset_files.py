@@ -284,3 +284,17 @@ def test_a_yaml_dataset_is_not_its_own_suite(tmp_path: Path) -> None:
 
     assert suite_beside(data) == suite
     assert suite_beside(tmp_path / "tasks.csv") == data
+
+
+def test_a_suite_leads_to_its_dataset_whatever_that_is_written_in(tmp_path: Path) -> None:
+    """`finops-eval shadow` takes either of the two."""
+    from langchain_finops.cli.eval_shadow import _files
+
+    suite = written(tmp_path / "tasks.suite.yaml", "target: a:b")
+    data = written(tmp_path / "tasks.yaml", YAML)
+    assert _files(suite, None) == (data, suite)
+    assert _files(data, None) == (data, suite)
+    table = written(tmp_path / "table.csv", CSV)
+    of_table = written(tmp_path / "table.yaml", "target: a:b")
+    assert _files(of_table, None) == (table, of_table)
+    assert _files(table, None) == (table, of_table)
