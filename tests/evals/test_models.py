@@ -1,5 +1,6 @@
 """Models as suites name them: made by one function, and checked before anything is bought."""
 
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -171,7 +172,12 @@ from langgraph.graph import MessagesState, StateGraph
 from langchain_finops.evals.models import chat_model
 
 
+first = chat_model({"model": "openai:gpt-4.1-mini"})  # As soon as the module is imported.
+
+
 def build(configuration):
+    chat_model(configuration)  # Where the target is built.
+
     async def ask(state):
         model = chat_model(configuration)  # In the node: each attempt makes its own.
         return {"messages": [await model.ainvoke(state["messages"])]}
@@ -184,7 +190,9 @@ def build(configuration):
 SUITE = """
 target: asking:build
 scorer: contains
-configurations: [{{name: one, model: {{model: "openai:{model}", base_url: "{url}", max_retries: 0}}}}]
+configurations:
+  - name: one
+    model: {{model: "openai:{model}", base_url: "{url}", api_key: "${{OPENAI_API_KEY}}", max_retries: 0}}
 recording: tasks.rec.jsonl
 cards: {{own: [{{id: own, match: {{model: "gpt-4.1*"}}, rates: {{input_tokens: 1, output_tokens: 10}}}}]}}
 """
@@ -203,6 +211,7 @@ def test_a_suite_with_models_is_recorded_with_a_key_and_replayed_without(
         workshop.suite(SUITE.format(url=server.url, model="gpt-4.1-mini"))
         (recorded,) = workshop.run(mode="record").attempts
     monkeypatch.delenv("OPENAI_API_KEY")
+    sys.modules.pop("asking")
 
     (replayed,) = workshop.run().attempts
 

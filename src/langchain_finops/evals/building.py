@@ -12,6 +12,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
 from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals import models
 from langchain_finops.evals.matrix import Configuration
 from langchain_finops.evals.target import Target, looked_up, resolve
 
@@ -29,21 +30,16 @@ def maker(target: Target, configurations: Sequence[Configuration], roots: Sequen
 
     `offline`: nothing is sent, so that no key is needed.
     """
-    match target.kind:
-        case "graph":
-            return _graph(target, configurations, roots)
-        case "call":
-            return _call(target, roots)
-        case "url":
-            return _url(target, offline=offline)
-    found = looked_up(target.spec, roots)
-    if isinstance(found, Runnable):
-        raise EvalError(
-            f"{target.spec!r} is {type(found).__name__}, and no function of a configuration: write "
-            f"`target: {{graph: {target.spec}}}`"
-        )
-    build = resolve(target.spec, roots)
-    return lambda configuration: build(configuration.for_target())
+    with models.offline(wanted=offline):  # A module may make its model when it is imported.
+        match target.kind:
+            case "factory":
+                return _factory(target, roots)
+            case "graph":
+                return _graph(target, configurations, roots)
+            case "call":
+                return _call(target, roots)
+            case "url":
+                return _url(target, offline=offline)
 
 
 async def built(
@@ -84,6 +80,17 @@ def _line(error: BaseException) -> str:
 
 def _named(names: Sequence[str]) -> str:
     return f"configuration{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
+
+
+def _factory(target: Target, roots: Sequence[Path]) -> Make:
+    found = looked_up(target.spec, roots)
+    if isinstance(found, Runnable):
+        raise EvalError(
+            f"{target.spec!r} is {type(found).__name__}, and no function of a configuration: write "
+            f"`target: {{graph: {target.spec}}}`"
+        )
+    build = resolve(target.spec, roots)
+    return lambda configuration: build(configuration.for_target())
 
 
 def _graph(target: Target, configurations: Sequence[Configuration], roots: Sequence[Path]) -> Make:
