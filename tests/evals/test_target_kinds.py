@@ -219,6 +219,13 @@ def test_all_configurations_that_cannot_be_built_are_told_at_once(with_targets: 
         f"{where}: cannot be built for configuration 'wrong': KeyError: 'key'",
     ]
     assert [folder.name for folder in with_targets.results.parent.iterdir()] == ["tasks"]
+    mine = with_targets.folder / "mine"
+    mine.mkdir()
+    for folder in (mine / "a" / "b", mine):
+        with pytest.raises(BadData):
+            with_targets.run(folder=folder)
+    assert not (mine / "a").exists()
+    assert mine.exists()
     with_targets.suite(suite)
     assert with_targets.run().attempts == before.attempts
 

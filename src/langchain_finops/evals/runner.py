@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,11 +50,11 @@ async def arun(
     """
     prepared = prepare(dataset, suite, options or Options())
     aside = _make_way(prepared)
-    is_new = not prepared.folder.exists()
+    missing = [each for each in (prepared.folder, *prepared.folder.parents) if not each.exists()]
     with folder_lock(prepared.folder), ExitStack() as undo:
         earlier = read_earlier(prepared.folder)
-        if is_new and earlier.run is None:  # Asked under the lock: another run may have made it meanwhile.
-            undo.callback(_unmake, prepared.folder, aside)
+        if missing and earlier.run is None:  # Asked under the lock: another run may have made it meanwhile.
+            undo.callback(_unmake, missing, aside)
         if earlier.run is None:
             _record_anew(prepared, undo)
         manifest = _manifest(prepared, earlier)
@@ -76,13 +76,15 @@ async def arun(
         return replace(results, repriced=len(earlier.attempts) if again else 0, set_aside=aside)
 
 
-def _unmake(folder: Path, aside: Path | None) -> None:
+def _unmake(made: Sequence[Path], aside: Path | None) -> None:
     """Leave all as it was before a run that came to nothing: no folder of its own, earlier results in their place."""
+    folder, *above = made
     shutil.rmtree(folder, ignore_errors=True)
     if aside is not None and not folder.exists():
         aside.rename(folder)
-    with suppress(OSError):
-        folder.parent.rmdir()  # Only an empty one goes, such as a `results` that this run made.
+    for each in above:
+        with suppress(OSError):  # Another run may have put its results there.
+            each.rmdir()
 
 
 def _make_way(prepared: Prepared) -> Path | None:
