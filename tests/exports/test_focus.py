@@ -2,7 +2,8 @@
 
 import csv
 import json
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -299,3 +300,43 @@ def test_an_unknown_version_is_refused(ledger, tmp_path):
     with pytest.raises(BadArguments, match=r"choose one of 1\.2, 1\.4"):
         export_focus(ledger, tmp_path / "focus.csv", "1.3")
     assert not (tmp_path / "focus.csv").exists()
+
+
+NAMES = (
+    "=1+1",
+    "+1",
+    "@x",
+    "\t=1",
+    "\r\n=x",
+    "\u202e=x",
+    'a,b"c\nd',
+    "\x00x",
+    "\U00010000\U0001f389\U000e0001",
+    "'q",
+    " ",
+    "",
+)
+
+
+def test_names_of_every_kind_make_a_sound_file(tmp_path):
+    """Formulas, line ends, planes of Unicode, blanks: the file keeps its rows, passes, and runs nothing."""
+    ledger = open_ledger(":memory:")
+    for number, name in enumerate(NAMES):
+        who = {"agent_id": name, "node_path": name, "tags": {name or "k": name}}
+        where = {
+            "account": name,
+            "project": name,
+            "region": name,
+            "service_tier": name,
+            "model": name,
+            "provider": name,
+        }
+        ledger.write(a_call(str(number), meter_usd={"input_tokens": Decimal("0.25")}, **who, **where))
+        ledger.write(a_charge(str(number), name=name, unit=name, quantity=Decimal(number)))
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    ledger.write(replace(a_call("last"), started_at=last, ended_at=last), a_call("back", ended_at=MONDAY - DAY))
+    rows, told = exported(ledger, tmp_path)
+    assert told.agrees
+    assert len(rows) == 2 * len(NAMES) + 2
+    assert lint_focus_1_4_structure("Cost and Usage", rows).messages() == []
+    assert not [value for row in rows for value in row.values() if value.strip()[:1] in ("=", "+", "-", "@")]

@@ -25,6 +25,7 @@ INTERNAL: Final = "Internal"
 UNKNOWN: Final = "Unknown provider"
 MILLION: Final = 1_000_000
 SECOND: Final = timedelta(seconds=1)
+LAST: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 OWN_COST: Final = frozenset({"human", "adjustment"})
 """Kinds of charges that nobody sends a bill for. Of the others nothing tells who does."""
 PRICE_STEP: Final = Decimal(1).scaleb(-24)
@@ -179,7 +180,7 @@ def _priced(call: CallRecord, line: Line, contracted: int, billed: int) -> Cells
     meter, unit = METERS[line.meter], UNITS.get(line.meter, "Tokens")
     per_million = line.meter not in UNITS
     quantity = line.quantity.scaleb(-6) if per_million else line.quantity
-    model = call.model or call.requested_model or "unknown-model"
+    model = _said(call.model) or _said(call.requested_model) or "unknown-model"
     sku = f"{model}-{meter.sku}"
     tier = _tier(call.provider, call.service_tier)
     details = {"x_ModelId": model, "x_TokenDirection": meter.direction, "x_TokenCacheAction": meter.cache,
@@ -214,38 +215,43 @@ def _tier(provider: str | None, named: str | None) -> str | None:
 
 def _of_call(call: CallRecord, options: Options) -> Cells:
     """What all rows of a call have in common."""
+    provider, project, region = _said(call.provider), _said(call.project), _said(call.region)
     if call.billing_mode == "self_hosted":
         service, seller = "Self-hosted models", INTERNAL
-    elif call.provider is None:
+    elif provider is None:
         service, seller = UNKNOWN, UNKNOWN
     else:
-        service, seller = SELLERS.get(call.provider, (call.provider, call.provider))
-    host = None if call.provider in RESELLERS or call.provider is None else seller
+        service, seller = SELLERS.get(provider, (provider, provider))
     return {
         **_common(call, call.started_at, call.ended_at, options),
-        "BillingAccountId": call.account or options.billing_account,
+        "BillingAccountId": _said(call.account) or options.billing_account,
         "InvoiceIssuerName": seller,
         "ProviderName": seller,
         "ServiceProviderName": seller,
-        "HostProviderName": host,
-        "RegionId": call.region,
-        "RegionName": call.region,
+        "HostProviderName": None if provider in RESELLERS or seller == UNKNOWN else seller,
+        "RegionId": region,
+        "RegionName": region,
         "ServiceCategory": AI[0],
         "ServiceSubcategory": AI[1],
         "ServiceName": service,
-        "SubAccountId": call.project,
-        "SubAccountName": call.project,
-        "SubAccountType": None if call.project is None else "Project",
+        "SubAccountId": project,
+        "SubAccountName": project,
+        "SubAccountType": None if project is None else "Project",
         "x_BillingMode": call.billing_mode,
         "x_CallId": call.call_id,
         "x_CostSource": "provider" if call.cost_status == "reported" else "local",
     }
 
 
+def _said(name: str | None) -> str | None:
+    """A name, unless it is blank: FOCUS takes spaces for nothing."""
+    return name if name is not None and name.strip() else None
+
+
 def _common(record: CallRecord | ChargeRecord, began: datetime, ended: datetime | None, options: Options) -> Cells:
     who = record.attribution
     start = began.astimezone(UTC).replace(microsecond=0)
-    end = max(_next_second(ended or began), start + SECOND)
+    end = max(_next_second(ended or began), _after(start))
     month, following = _month(start.year, start.month)
     named = {"agent": who.agent_id, "node": who.node_path, "task_type": who.task_type, "customer": who.customer_id,
              "project": who.project, "environment": who.environment, "release": who.release}  # fmt: skip
@@ -272,13 +278,21 @@ def _common(record: CallRecord | ChargeRecord, began: datetime, ended: datetime 
 def _next_second(at: datetime) -> datetime:
     """The first whole second that is not before it."""
     whole = at.astimezone(UTC).replace(microsecond=0)
-    return whole + SECOND if at.microsecond else whole
+    return _after(whole) if at.microsecond else whole
+
+
+def _after(second: datetime) -> datetime:
+    """The next second; the calendar's last one stays."""
+    return second if second >= LAST else second + SECOND
 
 
 @lru_cache(maxsize=1024)
 def _month(year: int, month: int) -> tuple[datetime, datetime]:
     """The first moment of a month, and of the next."""
-    return datetime(year, month, 1, tzinfo=UTC), datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    first = datetime(year, month, 1, tzinfo=UTC)
+    if (year, month) == (LAST.year, LAST.month):
+        return first, LAST
+    return first, datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
 
 
 # --- charges ---------------------------------------------------------------------------------------------------------
