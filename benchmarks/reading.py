@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 
 from langchain_finops.ledger import open_ledger
@@ -55,6 +56,7 @@ def main() -> None:
             fill(path, given.calls)
         if not given.fill_only:
             commands(path, given.repeat)
+            pages(path, given.repeat)
             exports(path)
 
 
@@ -170,6 +172,42 @@ def exports(path: Path) -> None:
         show("finops export focus", "constant memory", timed(run, 1))
         most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         print(f"  {out.stat().st_size / 1e6:,.0f} MB written; no command above took more than {most:,.0f} MB of memory")
+
+
+PAGES = (
+    *("/", "/?span=30d", "/runs", "/runs?status=stopped&sort=cost", "/runs?q=80000", "/runs/run-080000"),
+    *("/agents", "/agents?agent=support", "/models", "/alerts"),
+)
+PAUSE_S = 0.3
+"""Between two looks, as a reader makes one: the server reckons figures anew meanwhile."""
+
+
+def pages(path: Path, repeat: int) -> None:
+    """What a visitor waits for, once the server has read the ledger; and how long that takes."""
+    words = [FINOPS, "serve", "--ledger", str(path), "--port", "0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().partition("http://")[2].split()[0]
+        began = time.perf_counter()
+        while any(_status(address, page) == 503 for page in PAGES):
+            time.sleep(PAUSE_S)
+        show("finops serve: first figures of all pages", "seconds", [time.perf_counter() - began])
+        for page in PAGES:
+            seconds = []
+            for _ in range(repeat):
+                time.sleep(PAUSE_S)
+                seconds += timed(partial(_status, address, page), 1)
+            show(f"page {page}", f"300 ms; slowest {max(seconds) * 1000:,.0f} ms", seconds)
+        server.terminate()
+
+
+def _status(address: str, page: str) -> int:
+    connection = HTTPConnection(address, timeout=60)
+    connection.request("GET", page, headers={"accept": "text/html"})
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_without_the_extra_it_says_what_to_install(finops, ledger, monkeypatch):
 
 
 def test_the_sums_of_a_large_ledger_end_with_the_server(ledger, tmp_path):
-    """A server that is killed leaves no process behind that holds the ledger open."""
+    """They are the same figures; a server that is killed leaves no process behind that holds the ledger open."""
     psutil = pytest.importorskip("psutil")
     code = (
         "from langchain_finops.dashboard import app; app.LARGE = 0\n"
@@ -101,8 +101,10 @@ def test_the_sums_of_a_large_ledger_end_with_the_server(ledger, tmp_path):
     words = [sys.executable, script, "serve", "--ledger", ledger.url, "--port", "0"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ})
     address = re.findall(r"http://\S+", process.stdout.readline())[0]
-    while httpx.get(f"{address}/agents", timeout=PATIENCE_S).status_code == 503:
-        pass
+    answer = httpx.get(f"{address}/agents?agent=support&period=all", timeout=PATIENCE_S)
+    while answer.status_code == 503:
+        answer = httpx.get(answer.url, timeout=PATIENCE_S)
+    assert "<strong>$0.2500</strong> in all" in answer.text
     children = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     assert children
     process.kill()

@@ -12,7 +12,6 @@ import pytest
 from langchain_finops.budgets.outside import set_budget
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.switch import kill
-from langchain_finops.dashboard import app as app_module
 from langchain_finops.reports.economics import economics
 from langchain_finops.reports.live import Watch
 from langchain_finops.reports.live_table import amount
@@ -230,19 +229,3 @@ def test_while_a_large_ledger_is_read_each_page_says_so_and_comes_again(client, 
     answer = client.get("/agents?agent=new&period=30d")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert 'http-equiv="refresh" content="1"' in answer.text
-
-
-def test_sums_of_a_large_ledger_come_from_a_process_of_their_own(filled, visit, monkeypatch):
-    """The same figures, in the same words."""
-    small = text_of(visit().get("/agents?agent=coder"))
-    monkeypatch.setattr(app_module, "LARGE", 1)
-    large = visit()
-    answer = large.get("/agents?agent=coder")
-    while answer.status_code == 503:
-        answer = large.get("/agents?agent=coder")
-
-    def figures(text):
-        return re.sub(r"as of [\d:]+", "", text.partition("Against a person")[0])
-
-    assert figures(text_of(answer)) == figures(small)
-    assert "$0.7500" in small
