@@ -8,37 +8,69 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from langchain_finops.levers.choices import Choice, Request
+    from langchain_finops.levers.difficulty import (
+        DifficultyScorer,
+        PastFailures,
+        asked_difficulty,
+        calibrated,
+        shape_difficulty,
+    )
+    from langchain_finops.levers.middleware import HandoffMiddleware
+    from langchain_finops.levers.person import Handoff, handoff
     from langchain_finops.levers.policies import by_budget, by_difficulty, by_intent, by_rule, cascade
     from langchain_finops.levers.routing import RoutingCosts, routing_costs
+    from langchain_finops.levers.threshold import HandoffThreshold, TriedTask, best_threshold
     from langchain_finops.levers.tiering import TieredChatModel
     from langchain_finops.levers.tiers import Tier
 
 __all__ = [
     "Choice",
+    "DifficultyScorer",
+    "Handoff",
+    "HandoffMiddleware",
+    "HandoffThreshold",
+    "PastFailures",
     "Request",
     "RoutingCosts",
     "Tier",
     "TieredChatModel",
+    "TriedTask",
+    "asked_difficulty",
+    "best_threshold",
     "by_budget",
     "by_difficulty",
     "by_intent",
     "by_rule",
+    "calibrated",
     "cascade",
+    "handoff",
     "routing_costs",
+    "shape_difficulty",
 ]
 
 _HOMES = {
     "Choice": "choices",
+    "DifficultyScorer": "difficulty",
+    "Handoff": "person",
+    "HandoffMiddleware": "middleware",
+    "HandoffThreshold": "threshold",
+    "PastFailures": "difficulty",
     "Request": "choices",
     "RoutingCosts": "routing",
     "Tier": "tiers",
     "TieredChatModel": "tiering",
+    "TriedTask": "threshold",
+    "asked_difficulty": "difficulty",
+    "best_threshold": "threshold",
     "by_budget": "policies",
     "by_difficulty": "policies",
     "by_intent": "policies",
     "by_rule": "policies",
+    "calibrated": "difficulty",
     "cascade": "policies",
+    "handoff": "person",
     "routing_costs": "routing",
+    "shape_difficulty": "difficulty",
 }
 
 

@@ -51,7 +51,7 @@ class by_intent:  # noqa: N801
         names = ", ".join(self._tiers)
         prompt: list[BaseMessage] = [
             SystemMessage(f"Sort the request into one of: {names}. Answer with that one word and nothing else."),
-            HumanMessage(_last_words(request)),
+            HumanMessage(last_words(request)),
         ]
         try:
             said = text_of((yield from asked(self._model, prompt, request.config, "intent")))
@@ -195,7 +195,7 @@ class _AskedJudge:
                 "You check another model's answer. How certain are you that it is correct and complete, and that a "
                 "tool it calls is the right next step? Answer with one number from 0 to 100 and nothing else."
             ),
-            HumanMessage(f"Request:\n{_last_words(request)}\n\nAnswer:\n{text_of(answer)}{calls}"),
+            HumanMessage(f"Request:\n{last_words(request)}\n\nAnswer:\n{text_of(answer)}{calls}"),
         ]
         return percent_of(text_of((yield from asked(self._model, prompt, request.config, "judge"))))
 
@@ -221,7 +221,7 @@ def _known(name: object, request: Request, who: str) -> str:
     return name
 
 
-def _last_words(request: Request) -> str:
+def last_words(request: Request) -> str:
     """The last thing a person said, cut at the length that a classifier is shown."""
     messages = request.messages
     said = [each for each in messages if isinstance(each, HumanMessage)]
