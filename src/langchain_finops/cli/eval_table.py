@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from langchain_finops.evals.arms import Plan
+    from langchain_finops.evals.sources import Sources
     from langchain_finops.evals.table import TableOptions
+    from langchain_finops.reports.render import Table
 
 __all__ = ["mount"]
 
@@ -127,23 +129,36 @@ def table_command(
     given = locals()
     need("scipy", "finops-eval table")
     check_html(html)
-    from langchain_finops.evals.foreign import columns_of
-    from langchain_finops.evals.labels import agreements_in_words
-    from langchain_finops.evals.sources import read_sources
-    from langchain_finops.evals.table import evaluation_table
-
     options = _options(given)
     with busy("Reading results"):
-        read = read_sources(sources, columns=columns_of(columns), zero_is_unknown=zero_is_unknown, cards=cards)
-        plan = _worth(read.plan, value_usd, human_usd_per_hour, human_tasks_per_hour)
-        plan = replace(plan, baseline=baseline or plan.baseline)
-        options, read = replace(options, cards=read.cards), replace(read, plan=plan)
-        made = evaluation_table(read.attempts, read.verdicts, plan=plan, options=options)
+        read = _read(given)
+        options = replace(options, cards=read.cards)
+        made = _table(read, options)
     for results in read.folders:
         warn_of_results(results)
-        made = replace(made, notes=[*made.notes, *agreements_in_words(results)])
     render_report(made, output_format)
     write_page(html, made, read, options)
+
+
+def _read(given: Mapping[str, Any]) -> "Sources":
+    """What is named, with what the words say of it in place of what the suite does."""
+    from langchain_finops.evals.foreign import columns_of
+    from langchain_finops.evals.sources import read_sources
+
+    alike = {name: given[name] for name in ("zero_is_unknown", "cards")}
+    read = read_sources(given["sources"], columns=columns_of(given["columns"]), **alike)
+    plan = _worth(read.plan, given["value_usd"], given["human_usd_per_hour"], given["human_tasks_per_hour"])
+    return replace(read, plan=replace(plan, baseline=given["baseline"] or plan.baseline))
+
+
+def _table(read: "Sources", options: "TableOptions") -> "Table":
+    """The table, and under it how far judges agree with people."""
+    from langchain_finops.evals.labels import agreements_in_words
+    from langchain_finops.evals.table import evaluation_table
+
+    made = evaluation_table(read.attempts, read.verdicts, plan=read.plan, options=options)
+    told = [sentence for results in read.folders for sentence in agreements_in_words(results)]
+    return replace(made, notes=[*made.notes, *told])
 
 
 def _options(given: Mapping[str, Any]) -> "TableOptions":

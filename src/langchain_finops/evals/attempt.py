@@ -166,25 +166,12 @@ async def attempt(
         end.stop_reason = "target"  # A tool of its own, or its own time-out: no outage of the model.
     # A thread that goes on may have a call in flight; a fault of the metering may have lost one.
     in_the_dark = watch.abandoned or handler.faults > 0
-    again = witness.served_again
-    result = _result(
-        trial,
-        try_number,
-        bench,
-        end,
-        sums=sums,
-        watch=watch,
-        clock=clock,
-        served_again=again,
-        in_the_dark=in_the_dark,
-    )
+    seen: dict[str, Any] = {"sums": sums, "watch": watch, "clock": clock, "in_the_dark": in_the_dark}
+    result = _result(trial, try_number, bench, end, served_again=witness.served_again, **seen)
+    overhead_s = max(time.perf_counter() - began - talk.target_s, 0.0)
+    said: dict[str, Any] = {"turns": max(talk.turns, 1), "scripted_answers": talk.scripted_answers}
     return Tried(
-        result=replace(
-            result,
-            turns=max(talk.turns, 1),
-            scripted_answers=talk.scripted_answers,
-            overhead_s=max(time.perf_counter() - began - talk.target_s, 0.0),
-        ),
+        result=replace(result, overhead_s=overhead_s, **said),
         held_back=held_back,
         handler=handler,
         try_again=_may_try_again(end) and _goes_on(trial, bench, played),

@@ -201,10 +201,10 @@ def _manifest(parts: Sequence[_Part], *, ledger: str) -> dict[str, object]:
         names = ", ".join(str(part.folder) for part in parts if part.run["finished_at"] is None)
         said.append(f"not finished when they were merged: {names}")
     ids = Counter(run_id for run in runs for run_id in runs_of(run))
-    looks = [run.get("looks") for run in runs]
+    looks = [int(run["looks"]) for run in runs if run.get("looks") is not None]
     return {
         **first,
-        "looks": None if None in looks else max(looks),
+        "looks": max(looks) if len(looks) == len(runs) else None,
         "run_id": f"{first['dataset']['name']}-{uuid4().hex[:8]}",
         "merged": sorted(ids),
         "created_at": min(run["created_at"] for run in runs),

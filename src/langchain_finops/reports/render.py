@@ -125,7 +125,8 @@ def csv_cell(value: object) -> str:
     if isinstance(value, str):
         text = printable(value)  # A carriage return would begin a row: csv does not quote it.
         # A spreadsheet would run a name such as =HYPERLINK(...) as a formula.
-        return f"'{text}" if _FORMULA.match(text) else text
+        # A sign alone is none, and programs read it: the relation of a bound is one.
+        return f"'{text}" if _FORMULA.match(text) and text != "=" else text
     known = exact(value)
     return json.dumps(known) if isinstance(known, list | dict) else str(known)
 
