@@ -15,6 +15,7 @@ from langchain_finops.errors import EvalError, MissingExtra
 from langchain_finops.evals.attempt import Bench, Tried, attempt, interrupted_result
 from langchain_finops.evals.backoff import LONGEST_WAIT_S, Throttle
 from langchain_finops.evals.building import built
+from langchain_finops.evals.collecting import few_collections
 from langchain_finops.evals.court import Court
 from langchain_finops.evals.exits import no_exits
 from langchain_finops.evals.journal import Journal
@@ -235,7 +236,7 @@ class Work:
         waiting = iter(self.pending)
         self._tell()
         try:
-            with _many_threads(self.prepared.concurrency), no_exits(asyncio.get_running_loop()):
+            with _many_threads(self.prepared.concurrency), few_collections(), no_exits(asyncio.get_running_loop()):
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(self.prepared.concurrency, len(self.pending))):
                         group.create_task(self._work(waiting))

@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 KEYS_KEPT = 10_000
+WAITING = 4
+"""So few ended runs wait to be summed: adding many at once would hold up an event loop."""
 """Keys that a dimension keeps sums of; later ones are summed as `OTHER`."""
 OTHER = "other"
 
@@ -101,12 +103,23 @@ class Sums:
         self._total = Group(key=(), totals=Totals())
         self._by: dict[str, dict[str | None, Group]] = {dimension: {} for dimension in DIMENSIONS_KEPT}
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
+        self._waiting: list[RunSums] = []
+        """The last runs that ended, yet to be added: who has a handler for one run never asks for the sums."""
 
     def fold(self, run: RunSums) -> None:
-        """Add the cells of a run whose invocation has ended."""
-        cells, before = run
-        if not cells:
-            return
+        """Add the cells of a run whose invocation has ended; they must not change until somebody looks."""
+        with self.lock:
+            self._waiting.append(run)
+            if len(self._waiting) > WAITING:
+                self._fold_waiting()
+
+    def _fold_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for cells, before in waiting:
+            if cells:
+                self._fold(cells, before)
+
+    def _fold(self, cells: Mapping[Cell, Totals], before: Collection[Cell]) -> None:
         with self.lock:
             touched = {task: [self._total] for task in _tasks_of(cells)}
             _add(self._total, cells)
@@ -127,6 +140,7 @@ class Sums:
         """Replace a call that was summed by the version that supersedes it."""
         before, after = cell_of_call(who, old), cell_of_call(who, new)
         with self.lock:
+            self._fold_waiting()
             self._total.totals.add_call(old, -1)
             self._total.totals.add_call(new)
             for dimension, groups in self._by.items():
@@ -154,12 +168,14 @@ class Sums:
     def _add_late(self, cell: Cell, totals: Totals, run: FoldedRun) -> None:
         cells, before = run
         with self.lock:
-            self.fold(({cell: totals}, {*cells, *before}))
+            self._fold_waiting()  # Before the cells change below.
+            self._fold({cell: totals}, {*cells, *before})
             cells.setdefault(cell, totals)  # Without it the next late one would count the run again.
 
     def judge(self, outcome: Outcome) -> None:
         """Count a task's current outcome in all groups the task has costs in, instead of its former one."""
         with self.lock:
+            self._fold_waiting()
             task = self._task(outcome.task_id)
             task.count_in(task.groups, -1)
             task.judged = 0 if outcome.success is None else 1
@@ -175,6 +191,7 @@ class Sums:
                 f"or ask the ledger, which counts everything in it: handler.ledger.totals({list(by)!r})"
             )
         with self.lock:
+            self._fold_waiting()
             kept: dict[str | None, Group] = {None: self._total} if not by else self._by[by[0]]
             groups = {value: _copied(group) for value, group in kept.items()}
             tasks: set[tuple[int, str]] = set()
