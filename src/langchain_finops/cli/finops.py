@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langchain_finops.cli import (
+    advise,
     allocation,
     economics,
     energy,
@@ -237,6 +238,7 @@ serve.mount(app)
 guards.mount(app)
 economics.mount(app)
 insight.mount(app)
+advise.mount(app)
 allocation.mount(app)
 imports.mount(app)
 exports.mount(app)

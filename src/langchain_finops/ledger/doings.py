@@ -18,7 +18,7 @@ from langchain_finops.ledger.work import driver_rows
 from langchain_finops.money import to_pico
 from langchain_finops.records import CallRecord, ChargeRecord
 
-__all__ = ["Doing", "Kind", "daily_costs", "with_doings"]
+__all__ = ["Doing", "Kind", "daily_costs", "in_period", "retried_calls", "with_doings"]
 
 T = TypeVar("T")
 SPLIT: Final = 1_000_000
@@ -88,7 +88,7 @@ def daily_costs(ledger: Ledger, period: Period) -> dict[tuple[Kind, int], tuple[
 def _daily(connection: Connection, period: Period) -> dict[tuple[Kind, int], tuple[int, int]]:
     kinds = _kinds(connection)
     amounts = [func.sum(P.cost_pico.op(sign)(SPLIT)) for sign in ("/", "%")]
-    query: Select[Any] = _in_period(select(P.label, P.day, func.sum(P.records), *amounts), period).group_by(
+    query: Select[Any] = in_period(select(P.label, P.day, func.sum(P.records), *amounts), period).group_by(
         P.label, P.day
     )
     found: dict[tuple[Kind, int], tuple[int, int]] = {}
@@ -99,7 +99,8 @@ def _daily(connection: Connection, period: Period) -> dict[tuple[Kind, int], tup
     return found
 
 
-def _in_period(query: Select[Any], period: Period) -> Select[Any]:
+def in_period(query: Select[Any], period: Period) -> Select[Any]:
+    """The query, of postings of that period only."""
     if period.since is not None:
         query = query.where(P.at >= period.since)
     return query if period.until is None else query.where(P.at < period.until)
@@ -141,7 +142,7 @@ def _doing(record: CallRecord | ChargeRecord, at: int) -> Doing:
 
 
 def _of_tables(connection: Connection, period: Period) -> Iterator[Doing]:
-    kinds, retried = _kinds(connection), _retried(connection)
+    kinds, retried = _kinds(connection), retried_calls(connection)
     c = schema.parties.c
     parties = {party: (run, task) for party, run, task in driver_rows(connection, select(c.party, c.run_id, c.task_id))}
     used = set(connection.execute(select(schema.used_figures.c.name)).scalars())
@@ -150,7 +151,7 @@ def _of_tables(connection: Connection, period: Period) -> Iterator[Doing]:
         for names in (INPUT, ("output_tokens", "audio_output_tokens"))
     )
     query: Select[Any] = select(P.label, P.party, P.n, P.at, P.records, P.cost_pico, inputs, outputs)
-    query = _in_period(query, period).order_by(P.label, P.day, P.party, P.n)
+    query = in_period(query, period).order_by(P.label, P.day, P.party, P.n)
     last, taken_back = -1, set[int]()
     for label, party, n, at, records, pico, tokens, output in driver_rows(connection, query):
         if label != last:
@@ -183,7 +184,7 @@ def _kinds(connection: Connection) -> dict[int, Kind]:
     return found
 
 
-def _retried(connection: Connection) -> set[int]:
+def retried_calls(connection: Connection) -> set[int]:
     """Numbers of calls that were a second try. It is the last thing in a body: `..."try":[step,attempt]}`."""
     calls = schema.VERSIONED["call"].c
     is_first = or_(*(calls.body.like(f"%,{attempt}]}}") for attempt in ("1", "null")))

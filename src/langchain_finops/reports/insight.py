@@ -1,7 +1,7 @@
 """Where money goes that need not: each finding with the rows behind it. docs/economics.md defines each."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +20,7 @@ from langchain_finops.reports.anomalies import anomalies
 from langchain_finops.reports.caching import cache_rows
 from langchain_finops.reports.economics import economics
 
-__all__ = ["FIELDS", "FINDINGS", "SUMMARY_FIELDS", "Insight", "insight"]
+__all__ = ["FIELDS", "FINDINGS", "SUMMARY_FIELDS", "Insight", "RunWay", "idle_runs", "insight", "pause_of"]
 
 Row = dict[str, Any]
 COST: Final = ("calls", "cost_usd", "unpriced", "share")
@@ -80,7 +80,7 @@ class _Cost:
 
 
 @dataclass(slots=True)
-class _Run:
+class RunWay:
     """What happened in a run."""
 
     agent: str | None = None
@@ -142,7 +142,7 @@ class _Seen:
     wasted: dict[str, dict[tuple[str | None, ...], _Cost]] = field(
         default_factory=lambda: {name: {} for name in WASTED}
     )
-    runs: dict[str, _Run] = field(default_factory=dict)
+    runs: dict[str, RunWay] = field(default_factory=dict)
     contexts: dict[tuple[str, str | None, str | None], _Context] = field(default_factory=dict)
 
 
@@ -234,11 +234,11 @@ def _failed_rows(
 # --- agents that run and change nothing ----------------------------------------------------------------------------
 
 
-def _note_run(runs: dict[str, _Run], doing: Doing) -> None:
+def _note_run(runs: dict[str, RunWay], doing: Doing) -> None:
     assert doing.run_id is not None
     run = runs.get(doing.run_id)
     if run is None:
-        run = runs[doing.run_id] = _Run()
+        run = runs[doing.run_id] = RunWay()
     if doing.at < run.began:
         run.began, run.agent = doing.at, doing.kind.agent
     run.task = run.task or doing.task_id
@@ -251,28 +251,45 @@ def _note_run(runs: dict[str, _Run], doing: Doing) -> None:
             run.way["tool", doing.kind.tool] += doing.records
 
 
-def _idle_rows(runs: Iterable[_Run], solved: set[str], whole: Decimal) -> Iterator[Row]:
-    by_agent: dict[str | None, list[_Run]] = {}
+def _idle_rows(runs: Iterable[RunWay], solved: set[str], whole: Decimal) -> Iterator[Row]:
+    by_agent: dict[str | None, list[RunWay]] = {}
     for run in runs:
         by_agent.setdefault(run.agent, []).append(run)
     found = [row for agent, theirs in by_agent.items() if (row := _idle(agent, theirs, solved, whole))]
     yield from sorted(found, key=lambda row: (-(row["cost_usd"] or Decimal(0)), row["agent"] or ""))
 
 
-def _idle(agent: str | None, runs: list[_Run], solved: set[str], whole: Decimal) -> Row | None:
-    """The agent's row, if its runs begin at regular times and most of them go one way and bring nothing about."""
-    if len(runs) < LEAST_RUNS:
+def pause_of(moments: Sequence[int]) -> float | None:
+    """The usual pause between moments, in order, where half of the pauses are near it; None where they are not."""
+    if len(moments) < LEAST_RUNS:
         return None
-    runs.sort(key=lambda run: run.began)
-    pauses = [later.began - earlier.began for earlier, later in pairwise(runs)]
+    pauses = [later - earlier for earlier, later in pairwise(moments)]
     usual = median(pauses)
-    if usual <= 0 or median(abs(pause - usual) for pause in pauses) > REGULAR * usual:
+    is_regular = usual > 0 and median(abs(pause - usual) for pause in pauses) <= REGULAR * usual
+    return usual if is_regular else None
+
+
+def idle_runs(runs: list[RunWay], solved: Set[str]) -> tuple[list[RunWay], float] | None:
+    """The runs of an agent that went the usual way and brought nothing about, and the pause between its runs.
+
+    None unless its runs begin at regular times and most of them are such. Sorts the runs by when they began.
+    """
+    runs.sort(key=lambda run: run.began)
+    usual = pause_of([run.began for run in runs])
+    if usual is None:
         return None
     ways = Counter(frozenset(run.way.items()) for run in runs)
     ((usual_way, _),) = ways.most_common(1)
     idle = [run for run in runs if frozenset(run.way.items()) == usual_way and run.task not in solved]
-    if 2 * len(idle) <= len(runs):
+    return None if 2 * len(idle) <= len(runs) else (idle, usual)
+
+
+def _idle(agent: str | None, runs: list[RunWay], solved: set[str], whole: Decimal) -> Row | None:
+    """The agent's row, if it polls."""
+    found = idle_runs(runs, solved)
+    if found is None:
         return None
+    idle, usual = found
     cost = _Cost()
     for run in idle:
         cost.calls += run.cost.calls

@@ -1,0 +1,559 @@
+"""Planted waste, by hand: each kind is found where it is, at what it costs, and nothing is found where nothing is."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from langchain_finops.ledger import open_ledger
+from langchain_finops.pricing import PriceBook
+from langchain_finops.pricing.cards import parse_cards
+from langchain_finops.records import CallError
+from langchain_finops.reports.advise import FIELDS, KINDS, Machine, advise
+from langchain_finops.testing.records import a_call, a_charge, a_run, an_outcome
+from langchain_finops.usage import Usage
+
+NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
+DOLLARS = {  # A million tokens: input, read from a cache, written to one, output.
+    "gpt-4.1": ("2", "0.5", "2", "8"),
+    "gpt-4.1-mini": ("0.4", "0.1", "0.4", "1.6"),
+    "gpt-5": ("1.25", "0.125", "1.25", "10"),
+    "claude-sonnet-4-5": ("3", "0.3", "3.75", "15"),
+}
+TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "output_tokens")
+FAILED = CallError(error_class="TimeoutError")
+
+
+@pytest.fixture(scope="module")
+def book():
+    return PriceBook()
+
+
+@pytest.fixture(params=["memory", "file"])
+def ledger(request, tmp_path):
+    opened = open_ledger(":memory:" if request.param == "memory" else tmp_path / "ledger.db")
+    yield opened
+    opened.close()
+
+
+def cost(model, *tokens):
+    """What so many tokens cost: by hand, from `DOLLARS`."""
+    return sum(Decimal(rate) * count for rate, count in zip(DOLLARS[model], tokens, strict=True)) / 1_000_000
+
+
+def call(name, model, *tokens, at=NOON, **more):
+    """A call of that model with so many tokens of each meter, at its price."""
+    usage = Usage(**dict(zip(TOKENS, tokens, strict=True)))
+    provider = "anthropic" if model.startswith("claude") else "openai"
+    parts = {"provider": provider, "model": model, "usage": usage, "started_at": at, "run_id": name, **more}
+    return a_call(name, usd=str(cost(model, *tokens)), **parts)
+
+
+def minutes(count):
+    return timedelta(minutes=count)
+
+
+def found(ledger, book, **more):
+    """The findings by kind, each kind at most once."""
+    rows = advise(ledger, book=book, **more).rows
+    assert all(tuple(row) == FIELDS for row in rows)
+    kinds = [row["kind"] for row in rows]
+    assert len(set(kinds)) == len(kinds)
+    return dict(zip(kinds, rows, strict=True))
+
+
+def two_models(ledger, cheap_successes=60):
+    """Sixty tasks each: gpt-4.1 solves 57, gpt-4.1-mini as many as said; the same tokens."""
+    for number in range(60):
+        for model, successes in (("gpt-4.1", 57), ("gpt-4.1-mini", cheap_successes)):
+            task = f"{model}-{number}"
+            at = NOON + minutes(number)
+            who = {"agent_id": "a", "node_path": "answer", "task_id": task, "user_id": "u"}
+            ledger.write(call(task, model, 1000, 0, 0, 500, at=at, **who), an_outcome(task, success=number < successes))
+
+
+def test_a_cheaper_model_that_succeeds_as_often_is_found(ledger, book):
+    """60 calls at $0.006 would cost $0.0012: $0.288 in one day is $8.64 a month, and a fifth of the models' share."""
+    two_models(ledger)
+    (row,) = found(ledger, book).values()
+    assert (row["kind"], row["node"], row["model"], row["confidence"]) == (
+        "cheaper_model", "answer", "gpt-4.1", "medium",
+    )  # fmt: skip
+    assert row["saving_usd"] == 60 * (Decimal("0.006") - Decimal("0.0012")) == Decimal("0.288")
+    assert row["usd_per_month"] == row["adds_usd_per_month"] == Decimal("8.64")
+    assert (row["days"], row["saving_is"], row["calls"], row["unpriced"]) == (1, "known", 60, 0)
+    assert [(each["tasks"], each["successes"], each["cost_usd"]) for each in row["evidence"]] == [
+        (60, 57, "0.36"),
+        (60, 60, "0.072"),
+    ]
+    assert "gpt-4.1-mini" in row["lever"]
+
+
+@pytest.mark.parametrize("successes", [30, 50])
+def test_a_cheaper_model_that_succeeds_less_often_is_not(ledger, book, successes):
+    """30 or 50 of 60 against 57 of 60."""
+    two_models(ledger, cheap_successes=successes)
+    assert found(ledger, book) == {}
+
+
+def test_a_cheaper_model_that_takes_twice_the_calls_saves_less(ledger, book):
+    """Twenty tasks each: gpt-4.1 in a call of $0.006, mini in two of $0.0012: 60% are saved, not 80%."""
+    for number in range(25):
+        for model, calls in (("gpt-4.1", 1), ("gpt-4.1-mini", 2)):
+            task = f"{model}-{number}"
+            for step in range(calls):
+                ledger.write(call(f"{task}-{step}", model, 1000, 0, 0, 500, run_id=task, task_id=task, user_id="u"))
+            ledger.write(an_outcome(task))
+    row = found(ledger, book)["cheaper_model"]
+    assert row["saving_usd"] == 25 * (Decimal("0.006") - 2 * Decimal("0.0012"))
+    assert row["confidence"] == "low"  # 25 of 25 may be 87%.
+
+
+def test_small_answers_of_a_dear_model_are_found(ledger, book):
+    """50 answers of 3 tokens to 500: $0.001024 each with gpt-4.1, a fifth of it with gpt-4.1-mini."""
+    for number in range(50):
+        ledger.write(call(f"c{number}", "gpt-4.1", 500, 0, 0, 3, at=NOON + number * minutes(number), user_id="u"))
+    row = found(ledger, book)["small_answers"]
+    assert row["saving_usd"] == 50 * Decimal("0.001024") * 4 / 5
+    assert (row["confidence"], row["evidence"][0]["small_answers"]) == ("low", 50)
+    assert row["lever"].startswith("gpt-4.1-mini")
+
+
+@pytest.mark.parametrize(("model", "output", "calls"), [
+    ("gpt-4.1-mini", 3, 50),  # Cheap already.
+    ("gpt-4.1", 300, 50),  # Long answers.
+    ("gpt-4.1", 3, 49),  # Too few to tell.
+])  # fmt: skip
+def test_small_answers_that_are_not(ledger, book, model, output, calls):
+    """Of a cheap model, or not small, or few."""
+    for number in range(calls):
+        ledger.write(call(f"c{number}", model, 500, 0, 0, output, at=NOON + number * minutes(number), user_id="u"))
+    assert found(ledger, book) == {}
+
+
+def runs(ledger, model, sizes, *, count=6, apart=1, cached=False, **more):
+    """Runs whose calls have so many input tokens, one after the other; the runs at odd times."""
+    for run in range(count):
+        for step, size in enumerate(sizes):
+            at = NOON + timedelta(hours=run**2) + step * minutes(apart)
+            before = sizes[step - 1] if step and cached else 0
+            ledger.write(
+                call(
+                    f"{run}-{step}", model, size - before, before, 0, 100,
+                    at=at, run_id=f"r{run}", node_path="think", user_id="u", **more,
+                )
+            )  # fmt: skip
+
+
+def test_a_prefix_without_a_cache_is_found(ledger, book):
+    """2,000, 2,500 and 3,000 tokens a minute apart: 4,500 of them in each of six runs at $0.50, not $2, a million."""
+    runs(ledger, "gpt-4.1", [2000, 2500, 3000])
+    row = found(ledger, book)["uncached_prefix"]
+    assert row["saving_usd"] == 6 * (2000 + 2500) * Decimal("1.5") / 1_000_000
+    assert (row["confidence"], row["calls"]) == ("medium", 12)
+    assert row["evidence"][0]["tokens_that_could_be_read"] == 6 * 4500
+
+
+def test_what_writing_to_a_cache_costs_is_taken_off(ledger, book):
+    """Anthropic: 4,500 tokens at $0.30, not $3; but all 3,000 that were new at $3.75."""
+    runs(ledger, "claude-sonnet-4-5", [2000, 2500, 3000])
+    row = found(ledger, book)["uncached_prefix"]
+    assert row["saving_usd"] == 6 * (4500 * Decimal("2.7") - 3000 * Decimal("0.75")) / 1_000_000
+
+
+def test_one_template_without_a_cache_is_found_and_is_less_sure(ledger, book):
+    """21 prompts of 3,000 to 3,200 tokens, a minute apart: of 20 of them 3,000 could be read."""
+    for number in range(21):
+        at = NOON + minutes(number)
+        ledger.write(call(f"c{number}", "gpt-4.1", 3000 + number % 2 * 200, 0, 0, 100, at=at, user_id="u"))
+    row = found(ledger, book)["uncached_prefix"]
+    assert (row["saving_usd"], row["confidence"]) == (20 * 3000 * Decimal("1.5") / 1_000_000, "low")
+
+
+@pytest.mark.parametrize(("sizes", "more"), [
+    ([200, 250, 300], {}),  # Too short for a cache.
+    ([2000, 2500, 3000], {"apart": 6}),  # Too late for one.
+    ([2000, 2500, 3000], {"cached": True}),  # It is used.
+    ([9000, 4000, 2000], {}),  # Each is shorter than the one before: not the same with more.
+])  # fmt: skip
+def test_prefixes_that_no_cache_would_help(ledger, book, sizes, more):
+    """Short, late, cached, or not the same."""
+    runs(ledger, "gpt-4.1", sizes, **more)
+    assert "uncached_prefix" not in found(ledger, book)
+
+
+def test_chunks_of_documents_are_no_template(ledger, book):
+    """Nineteen full chunks and a rest: the smallest is far from the mean."""
+    for number in range(20):
+        size = 3000 if number else 1500
+        ledger.write(call(f"c{number}", "gpt-4.1", size, 0, 0, 100, at=NOON + minutes(number), user_id="u"))
+    assert found(ledger, book) == {}
+
+
+def test_a_cache_that_is_written_and_not_read_is_found(ledger, book):
+    """12 calls write 4,000 tokens at $3.75, not $3, and one reads 1,000 at $0.30: $0.036 less $0.0027."""
+    for number in range(12):
+        read = 1000 if number == 11 else 0
+        at = NOON + timedelta(hours=number**2)
+        ledger.write(call(f"c{number}", "claude-sonnet-4-5", 50, read, 4000, 100, at=at, user_id="u"))
+    row = found(ledger, book)["unread_cache"]
+    assert row["saving_usd"] == (12 * 4000 * Decimal("0.75") - 1000 * Decimal("2.7")) / 1_000_000
+    assert row["confidence"] == "high"
+
+
+def test_a_cache_that_pays_is_not(ledger, book):
+    """Written once, read eleven times."""
+    for number in range(12):
+        tokens = (50, 4000, 0, 100) if number else (50, 0, 4000, 100)
+        ledger.write(call(f"c{number}", "claude-sonnet-4-5", *tokens, at=NOON + minutes(number), user_id="u"))
+    assert found(ledger, book) == {}
+
+
+GROWING = [1000, 2000, 3000, 4000, 5000, 6000, 7000]
+"""Past the first prompt and the last three steps: 1,000, 2,000 and 3,000 tokens of the fifth call and those after."""
+
+
+def test_a_context_that_grows_is_found(ledger, book):
+    """6,000 of 28,000 tokens in each of six runs are old, at $2 a million."""
+    runs(ledger, "gpt-4.1", GROWING, apart=6)
+    row = found(ledger, book)["growing_context"]
+    assert row["saving_usd"] == 6 * 6000 * Decimal(2) / 1_000_000
+    assert row["evidence"] == [{"runs": 6, "old_tokens": 36_000, "input_tokens": 168_000}]
+    assert row["confidence"] == "medium"
+
+
+def test_a_context_that_grows_in_a_cache_saves_what_the_cache_costs(ledger, book):
+    """The same tokens at $0.50, and less sure: cutting costs the cache."""
+    runs(ledger, "gpt-4.1", GROWING, cached=True)
+    row = found(ledger, book)["growing_context"]
+    assert (row["saving_usd"], row["confidence"]) == (6 * 6000 * Decimal("0.5") / 1_000_000, "low")
+
+
+@pytest.mark.parametrize("sizes", [[3000] * 7, [1000, 2000, 3000, 4000], [100, 200, 300, 400, 500, 600, 700]])
+def test_contexts_that_do_not_grow_too_long(ledger, book, sizes):
+    """Always the same, over in four calls, or small."""
+    runs(ledger, "gpt-4.1", sizes, apart=6)
+    assert "growing_context" not in found(ledger, book)
+
+
+def repeats(ledger, outputs, *, count=3):
+    """Runs of one node that is asked 400 tokens, and answers so many."""
+    for run in range(count):
+        for step, output in enumerate(outputs):
+            at = NOON + timedelta(hours=run**2, minutes=10 * step)
+            who = {"run_id": f"r{run}", "node_path": "look", "user_id": "u"}
+            ledger.write(call(f"{run}-{step}", "gpt-4.1-mini", 400, 0, 0, output, at=at, **who))
+
+
+def test_the_same_call_again_is_found_by_its_counts(ledger, book):
+    """Two of four calls in three runs have the counts of an earlier one."""
+    repeats(ledger, [40, 40, 40, 55])
+    row = found(ledger, book)["repeated_calls"]
+    assert row["saving_usd"] == 6 * cost("gpt-4.1-mini", 400, 0, 0, 40)
+    assert (row["confidence"], row["evidence"]) == ("low", [{"calls": 12, "repeats": 6, "runs": 3}])
+
+
+@pytest.mark.parametrize("outputs", [[40, 41, 42, 43], [3, 3, 3, 3]])
+def test_calls_that_are_not_the_same(ledger, book, outputs):
+    """Other answers; and answers so short that equal counts are chance."""
+    repeats(ledger, outputs)
+    assert found(ledger, book) == {}
+
+
+def tries(ledger, succeeds, count=20):
+    """Runs of a first and two further tries, each paid for; the third succeeds where it is said so."""
+    for run in range(count):
+        for attempt in (1, 2, 3):
+            last = attempt == 3 and succeeds(run)
+            at = NOON + timedelta(hours=run**2, seconds=attempt)
+            more = {"step": 1, "attempt": attempt, "error": None if last else FAILED, "run_id": f"r{run}"}
+            ledger.write(call(f"{run}-{attempt}", "gpt-4.1", 100 + attempt, 0, 0, 200, at=at, user_id="u", **more))
+        ledger.write(a_run(f"r{run}", status="completed"))
+
+
+def test_retries_that_never_succeed_are_found(ledger, book):
+    """Forty second and third tries; the first ones would have been paid all the same."""
+    tries(ledger, lambda run: False)
+    row = found(ledger, book)["futile_retries"]
+    assert row["saving_usd"] == 20 * sum(cost("gpt-4.1", 100 + attempt, 0, 0, 200) for attempt in (2, 3))
+    assert (row["confidence"], row["calls"]) == ("high", 40)
+
+
+def test_retries_that_help_are_not(ledger, book):
+    """A fifth of them succeed."""
+    tries(ledger, lambda run: run % 5 == 0)
+    assert found(ledger, book) == {}
+
+
+def test_a_retry_that_was_answered_and_whose_run_failed_is_futile(ledger, book):
+    """The model answered each time; what it said could not be used."""
+    for run in range(6):
+        for attempt in (1, 2):
+            at = NOON + timedelta(hours=run**2, seconds=attempt)
+            ledger.write(call(f"{run}-{attempt}", "gpt-4.1", 100 + attempt, 0, 0, 200, at=at, run_id=f"r{run}",
+                              step=1, attempt=attempt, user_id="u"))  # fmt: skip
+        ledger.write(a_run(f"r{run}", status="failed"))
+    row = found(ledger, book)["futile_retries"]
+    assert (row["calls"], row["confidence"]) == (6, "medium")
+
+
+def with_overhead(ledger, model, tokens):
+    for number in range(10):
+        at = NOON + timedelta(hours=number**2)
+        who = {"agent_id": "a", "user_id": "u", "at": at}
+        ledger.write(call(f"c{number}", "gpt-4.1", 1000, 0, 0, 1000, **who))
+        ledger.write(call(f"s{number}", model, tokens, 0, 0, 100, node_path="sum", role="overhead", **who))
+
+
+def test_overhead_is_found_with_what_a_smaller_model_would_save(ledger, book):
+    """Ten summaries of $0.0028 beside calls of $0.01: 22%; four fifths of it with gpt-4.1-mini."""
+    with_overhead(ledger, "gpt-4.1", 1000)
+    row = found(ledger, book)["overhead"]
+    assert row["saving_usd"] == 10 * Decimal("0.0028") * 4 / 5
+    assert (row["saving_is"], row["confidence"]) == ("known", "medium")
+    assert row["evidence"][0]["share"] == 28 / 128
+
+
+def test_overhead_of_a_small_model_is_the_most_that_can_go(ledger, book):
+    """Nobody can tell how much of it is of use."""
+    with_overhead(ledger, "gpt-4.1-mini", 5000)
+    row = found(ledger, book)["overhead"]
+    assert (row["saving_usd"], row["saving_is"], row["confidence"]) == (
+        10 * cost("gpt-4.1-mini", 5000, 0, 0, 100), "at_most", "low",
+    )  # fmt: skip
+
+
+def test_little_overhead_is_none(ledger, book):
+    """5% of the agent's cost."""
+    with_overhead(ledger, "gpt-4.1-mini", 1000)
+    assert found(ledger, book) == {}
+
+
+def polling(ledger, *, work=2, output=60, user="u", node="look", model="gpt-4.1-mini"):
+    """Twelve runs an hour apart, some of which find work to do."""
+    for hour in range(12):
+        at = NOON + timedelta(hours=hour)
+        who = {"agent_id": "poller", "run_id": f"r{hour}", "user_id": user}
+        ledger.write(call(f"p{hour}", model, 800, 0, 0, output, at=at, node_path=node, **who))
+        ledger.write(a_charge(f"i{hour}", usd="0.001", name="inbox", at=at, agent_id="poller", run_id=f"r{hour}"))
+        if hour < work:
+            ledger.write(call(f"w{hour}", model, 900, 0, 0, 400, at=at, node_path="work", **who))
+
+
+def test_an_agent_that_polls_is_found_with_its_tools(ledger, book):
+    """Ten idle runs, each a call and a tool of $0.001."""
+    polling(ledger)
+    row = found(ledger, book)["idle_polling"]
+    assert row["saving_usd"] == 10 * (cost("gpt-4.1-mini", 800, 0, 0, 60) + Decimal("0.001"))
+    assert (row["agent"], row["confidence"], row["evidence"][0]["every_s"]) == ("poller", "medium", 3600)
+    polling(ledger, work=0, output=5)  # The same ids: nothing is written twice.
+    assert len(advise(ledger, book=book).rows) == 1
+
+
+def test_an_agent_that_never_found_anything_polls_if_it_says_nothing(ledger, book):
+    """A word each time is polling, less surely; a page each time is a report that is wanted."""
+    polling(ledger, work=0, output=5)
+    assert found(ledger, book)["idle_polling"]["confidence"] == "low"
+
+
+def test_a_report_that_is_written_each_hour_is_no_polling(ledger, book):
+    """It goes one way each time and has no outcome, but it has something to say."""
+    polling(ledger, work=0, output=900)
+    assert found(ledger, book) == {}
+
+
+def nightly(ledger, *, model="gpt-5", user=None, single=True):
+    for night in range(12):
+        at = NOON + timedelta(days=night)
+        for step in range(1 if single else 2):
+            who = {"agent_id": "nightly", "run_id": f"r{night}", "user_id": user, "at": at + minutes(10 * step)}
+            ledger.write(call(f"{night}-{step}", model, 900 - 50 * step, 0, 0, 700, **who))
+
+
+@pytest.mark.parametrize(("single", "way"), [(True, "the batch API"), (False, "service tier flex")])
+def test_runs_that_nobody_waits_for_are_found(ledger, book, single, way):
+    """Each night, without a user: half the price by batch or flex; over 12 days, so 30/12 of it a month."""
+    nightly(ledger, single=single)
+    row = found(ledger, book)["not_waited_for"]
+    whole = 12 * sum(cost("gpt-5", size, 0, 0, 700) for size in ([900] if single else [900, 850]))
+    assert (row["saving_usd"], row["usd_per_month"]) == (whole / 2, whole / 2 * 30 / 12)
+    assert (row["evidence"][0]["price_by"], row["confidence"], row["days"]) == (way, "low", 12)
+
+
+def test_runs_that_somebody_waits_for_are_not(ledger, book):
+    """They name a user; and gpt-4.1 has no flex tier, so that nothing is known of its price."""
+    nightly(ledger, user="u")
+    assert found(ledger, book) == {}
+    assert found(ledger, book, unattended=["nightly"])["not_waited_for"]["confidence"] == "high"
+
+
+def test_a_tier_whose_price_is_not_known_is_no_advice(ledger, book):
+    """gpt-4.1 has no flex tier."""
+    nightly(ledger, model="gpt-4.1", single=False)
+    assert found(ledger, book) == {}
+
+
+def attempts(ledger, failed_calls):
+    """25 tasks that succeed in three calls, 6 that fail after so many."""
+    for task in range(31):
+        for step in range(3 if task < 25 else failed_calls):
+            at = NOON + timedelta(hours=task**2, minutes=10 * step)
+            who = {"agent_id": "a", "run_id": f"r{task}", "task_id": f"t{task}", "user_id": "u"}
+            ledger.write(call(f"{task}-{step}", "gpt-4.1-mini", 300 + step, 0, 0, 100, at=at, **who))
+        ledger.write(an_outcome(f"t{task}", success=task < 25))
+
+
+def test_going_on_with_what_fails_is_found(ledger, book):
+    """No success took more than 3 calls; of eight in six failed tasks five are too many."""
+    attempts(ledger, 8)
+    row = found(ledger, book)["late_handoff"]
+    assert row["saving_usd"] == 6 * sum(cost("gpt-4.1-mini", 300 + step, 0, 0, 100) for step in range(3, 8))
+    assert (row["calls"], row["confidence"], row["evidence"][0]["most_calls_of_a_success"]) == (30, "low", 3)
+
+
+def test_failing_as_fast_as_succeeding_is_not(ledger, book):
+    """There is no call at which one could tell."""
+    attempts(ledger, 3)
+    assert found(ledger, book) == {}
+
+
+def steady(ledger):
+    """A million tokens an hour for a day, at $0.80 and $1.60: $2.40 in all, in 24 calls of each kind."""
+    for hour in range(24):
+        at = NOON.replace(hour=0) + timedelta(hours=hour)
+        ledger.write(call(f"c{hour}", "gpt-4.1-mini", 500_000, 0, 0, 500_000, at=at, user_id="u"))
+
+
+def test_a_machine_of_ones_own_is_told_where_it_pays(ledger, book):
+    """$1 an hour for 400 tokens a second, 1.44 million an hour: one does it, $0.50 an hour is paid above its price."""
+    steady(ledger)
+    machine = Machine(usd_per_hour=Decimal("0.5"), tokens_per_second=Decimal(400))
+    row = found(ledger, book, machine=machine)["self_hosting"]
+    paid = 24 * cost("gpt-4.1-mini", 500_000, 0, 0, 500_000)
+    assert (paid, row["saving_usd"]) == (24, paid - 12)
+    evidence = row["evidence"][0]
+    assert (evidence["machines"], evidence["machines_usd"], evidence["busiest_hour_tokens"]) == (1, "12", 1_000_000)
+    assert round(evidence["utilisation"], 9) == round(1 / 1.44, 9)
+    assert round(evidence["break_even_utilisation"], 9) == round(1 / 1.44 / 2, 9)
+
+
+@pytest.mark.parametrize(("usd", "pace"), [("1", "400"), ("0.5", "200")])
+def test_a_machine_that_costs_as_much_is_not(ledger, book, usd, pace):
+    """At $1 an hour, or with two machines of half the pace, nothing is gained."""
+    steady(ledger)
+    assert found(ledger, book, machine=Machine(usd_per_hour=Decimal(usd), tokens_per_second=Decimal(pace))) == {}
+
+
+# --- what holds for all ----------------------------------------------------------------------------------------------
+
+
+def test_a_call_counts_once_in_the_total(ledger, book):
+    """An agent that polls and nobody waits for: idle runs cost all, flex half. A call of an idle run counts once."""
+    polling(ledger, user=None, model="gpt-5")
+    found_ = advise(ledger, book=book)
+    idle, slower = found_.rows
+    assert (idle["kind"], slower["kind"]) == ("idle_polling", "not_waited_for")
+    # Of the ten idle runs nothing is left to save; of the two that worked half of what their calls cost.
+    rest = 2 * (cost("gpt-5", 800, 0, 0, 60) + cost("gpt-5", 900, 0, 0, 400)) / 2
+    assert slower["adds_usd_per_month"] == rest * 30
+    assert found_.usd_per_month == idle["usd_per_month"] + rest * 30
+    assert slower["usd_per_month"] > slower["adds_usd_per_month"]
+
+
+def test_unknown_prices_are_said_and_never_counted(ledger, book):
+    """Half of the retries have no price: the saving is a lower bound. All of them: it is unknown, and still found."""
+    tries(ledger, lambda run: False, count=6)
+    for number in range(6):
+        who = {"run_id": f"x{number}", "step": 1, "model": "mystery", "error": FAILED, "user_id": "u"}
+        at = NOON + timedelta(hours=number**2)
+        ledger.write(a_call(f"x{number}-1", usd=None, attempt=1, started_at=at, **who))
+        ledger.write(a_call(f"x{number}-2", usd=None, attempt=2, started_at=at + minutes(1), **who))
+    result = advise(ledger, book=book)
+    known, unknown = result.rows
+    assert (known["saving_is"], unknown["saving_is"]) == ("known", "unknown")
+    assert (unknown["model"], unknown["saving_usd"], unknown["usd_per_month"], unknown["unpriced"]) == (
+        "mystery", None, None, 6,
+    )  # fmt: skip
+    assert result.unpriced == 12
+    assert result.usd_per_month == known["usd_per_month"]
+
+
+def test_nothing_is_advised_that_touches_a_protected_node(ledger, book):
+    """Not its model, not its prefix, and no agent's runs that go through it; other nodes are advised as before."""
+    runs(ledger, "gpt-4.1", GROWING, agent_id="g")
+    polling(ledger, node="guard/look")
+    assert {"growing_context", "idle_polling"} <= found(ledger, book).keys()
+    assert found(ledger, book, protect=["think", "guard"]) == {}
+    assert "growing_context" in found(ledger, book, protect=["guard"])
+
+
+def test_what_a_cache_of_langchain_answered_saves_nothing(ledger, book):
+    """It is billed at nothing already; a replay counts as if it were sent."""
+    for number in range(50):
+        for mode in ("cache", "replay"):
+            ledger.write(call(f"{mode}{number}", "gpt-4.1", 500, 0, 0, 3, at=NOON + number * minutes(number),
+                              user_id="u", node_path=mode, billing_mode=mode, billed_usd=Decimal(0)))  # fmt: skip
+    (row,) = advise(ledger, book=book).rows
+    assert row["node"] == "replay"
+
+
+def test_discounts_are_in_the_saving(ledger):
+    """A contract of 80% counts for what was paid, and for what the smaller model would cost."""
+    book = PriceBook(cards=parse_cards([{"id": "contract", "factor": 0.8}], where="test"))
+    for number in range(50):
+        record = call(f"c{number}", "gpt-4.1", 500, 0, 0, 3, at=NOON + number * minutes(number), user_id="u",
+                      contracted_usd=Decimal("0.0008192"))  # fmt: skip
+        ledger.write(record)
+    assert found(ledger, book)["small_answers"]["saving_usd"] == 50 * Decimal("0.0008192") * 4 / 5
+
+
+def test_a_dearer_tier_is_not_the_models_fault(ledger, book):
+    """Calls at twice the price (priority) save what the models differ by, not what the tier costs."""
+    for number in range(50):
+        ledger.write(call(f"c{number}", "gpt-4.1", 500, 0, 0, 3, at=NOON + number * minutes(number), user_id="u",
+                          contracted_usd=Decimal("0.002048"), service_tier="priority"))  # fmt: skip
+    assert found(ledger, book)["small_answers"]["saving_usd"] == 50 * Decimal("0.001024") * 4 / 5
+
+
+def test_only_the_period_counts_and_judges_do_not(ledger, book):
+    """Calls of before, and those that measure, are no waste of the agent."""
+    for number in range(50):
+        ledger.write(call(f"old{number}", "gpt-4.1", 500, 0, 0, 3, at=NOON - timedelta(days=30), user_id="u"))
+        ledger.write(call(f"judge{number}", "gpt-4.1", 500, 0, 0, 3, role="judge", user_id="u"))
+    result = advise(ledger, book=book, since=NOON - timedelta(days=1))
+    assert (result.rows, result.cost_usd) == ([], 0)
+    assert advise(ledger, book=book, until=NOON - timedelta(days=1)).rows != []
+
+
+def test_a_call_that_was_priced_again_counts_once(ledger, book):
+    """The current version counts."""
+    two_models(ledger)
+    for number in range(60):
+        who = {"agent_id": "a", "node_path": "answer", "task_id": f"gpt-4.1-{number}", "user_id": "u"}
+        ledger.write(
+            call(f"gpt-4.1-{number}", "gpt-4.1", 1000, 0, 0, 500, at=NOON + minutes(number), revision=1, **who)
+        )
+    assert found(ledger, book)["cheaper_model"]["saving_usd"] == Decimal("0.288")
+
+
+def test_calls_in_daily_sums_are_told_of(ledger, book):
+    """What was pruned nobody can look at one by one."""
+    two_models(ledger)
+    ledger.prune(NOON + timedelta(days=2))
+    result = advise(ledger, book=book)
+    assert result.rows == []
+    if ledger.url != ":memory:":
+        assert result.folded == 120
+
+
+def test_an_empty_ledger_has_nothing_to_advise(ledger, book):
+    """Nor has it a cost."""
+    result = advise(ledger, book=book)
+    assert (result.rows, result.cost_usd, result.usd_per_month) == ([], 0, 0)
+
+
+def test_every_kind_is_tested_here():
+    """A kind without a ledger that has it would be a promise nobody holds."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert all(f'"{kind}"' in text for kind in KINDS)
