@@ -1,6 +1,7 @@
 """OpenTelemetry in real graphs: metrics by the SDK's in-memory reader, attributes by its in-memory exporter."""
 
 import gc
+import inspect
 import sys
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +12,7 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langgraph.graph import START, MessagesState, StateGraph
 from opentelemetry import baggage, context
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -115,6 +117,10 @@ def test_a_graph_is_counted_by_agent_node_and_model(metrics):
     assert handler.faults == 0
 
 
+@pytest.mark.skipif(
+    "explicit_bucket_boundaries_advisory" not in inspect.signature(Meter.create_histogram).parameters,
+    reason="this OpenTelemetry takes boundaries from views only",
+)
 def test_the_histogram_tells_cents_apart(metrics):
     """The SDK's own first boundary above nothing is $5, which no call reaches."""
     handler = OpenTelemetryMetrics(metrics.provider).observe(FinOpsHandler(ledger=":memory:"))
