@@ -15,9 +15,10 @@ if TYPE_CHECKING:
         calibrated,
         shape_difficulty,
     )
-    from langchain_finops.levers.middleware import HandoffMiddleware
+    from langchain_finops.levers.middleware import HandoffMiddleware, PruneMiddleware
     from langchain_finops.levers.person import Handoff, handoff
     from langchain_finops.levers.policies import by_budget, by_difficulty, by_intent, by_rule, cascade
+    from langchain_finops.levers.pruning import Pruner, prune
     from langchain_finops.levers.routing import RoutingCosts, routing_costs
     from langchain_finops.levers.threshold import HandoffThreshold, TriedTask, best_threshold
     from langchain_finops.levers.tiering import TieredChatModel
@@ -30,6 +31,8 @@ __all__ = [
     "HandoffMiddleware",
     "HandoffThreshold",
     "PastFailures",
+    "PruneMiddleware",
+    "Pruner",
     "Request",
     "RoutingCosts",
     "Tier",
@@ -44,6 +47,7 @@ __all__ = [
     "calibrated",
     "cascade",
     "handoff",
+    "prune",
     "routing_costs",
     "shape_difficulty",
 ]
@@ -55,6 +59,8 @@ _HOMES = {
     "HandoffMiddleware": "middleware",
     "HandoffThreshold": "threshold",
     "PastFailures": "difficulty",
+    "PruneMiddleware": "middleware",
+    "Pruner": "pruning",
     "Request": "choices",
     "RoutingCosts": "routing",
     "Tier": "tiers",
@@ -69,6 +75,7 @@ _HOMES = {
     "calibrated": "difficulty",
     "cascade": "policies",
     "handoff": "person",
+    "prune": "pruning",
     "routing_costs": "routing",
     "shape_difficulty": "difficulty",
 }

@@ -6,13 +6,14 @@ from langchain_core.messages import AIMessage
 
 from langchain_finops.errors import MissingExtra
 from langchain_finops.levers.person import Handoff
+from langchain_finops.levers.pruning import Pruner
 
 try:
     from langchain.agents.middleware import AgentMiddleware, hook_config
 except ImportError as error:
     raise MissingExtra("HandoffMiddleware", "langchain") from error
 
-__all__ = ["HandoffMiddleware"]
+__all__ = ["HandoffMiddleware", "PruneMiddleware"]
 
 
 class HandoffMiddleware(AgentMiddleware[Any, Any, Any]):
@@ -31,6 +32,22 @@ class HandoffMiddleware(AgentMiddleware[Any, Any, Any]):
     async def abefore_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002  As above.
         """The same, in async code."""
         return _update(await self._ask.aasks(state["messages"]))
+
+
+class PruneMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Shortens an agent's conversation before a model call, where that pays."""
+
+    def __init__(self, pruner: Pruner) -> None:
+        super().__init__()
+        self._pruner = pruner
+
+    def before_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002  LangChain passes it.
+        """Shorten it, if it pays."""
+        return self._pruner.update(state["messages"])
+
+    async def abefore_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002  As above.
+        """The same, in async code."""
+        return await self._pruner.aupdate(state["messages"])
 
 
 def _update(said: Any) -> dict[str, Any] | None:

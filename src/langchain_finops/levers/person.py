@@ -23,7 +23,7 @@ from langchain_finops.levers.steps import Steps, drive, drive_async, passes, res
 from langchain_finops.levers.tiers import warn_once
 from langchain_finops.money import EXACT, usd
 
-__all__ = ["HANDOFF", "Handoff", "handoff"]
+__all__ = ["HANDOFF", "Handoff", "handoff", "messages_in"]
 
 HANDOFF: Final = "finops_handoff"
 """`type` of the interrupt's payload, and the mark of a message that a person gave."""
@@ -64,10 +64,10 @@ class Handoff:
         """A node that goes on to node `then`, or with a person's answer to `end`. It needs no edges out of it."""
 
         def ask(state: Any) -> Command[Any]:
-            return _command(self.asks(_messages_in(state, messages_key)), then, end, messages_key)
+            return _command(self.asks(messages_in(state, messages_key)), then, end, messages_key)
 
         async def aask(state: Any) -> Command[Any]:
-            return _command(await self.aasks(_messages_in(state, messages_key)), then, end, messages_key)
+            return _command(await self.aasks(messages_in(state, messages_key)), then, end, messages_key)
 
         return RunnableLambda(ask, aask, name=HANDOFF)
 
@@ -194,10 +194,11 @@ def _minutes(value: Any) -> Decimal | None:
     return amount if amount is not None and 0 < amount <= 7 * 24 * 60 else None
 
 
-def _messages_in(state: Any, key: str) -> Sequence[Any]:
+def messages_in(state: Any, key: str) -> Sequence[Any]:
+    """The messages in a graph's state. Raises BadArguments where there are none."""
     found = state.get(key) if isinstance(state, Mapping) else getattr(state, key, None)
     if not isinstance(found, Sequence) or isinstance(found, str):
-        raise BadArguments(f"handoff: the state has no list of messages in {key!r}: pass messages_key=")
+        raise BadArguments(f"the state has no list of messages in {key!r}")
     return found
 
 
