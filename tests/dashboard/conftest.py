@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 # Tests are imported by path and have no package: without this they could not share the example.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from langchain_finops.dashboard import desk
 from langchain_finops.dashboard.access import Access
 from langchain_finops.dashboard.app import make_app
 from langchain_finops.ledger import open_ledger
@@ -24,6 +25,13 @@ def ledger(tmp_path: Path) -> Iterator[Any]:
     opened = open_ledger(tmp_path / "a place nobody should know" / "ledger.db")
     yield opened
     opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine's figures are waited for."""
+    monkeypatch.setattr(desk, "PATIENCE_S", 60)
+    monkeypatch.setattr(desk, "FIRST_PATIENCE_S", 60)
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def test_alerts_show_kills_budgets_and_who_changed_what(filled, client):
     kill(filled, "agent_id", "coder", by="anna", reason="loops")
     said = text_of(client.get("/alerts"))
     assert "Agent coder : stopped by anna at" in said
-    assert "until somebody allows it again. loops" in said
+    assert "until somebody allows it again. Why: loops" in said
     assert "$2 per run" in said
     assert re.search(r"anna kill agent_id=coder loops", said)
 

@@ -58,6 +58,8 @@ class Now:
     killed: frozenset[str]
     """Agents whose calls are refused."""
     all_killed: bool
+    is_spilled: bool
+    """Whether records wait beside the ledger that could not be written: no figure counts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class Reader:
             budgets=self._budgets(ledger, at),
             killed=frozenset(kill.value for kill in standing if kill.scope == "agent_id" and kill.value is not None),
             all_killed=any(kill.scope == "all" for kill in standing),
+            is_spilled=not ledger.spill.is_empty(),
         )
 
     def _budgets(self, ledger: SqlLedger, at: datetime) -> Table:
