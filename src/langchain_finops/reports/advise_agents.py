@@ -23,6 +23,8 @@ Name = str | None
 MICROS: Final = 1_000_000
 HOUR: Final = 3600 * MICROS
 HOURS_A_DAY: Final = 24
+LEAST_PAUSE: Final = 60 * MICROS
+"""Runs that follow each other faster come from a loop or from load, and not from a clock."""
 NO_NEWS: Final = 50
 """Output tokens of a run that had nothing to tell."""
 LEAST_SUCCESSES, LEAST_FAILURES = 20, 5
@@ -75,6 +77,8 @@ def idle_polling(look: Look) -> Iterator[Finding]:
         if found is None:
             continue
         idle, pause = found
+        if pause < LEAST_PAUSE:
+            continue
         chosen = {numbers[id(run)] for run in idle}
         output = sum(
             tokens for series in group for run, tokens in zip(series.run, series.output, strict=True) if run in chosen
@@ -141,7 +145,8 @@ def not_waited_for(look: Look) -> Iterator[Finding]:
             for run, at in zip(series.run, series.at, strict=True):
                 began[run] = min(at, began.get(run, at))
         pause = pause_of(sorted(began.values()))
-        if not runs or not (is_said or (pause is not None and runs.isdisjoint(look.columns.waited_for))):
+        is_clocked = pause is not None and pause >= LEAST_PAUSE
+        if not runs or not (is_said or (is_clocked and runs.isdisjoint(look.columns.waited_for))):
             continue
         is_single = sum(map(len, calls)) == len(runs)
         yield from _slower(look, agent, calls, is_single=is_single, is_said=is_said, pause=pause)
@@ -255,7 +260,8 @@ def _handoff(agent: Name, claims: Claims, most: int, counts: tuple[int, int, int
         "tasks went on past that",
         evidence=[evidence],
         see=command("insight", "failed_tasks"),
-        lever=f"A hand-off to a person after {most:,} calls of a task: a budget of calls with on_exceed='interrupt'",
+        lever=f"A hand-off to a person after {most:,} calls of a task: handoff(...), or "
+        f"Budget(llm_calls={most}, scope='task_id', on_exceed='interrupt')",
         risk="A success that would have come later. What the person costs is not counted: the tasks failed anyway",
     )  # fmt: skip
 

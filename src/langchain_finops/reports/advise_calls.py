@@ -259,7 +259,7 @@ def _context(
         + ". Whether they are still needed, no count tells",
         evidence=[counts],
         see=command("insight", "context"),
-        lever=f"Pruning: the first prompt and the last {KEPT_STEPS} steps, older tool results cleared or summarised",
+        lever=f"prune(...): the first prompt and the last {KEPT_STEPS} steps stay, older results go or are summed up",
         risk="What was dropped may be needed; a summary costs, and a cut in the middle has cached input written anew",
     )
 

@@ -127,7 +127,7 @@ def _swap(look: Look, key: tuple[Name, ...], dear: _Side, cheap: _Side) -> Findi
         f"at worst (95%) {100 * worst:+.0f} points. Nobody drew lots: the harder tasks may have gone to the dear one",
         evidence=[dear.row(), cheap.row()],
         see=command("economics", "--by", "agent,node,model"),
-        lever=f"{cheap.model} at this node, with escalation to {dear.model} where its answer fails a check",
+        lever=f"{cheap.model} at this node, or TieredChatModel with a cascade to {dear.model} where its answer fails",
         risk="Tasks that only the dear model solves; compare both on the same tasks (finops-eval) before switching",
     )  # fmt: skip
 
