@@ -31,6 +31,11 @@ cards:
 """
 
 
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "secret-of-the-judge")
+
+
 def rescored(workshop: "Workshop", text: str) -> Path:
     path = workshop.folder / "other.yaml"
     path.write_text(text)

@@ -4,7 +4,9 @@ Scorers that ask nobody come first, so that an answer's judges are the last thin
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,10 +18,10 @@ from langchain_finops.evals.journal import Journal
 from langchain_finops.evals.judge_prompts import prompt_hash
 from langchain_finops.evals.judging import Heard, ask
 from langchain_finops.evals.prepare import Prepared
-from langchain_finops.evals.results import INTERRUPTED, MAX_USD, AttemptResult, Verdict
+from langchain_finops.evals.results import INTERRUPTED, MAX_USD, AttemptResult, JudgingKey, Verdict, read_asked
 from langchain_finops.evals.scorers import Judgement, Scorer, judge
 from langchain_finops.evals.spending import Allowance, Spending
-from langchain_finops.evals.stock import JudgingKey, Priced
+from langchain_finops.evals.stock import Priced
 from langchain_finops.evals.verdicts import Answers, decided, final, spoken
 from langchain_finops.records import CallRecord
 
@@ -50,6 +52,8 @@ class Court:
         self.spending, self.throttle, self.known, self.spent = spending, throttle, known, spent
         self.stored: set[JudgingKey] = set()
         """What a replay wrote to the ledger before a crash kept its verdict from being written."""
+        self.counted: dict[JudgingKey, set[datetime]] = {}
+        """When calls began that a crash has kept from their verdicts: a recording serves them once more."""
         self._outages = 0
 
     def needs_money(self, result: AttemptResult) -> bool:
@@ -87,6 +91,9 @@ class Court:
         """Ask a judge until it says something, or as often as the suite allows where it cannot be reached."""
         most = self.prepared.suite.tries
         heard: list[Heard] = []
+        key = (result.slot, result.try_number, scorer.name)
+        if not self.bench.replays:
+            await self.journal.ask(key)
         for failures in range(1, most + 1):
             spent = total_usd(record.cost_usd for one in heard for record in one.priced)[1]
             cap = None if left is None else left - spent
@@ -104,14 +111,16 @@ class Court:
         verdict = self._verdict(scorer, result, heard)
         self.spent(result.configuration, verdict.known_usd)
         records = [record for one in heard for record in one.held_back]
-        key = (result.slot, result.try_number, scorer.name)
         await self.journal.keep(verdicts=[verdict], records=[] if key in self.stored else records)
         self._count(verdict)
+        if verdict.stop_reason == INTERRUPTED:
+            raise asyncio.CancelledError
         return verdict
 
     async def _ask(self, scorer: Scorer, result: AttemptResult, played: int, cap: Decimal | None) -> Heard:
         model, item = self.prepared.judges[scorer.name], self.prepared.items[result.task]
-        doing = ask(scorer, model, result, item, self.bench, played=played, cap_usd=cap)
+        counted = self.counted.get((result.slot, result.try_number, scorer.name), ())
+        doing = ask(scorer, model, result, item, self.bench, played=played, cap_usd=cap, counted=counted)
         if self.bench.replays:
             return await asyncio.create_task(doing)
         who = f"judge {scorer.name}"
@@ -155,38 +164,42 @@ class Court:
 
         A replay paid nothing: its calls are not written to the ledger a second time.
         """
-        counted: dict[JudgingKey, int] = {}
+        counted: Counter[JudgingKey] = Counter()
+        answered: Counter[JudgingKey] = Counter()
         for verdict in on_file:
             key = (verdict.slot, verdict.try_number, verdict.scorer)
-            counted[key] = counted.get(key, 0) + verdict.calls
+            counted[key] += verdict.calls
+            answered[key] += 1
+        asked = read_asked(self.prepared.folder)
         lost: list[Verdict] = []
-        for key, records in paid.items():
-            calls = [record for record in records if isinstance(record, CallRecord)]
-            left = calls[counted.get(key, 0) :]
-            if not left:
-                continue
+        for key in sorted({*paid, *asked}):
+            calls = [record for record in paid.get(key, ()) if isinstance(record, CallRecord)][counted[key] :]
             if self.bench.replays:
-                self.stored.add(key)
-                continue
-            (configuration, task, repeat), number, scorer = key
-            reason = "a crash or Ctrl-C ended the judging"
-            slot: dict[str, Any] = {"configuration": configuration, "task": task, "repeat": repeat}
-            lost.append(
-                Verdict(
-                    **slot,
-                    try_number=number,
-                    scorer=scorer,
-                    success=None,
-                    reason=reason,
-                    stop_reason=INTERRUPTED,
-                    scorer_hash=self.prepared.scorer_hashes.get(scorer, ""),
-                    item_hash=self.prepared.items[task].hash if task in self.prepared.items else "",
-                    **costs_of(left),
-                )
-            )
+                self.stored |= {key} if calls else set()
+            elif calls or asked[key] > answered[key]:
+                # One that was killed may have had a call in flight, of which no record tells.
+                lost.append(self._lost(key, calls, in_the_dark=asked[key] > answered[key]))
+                self.counted[key] = {call.started_at for call in calls}
         if lost:
             await self.journal.keep(verdicts=lost)
         return lost
+
+    def _lost(self, key: JudgingKey, calls: Sequence[CallRecord], *, in_the_dark: bool) -> Verdict:
+        (configuration, task, repeat), number, scorer = key
+        item = self.prepared.items.get(task)
+        return Verdict(
+            configuration=configuration,
+            task=task,
+            repeat=repeat,
+            try_number=number,
+            scorer=scorer,
+            success=None,
+            reason="a crash ended the judging",
+            stop_reason=INTERRUPTED,
+            scorer_hash=self.prepared.scorer_hashes.get(scorer, ""),
+            item_hash="" if item is None else item.hash,
+            **costs_of(calls, in_the_dark=in_the_dark),
+        )
 
 
 def costs_of(priced: Sequence[Priced], *, in_the_dark: bool = False) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from langchain_finops.evals.results import (
+    ASKED,
     ATTEMPTS,
     BEGUN,
     SCORES,
     AttemptResult,
     JsonLines,
+    JudgingKey,
     TryKey,
     Verdict,
     encoded,
@@ -31,6 +33,7 @@ class Entry(NamedTuple):
 
     done: Future[None]
     begun: bytes = b""
+    asked: bytes = b""
     attempts: bytes = b""
     verdicts: bytes = b""
     records: Sequence[Record] = ()
@@ -48,6 +51,9 @@ class Journal:
         self._attempts = JsonLines(folder / ATTEMPTS)
         self._scores = JsonLines(folder / SCORES)
         self._begun = JsonLines(folder / BEGUN)
+        self._folder = folder
+        self._asked: JsonLines | None = None
+        """Runs without a judge have no such file."""
         self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="finops-eval journal", daemon=True)
         self._thread.start()
@@ -58,6 +64,10 @@ class Journal:
         The operating system has it then, which a killed process does not change; a disk may not.
         """
         return self._put(begun=encoded_start(key))
+
+    def ask(self, key: JudgingKey) -> "asyncio.Future[None]":
+        """Have it written that a judge is about to be asked: a crash before its verdict leaves this."""
+        return self._put(asked=encoded_start(key))
 
     def keep(
         self,
@@ -86,6 +96,8 @@ class Journal:
         self._attempts.close()
         self._scores.close()
         self._begun.close()
+        if self._asked is not None:
+            self._asked.close()
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +120,9 @@ class Journal:
         try:
             if begun := b"".join(entry.begun for entry in entries):
                 self._begun.write_encoded(begun)
+            if asked := b"".join(entry.asked for entry in entries):
+                self._asked = self._asked or JsonLines(self._folder / ASKED)
+                self._asked.write_encoded(asked)
             steps = [self._write_records, self._write_attempts]
             for step in steps if self._ledger_first else reversed(steps):
                 step(entries)

@@ -1,7 +1,7 @@
 """Asks a model for its verdict on an answer, once, through openevals, and says what that cost."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +17,7 @@ from langchain_finops.evals.judge_prompts import filled_in, need_openevals, prom
 from langchain_finops.evals.matrix import Configuration
 from langchain_finops.evals.models import chat_model, model_faults, offline
 from langchain_finops.evals.recorded import Slot
-from langchain_finops.evals.results import MAX_USD, AttemptResult
+from langchain_finops.evals.results import INTERRUPTED, MAX_USD, AttemptResult
 from langchain_finops.evals.scorers import Function, Judgement, Scorer
 from langchain_finops.evals.stock import judging_tags_of
 from langchain_finops.evals.suite import Suite
@@ -47,7 +47,7 @@ class Heard:
     in_the_dark: bool = False
     """It may have cost more than its calls tell."""
     stop_reason: str | None = None
-    """Why there is no verdict: `infrastructure` or `max_usd`."""
+    """Why there is no verdict: `infrastructure`, `max_usd` or `interrupted`."""
     try_again: bool = False
     """The same request may succeed in a while."""
     wait_s: float | None = None
@@ -151,15 +151,18 @@ async def ask(
     *,
     played: int,
     cap_usd: Decimal | None = None,
+    counted: Collection[datetime] = (),
 ) -> Heard:
-    """Ask a judge about a stored answer. Its failure cannot tell; only a recording that lacks a call raises.
+    """Ask a judge about a stored answer. Its failure cannot tell, nor can a cancelled one; only a recording that lacks
+    a call raises.
 
-    `played`: which time of asking it is, counted from 1. `cap_usd`: what the run's money leaves it.
+    `played`: which time of asking it is, counted from 1. `cap_usd`: what the run's money leaves it. `counted`: when
+    calls began that earlier lines are charged with, and that the recording may serve again.
     """
     fields = filled_in(scorer, result.answer, item)
     if isinstance(fields, Judgement):
         return Heard(judgement=fields)
-    witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing)
+    witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing, counted=counted)
     handler = FinOpsHandler(
         agent_id=result.configuration,
         task_id=result.task_id,
@@ -177,7 +180,7 @@ async def ask(
     with surroundings(slot, bench, played):
         try:
             said = await _answer(scorer, model, fields, handler)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  A judge that breaks cannot tell; what was paid stays.
+        except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001  A judge that breaks cannot tell; what was paid stays.
             raised = error
     sums = tally(witness.records, {}, None)
     held_back = witness.let_go()
@@ -220,6 +223,8 @@ async def _answer(scorer: Scorer, model: "BaseChatModel", fields: Mapping[str, s
 def _failed(error: BaseException, sums: Tally) -> tuple[Judgement, str | None]:
     """What an exception makes of a verdict: none, and whether because nobody could be asked."""
     told = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+    if isinstance(error, asyncio.CancelledError):
+        return Judgement(success=None, reason="Ctrl-C ended the judging"), INTERRUPTED
     if MAX_USD in sums.refusals:
         return Judgement(success=None, reason="the run's money does not suffice for the judge"), MAX_USD
     if isinstance(error, CallRefused):

@@ -5,6 +5,7 @@ Answers (`attempts.jsonl`) are kept apart from verdicts (`scores.jsonl`), so tha
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from langchain_finops.evals.fields import READ, VERDICT_READ, mapping, same, tex
 from langchain_finops.records import CallError
 
 __all__ = [
+    "ASKED",
     "ATTEMPTS",
     "BEGUN",
     "INTERRUPTED",
@@ -28,12 +30,14 @@ __all__ = [
     "AttemptResult",
     "AttemptStatus",
     "JsonLines",
+    "JudgingKey",
     "TryKey",
     "Verdict",
     "cut_torn_line",
     "encoded",
     "encoded_start",
     "last_tries",
+    "read_asked",
     "read_attempts",
     "read_begun",
     "read_run",
@@ -45,12 +49,15 @@ __all__ = [
 ]
 
 ATTEMPTS, SCORES, RUN, BEGUN = "attempts.jsonl", "scores.jsonl", "run.json", "begun.jsonl"
+ASKED = "asked.jsonl"
 INTERRUPTED = "interrupted"
 """Stop reason of a try that a crash or Ctrl-C ended."""
 MAX_USD = "max_usd"
 """Stop reason of a try that ran out of the run's money, and name of the budget that the run's money puts on a try."""
 UNFINISHED = (INTERRUPTED, MAX_USD)
 """Why the harness ended a try for reasons of its own: it says nothing of the target, and its slot is tried again."""
+JudgingKey = tuple[tuple[str, str, int], int, str]
+"""Slot and number of the try whose answer is judged, and the scorer."""
 TryKey = tuple[tuple[str, str, int], int, str, str, str]
 """Slot, try number, and the hashes of the item's inputs, of the configuration and of the target's code."""
 
@@ -251,9 +258,24 @@ def encoded(row: AttemptResult | Verdict) -> bytes:
     return json.dumps(row.to_json()).encode() + b"\n"
 
 
-def encoded_start(key: TryKey) -> bytes:
-    """The line of `begun.jsonl` that tells of a try's beginning."""
+def encoded_start(key: TryKey | JudgingKey) -> bytes:
+    """The line of `begun.jsonl` that tells of a try's beginning, or of `asked.jsonl` that tells of a judge's."""
     return json.dumps(key).encode() + b"\n"
+
+
+def read_asked(folder: Path) -> Counter[JudgingKey]:
+    """How often judges began to be asked about each answer; a torn last line is of one that did not."""
+    path = folder / ASKED
+    asked: Counter[JudgingKey] = Counter()
+    if not path.exists():
+        return asked
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            (configuration, task, repeat), try_number, scorer = json.loads(line)
+            asked[(text(configuration), text(task), whole(repeat)), whole(try_number), text(scorer)] += 1
+        except (TypeError, ValueError) as error:
+            raise BadData([Fault(where=f"{path}:{number}", what=f"not a line of {path.name}: {error}")]) from error
+    return asked
 
 
 def read_begun(folder: Path) -> set[TryKey]:

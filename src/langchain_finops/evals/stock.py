@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from langchain_finops.evals.matrix import Trial
-from langchain_finops.evals.results import AttemptResult, TryKey
+from langchain_finops.evals.results import AttemptResult, JudgingKey, TryKey
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.records import CallRecord, ChargeRecord
 
@@ -23,8 +23,6 @@ __all__ = [
 ]
 
 Priced = CallRecord | ChargeRecord
-JudgingKey = tuple[tuple[str, str, int], int, str]
-"""Slot and number of the try whose answer is judged, and the scorer."""
 
 
 def tags_of(run_id: str, trial: Trial, try_number: int, hashes: tuple[str, str, str]) -> dict[str, str]:
