@@ -45,6 +45,7 @@ def test_every_example_is_executed_here() -> None:
         "outcomes.py",
         "runaway_agent.py",
         "shared_budget.py",
+        "shop_agent.py",
         "tagged_requests.py",
         "ticket_agent.py",
     }
