@@ -14,6 +14,7 @@ from langchain_finops.evals.html_words import dollars, escaped
 from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.evals.resume import Results
 from langchain_finops.evals.rows import TableOptions
+from langchain_finops.ledger.summary import fit
 from langchain_finops.money import sum_usd
 from langchain_finops.reports import stats
 from langchain_finops.reports.render import Column, Row, Table
@@ -26,6 +27,8 @@ NODES = 12
 """More nodes of a configuration are one line."""
 DEAREST = 3
 """Tasks that are named, dearest first."""
+TASK_WIDTH = 24
+"""Longer names of tasks are cut in their middle: three of them would make a row of ten lines."""
 OUTSIDE = "outside of nodes"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -224,7 +227,7 @@ def _task_row(arm: Arm, costs: Mapping[str, float], scale: Scale) -> str:
         return f'<tr>{name}<td class="plot"></td><td>unknown</td><td>unknown</td><td class="node">{left_out}</td></tr>'
     ordered = sorted(costs.values())
     middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    dearest = sorted(costs, key=lambda task: -costs[task])[:DEAREST]
+    dearest = [fit(task, TASK_WIDTH).rstrip() for task in sorted(costs, key=lambda task: -costs[task])[:DEAREST]]
     told = "; ".join([", ".join(dearest), *([left_out] if left_out else [])])
     return (
         f'<tr>{name}<td class="plot">{strip(ordered, scale)}</td><td>{dollars(middle)}</td>'

@@ -26,7 +26,7 @@ thead th { background: var(--band); color: var(--soft); font-weight: 600; vertic
 td.name, th.name:first-child { position: sticky; left: 0; background: var(--page); }
 th.name:first-child { background: var(--band); }
 th.name, td.name { text-align: left; }
-td.name { font-weight: 600; white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 18rem; }
+td.name { font-weight: 600; white-space: normal; overflow-wrap: anywhere; min-width: 12rem; max-width: 18rem; }
 td.node { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 6rem; max-width: 16rem; }
 td.plot { width: 45%; min-width: 8rem; padding-top: .2rem; padding-bottom: .2rem; }
 td.plot svg { display: block; width: 100%; height: 1.3rem; }
@@ -46,7 +46,7 @@ ol.key { margin: .5rem 0; padding-left: 1.75rem; }
 ol.key li { overflow-wrap: anywhere; }
 ul.checks { padding-left: 1.2rem; max-width: 60rem; } ul.checks li { margin: .3rem 0; overflow-wrap: anywhere; }
 @media (max-width: 600px) { body { padding: 1.25rem .9rem 2rem; } h1 { font-size: 1.3rem; }
-  th, td { padding: .35rem .5rem; } svg text { font-size: 13px; } td.name { min-width: 6rem; max-width: 9rem; } }
+  th, td { padding: .35rem .5rem; } svg text { font-size: 13px; } td.name { min-width: 7rem; max-width: 9rem; } }
 @page { size: A4 landscape; margin: 12mm; }
 @media print { :root { color-scheme: light; --page: #fff; --ink: #000; --soft: #444; --line: #bbb; --band: #f0f0f0;
     --mark: #0b50a0; --other: #777; --good: #14692c; --bad: #a5261d; }
