@@ -21,7 +21,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 from langchain_core.load import dumpd
 from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import ConfigurableField
+from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_core.tools import tool
 from langchain_core.tracers import BaseTracer
 from langchain_openai import ChatOpenAI
@@ -459,3 +459,12 @@ def test_the_python_of_the_documentation_runs() -> None:
 
     assert {"model", "agent"} <= names.keys()
     assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == list(STYLES)
+
+
+def test_a_chain_outside_of_a_graph_is_tagged(provider: ProviderServer) -> None:
+    """Without a handler, where LangGraph knows of no runtime: the metadata are enough."""
+    chain = RunnableLambda(lambda text: text) | tag_requests(openai_chat(provider), "gateway")
+
+    chain.invoke("hi", {"metadata": {"agent_id": "support"}})
+
+    assert provider.seen[0].headers["x-agent-id"] == "support"

@@ -12,6 +12,7 @@ from provider_server import Answer, ProviderServer, anthropic_usage, openai_usag
 from pydantic import BaseModel
 
 from langchain_finops import FinOpsHandler, open_ledger
+from langchain_finops.langchain import tag_requests
 from langchain_finops.levers import Tier, TieredChatModel, cascade
 
 LOOK = StructuredTool.from_function(lambda query="": "found", name="look", description="Look.")
@@ -65,6 +66,17 @@ def test_a_provider_that_fails_gives_way_to_another_in_its_own_form(
     assert "RateLimitError" in answered.attribution.tags["tier_why"]
     assert (answered.usage.input_tokens, answered.usage.output_tokens) == (100, 10)
     assert handler.faults == 0
+
+
+def test_each_tiers_requests_are_tagged(server: ProviderServer, model: TieredChatModel) -> None:
+    """By the model as a whole, and with retries and bound arguments of a tier's own around its model."""
+    two_answers(server, status=429)
+    worker, brain = model.tiers
+    several = TieredChatModel([Tier("worker", worker.model.with_retry(stop_after_attempt=1)), brain])
+    config: Any = {"metadata": {"agent_id": "support"}}
+
+    assert tag_requests(several, "gateway").bind_tools([LOOK]).invoke("hi", config).text.strip() == "dear words"
+    assert [seen.headers["x-agent-id"] for seen in server.seen] == ["support", "support"]
 
 
 def test_a_judged_answer_of_one_provider_is_replaced_by_anothers(

@@ -82,7 +82,7 @@ def tag_requests(
         )
     settings = settings_of(style, users, user_key)
     for name in settings.styles:
-        if name != "auto" and _kind(model) not in STYLES[name].kinds:
+        if name != "auto" and not hasattr(model, "with_each_model") and _kind(model) not in STYLES[name].kinds:
             raise BadArguments(
                 f"style {name!r}: requests of {type(model).__name__} have no such field; it is for models of "
                 f"{' and '.join(sorted(STYLES[name].kinds))}."
@@ -103,6 +103,9 @@ def settings_of(style: str | Sequence[str], users: Users, user_key: str | bytes 
 
 def tagged(model: Model, settings: _Settings) -> Model:
     """The same, with settings that are checked; a style that the model's requests have no field for adds nothing."""
+    of_several = getattr(model, "with_each_model", None)
+    if callable(of_several):  # Several models as one, such as tiers: it sends nothing itself.
+        return cast("Model", of_several(lambda each: tagged(each, settings)))
     copy = model.model_copy()
     # LangChain makes new models of a model's class, as for configurable fields: these are tagged as well.
     object.__setattr__(copy, "__class__", _tagging_class(_plain_class(type(model)), settings))
@@ -237,7 +240,8 @@ def _root(run_manager: Any) -> object:
         if traced is not None and traced.trace_id is not None:
             return traced.trace_id
     try:
-        info = get_runtime().execution_info
+        # In a chain outside of a graph LangGraph says None, and not what its signature says.
+        info = getattr(get_runtime(), "execution_info", None)
     except (RuntimeError, KeyError):  # Not in a graph.
         return None
     return None if info is None else info.run_id

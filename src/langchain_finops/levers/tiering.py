@@ -1,6 +1,6 @@
 """`TieredChatModel`: several models as one chat model, of which the cheapest that will do answers each request."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -74,6 +74,13 @@ class TieredChatModel(BaseChatModel):
             for slot in self._slots
         )
         return self._copy(slots, frozenset(name for tool in offered if (name := _name_of(tool)) is not None))
+
+    def with_each_model(self, change: Callable[[BaseChatModel], BaseChatModel]) -> "TieredChatModel":
+        """The same model of changed tiers: by this `tag_requests` tags what each of them sends."""
+        slots = tuple(slot.changed(change) for slot in self._slots)
+        copy = self._copy(slots, self._tools)
+        copy.tiers = tuple(slot.tier for slot in slots)
+        return copy
 
     def _copy(self, slots: tuple[Slot, ...], tools: frozenset[str]) -> "TieredChatModel":
         copy = self.model_copy()

@@ -57,6 +57,10 @@ class Slot:
         both = binding if earlier is None else lambda model: binding(earlier(model))
         return replace(self, binding=both, has_tools=self.has_tools or has_tools)
 
+    def changed(self, change: Callable[[BaseChatModel], BaseChatModel]) -> "Slot":
+        """The same with another model inside of its retries and bound arguments; fallbacks stay as they are."""
+        return replace(self, tier=replace(self.tier, model=_inside(self.tier.model, lambda each: _with(each, change))))
+
     def runnable(self) -> Runnable[Any, Any]:
         """What is called. Raises NotImplementedError or AttributeError where the model cannot do what is bound."""
         return self.tier.model if self.binding is None else _inside(self.tier.model, self.binding)
@@ -73,6 +77,10 @@ class Slot:
         most = self.tier.max_input_tokens
         most = known.get("max_input_tokens") if most is None else most
         return TOO_LONG if isinstance(most, int) and tokens() > most else None
+
+
+def _with(model: Any, change: Callable[[BaseChatModel], BaseChatModel]) -> Any:
+    return change(model) if isinstance(model, BaseChatModel) else model
 
 
 def _inside(model: Runnable[Any, Any], binding: Binding) -> Runnable[Any, Any]:
