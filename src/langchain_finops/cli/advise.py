@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langchain_finops.cli.arguments import existing_ledger, period_of, place_of, warn_of_spilled
+from langchain_finops.cli.arguments import check_named, counted, existing_ledger, period_of, place_of, warn_of_spilled
 from langchain_finops.cli.common import FormatOption, LedgerOption, OutputFormat, busy
 from langchain_finops.cli.economics import SinceOption, UntilOption, amount_of
 from langchain_finops.errors import BadArguments
@@ -67,6 +67,10 @@ def advise_command(
     from langchain_finops.reports.advise_table import advice_table
     from langchain_finops.reports.render import render
 
+    for name in protect or ():
+        check_named(name, "--protect", "name a node, such as review")
+    for name in nobody_waits or ():
+        check_named(name, "--nobody-waits", "name an agent as its calls do")
     start, end = period_of(since, until)
     machine = _machine(machine_usd_per_hour, machine_tokens_per_second)
     file = PolicyFile(policy)
@@ -115,9 +119,6 @@ def _above_zero(text: str, option: str) -> Decimal:
 
 def _left_out(found: "Advice") -> str:
     """What could not be looked at: silence about it would pass for a clean bill."""
-    parts = [
-        f"{count:,} {what}"
-        for count, what in ((found.unpriced, "calls without a known price"), (found.folded, "calls in daily sums"))
-        if count
-    ]
+    counts = ((found.unpriced, "without a known price"), (found.folded, "in daily sums"))
+    parts = [f"{counted(count, 'call')} {what}" for count, what in counts if count]
     return f" ({', '.join(parts)} left out)" if parts else ""

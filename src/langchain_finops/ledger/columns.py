@@ -13,6 +13,7 @@ from langchain_finops.ledger import schema
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.doings import in_period, retried_calls
 from langchain_finops.ledger.grouping import Period, time_of
+from langchain_finops.ledger.memory import MemoryLedger
 from langchain_finops.ledger.pruning import APART as SET_APART
 from langchain_finops.ledger.sql import SqlLedger
 from langchain_finops.ledger.work import driver_rows
@@ -169,6 +170,9 @@ def _take_records(making: _Making, ledger: Ledger, period: Period) -> None:
         figures = _figures(record.usage) if isinstance(record, CallRecord) else (0,) * len(FIGURES)
         _append(series, (run, task), at, _paid(record), figures)
         making.span(at)
+
+    if isinstance(ledger, MemoryLedger):
+        making.columns.folded = sum(time_of(record) in period for record in ledger.folded())
 
 
 def _records(ledger: Ledger) -> Iterator[CallRecord | ChargeRecord]:

@@ -1,7 +1,9 @@
 """Calls that pay twice for the same: prefixes without a cache, contexts that grow, repeats, futile retries."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from langchain_finops.ledger.columns import Series
@@ -40,6 +42,10 @@ LEAST_INPUT, LEAST_OUTPUT = 50, 8
 """Tokens of calls whose equal counts are no chance."""
 LEAST_REPEATS: Final = 5
 REPEATED_SHARE: Final = 0.1
+OVER_CHANCE: Final = 3
+"""How many times as often two calls of one run are alike as two of different runs."""
+GROWN_SHARE: Final = 0.9
+"""Of the calls that follow another one: so many are as long as that, or longer, where a history is added to."""
 LEAST_FUTILE: Final = 5
 FUTILE_SHARE: Final = 0.9
 SURE_RUNS: Final = 20
@@ -118,17 +124,20 @@ def uncached_prefix(look: Look) -> Iterator[Finding]:
 
 def _in_runs(units: Units, group: list[Series], least: int) -> _Cached:
     """Each call of a run sends again what the one before it sent, and more."""
-    found = _Cached(units, Claims())
+    found, follow, grow = _Cached(units, Claims()), 0, 0
     for calls in sequences(group):
         last: Place | None = None
         for place in calls:
             size, before = _tokens(place), 0 if last is None else _tokens(last)
+            follow += last is not None
+            grow += last is not None and before <= size
             if last is not None and least <= before <= size and _when(place) - _when(last) <= TTL_MICROS:
                 found.hit(place, before, size - before)
             elif len(calls) > 1:
                 found.miss(size)
             last = place
-    return found
+    # Else these are different texts, such as the documents of a fan-out, of which half happen to follow a shorter one.
+    return found if grow >= GROWN_SHARE * follow else _Cached(units, Claims())
 
 
 def _in_template(units: Units, group: list[Series], least: int) -> _Cached:
@@ -161,8 +170,8 @@ def _prefix(key: tuple[Name, ...], group: list[Series], found: _Cached, *, is_gr
         **_by_model(key),
         claims=found.claims,
         confidence="medium" if is_grown else "low",
-        rests_on=f"{found.hits:,} of {calls:,} calls: {how}. No call read from a cache. The ledger keeps no text: that "
-        "it is the same text is inferred from its size",
+        rests_on=f"{found.hits:,} of {calls:,} calls: {how}. No call is reported to have read from a cache. The "
+        "ledger keeps no text: that it is the same is inferred from its size",
         evidence=[
             {
                 "calls": calls,
@@ -223,10 +232,13 @@ def growing_context(look: Look) -> Iterator[Finding]:
         _, _, provider, model = key
         has_cache = any(any(series.read) for series in group)
         units = look.prices.units(provider, model, longest=longest_input(group), needs_cache=has_cache)
-        claims, runs, tokens = Claims(), 0, 0
+        claims, runs, tokens, shrunk = Claims(), 0, 0, 0
         for calls in sequences(group):
             sizes = [_tokens(place) for place in calls]
             if len(sizes) <= KEPT_STEPS + 1 or sizes[-1] < LEAST_LAST or sizes[-1] < 2 * sizes[0]:
+                continue
+            if sum(later < size for size, later in pairwise(sizes)) > (1 - GROWN_SHARE) * (len(sizes) - 1):
+                shrunk += 1  # Texts that have nothing to do with each other, or a history that is pruned already.
                 continue
             runs += 1
             for number in range(KEPT_STEPS + 1, len(calls)):
@@ -239,7 +251,7 @@ def growing_context(look: Look) -> Iterator[Finding]:
                 saved = 0 if units is None else units.pico(**{"read" if has_cache else "fresh": old})
                 claims.add(series, place, saved)
         whole = sum(_tokens((series, place)) for series in group for place in range(len(series)))
-        if runs >= LEAST_RUNS and tokens >= LEAST_AVOIDED * whole:
+        if runs >= max(LEAST_RUNS, shrunk) and tokens >= LEAST_AVOIDED * whole:
             yield _context(key, claims, units, {"runs": runs, "old_tokens": tokens, "input_tokens": whole}, has_cache)
 
 
@@ -267,12 +279,36 @@ def _context(
 # --- the same call twice ---------------------------------------------------------------------------------------------
 
 
+class _Chance:
+    """How often two calls are alike by their counts, in one run and in two."""
+
+    def __init__(self) -> None:
+        self._all: Counter[tuple[int, int]] = Counter()
+        self._alike = self._pairs = 0
+
+    def add(self, counts: Iterable[tuple[int, int]]) -> None:
+        """Count the calls of a run."""
+        run = Counter(counts)
+        self._alike += sum(each * each for each in run.values())
+        self._pairs += run.total() ** 2
+        self._all += run
+
+    def is_beaten(self) -> bool:
+        """Whether calls of one run are alike far more often than those of two: templates of one size are not."""
+        calls = self._all.total()
+        alike, pairs = self._alike - calls, self._pairs - calls
+        between = sum(each * each for each in self._all.values()) - self._alike
+        others = calls * calls - self._pairs
+        return alike * others >= OVER_CHANCE * between * pairs
+
+
 def repeated_calls(look: Look) -> Iterator[Finding]:
     """Nodes that ask one thing several times in a run, by all that counts tell."""
     for key, group in look.groups(_key).items():
         answered = [series for series in group if not series.sort.failed]
-        claims, runs, repeats = Claims(), 0, 0
+        claims, runs, repeats, chance = Claims(), 0, 0, _Chance()
         for calls in sequences(answered):
+            chance.add((_tokens(place), place[0].output[place[1]]) for place in calls)
             seen: set[tuple[int, int]] = set()
             before = repeats
             for place in calls:
@@ -285,7 +321,8 @@ def repeated_calls(look: Look) -> Iterator[Finding]:
                     seen.add(counts)
             runs += repeats > before
         whole = sum(map(len, answered))
-        if repeats >= LEAST_REPEATS and runs >= LEAST_RUNS and repeats >= REPEATED_SHARE * whole:
+        is_often = repeats >= LEAST_REPEATS and runs >= LEAST_RUNS and repeats >= REPEATED_SHARE * whole
+        if is_often and chance.is_beaten():
             yield Finding(
                 kind="repeated_calls",
                 **_by_model(key),
@@ -320,7 +357,9 @@ def futile_retries(look: Look) -> Iterator[Finding]:
                 continue
             runs += 1
             status = statuses.get(look.columns.runs[calls[0][0].run[calls[0][1]]])
-            if calls[-1][0].sort.failed or status in {"failed", "stopped"}:
+            last, at_last = calls[-1]
+            # A retry that helped, in a run that failed later of something else, is not futile.
+            if last.sort.failed or (status in {"failed", "stopped"} and at_last in last.retried):
                 futile += 1
                 for series, at in again:
                     claims.add(series, at, series.pico[at])

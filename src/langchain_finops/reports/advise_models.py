@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from langchain_finops.ledger.columns import Series
 from langchain_finops.money import from_pico
-from langchain_finops.reports.advise_look import Claims, Confidence, Finding, Look, command, longest_input
+from langchain_finops.reports.advise_look import PAID_MODES, Claims, Confidence, Finding, Look, command, longest_input
 from langchain_finops.reports.advise_prices import Units
 
 __all__ = ["cheaper_success", "interval", "overhead", "small_answers"]
@@ -204,7 +204,7 @@ def overhead(look: Look) -> Iterator[Finding]:
     """Agents of which a tenth or more of the cost is overhead, such as summaries of the history."""
     whole: dict[Name, int] = {}
     for series in look.columns.series:
-        if series.sort.is_call and series.sort.role in {"agent", "overhead"} and series.sort.mode in {"payg", "replay"}:
+        if series.sort.is_call and series.sort.role in {"agent", "overhead"} and series.sort.mode in PAID_MODES:
             whole[series.sort.agent] = whole.get(series.sort.agent, 0) + sum(series.pico)
     key = lambda s: (s.sort.agent, s.sort.node, s.sort.provider, s.sort.model)  # noqa: E731 - as above
     groups = look.groups(key, roles=("overhead",))
