@@ -1,9 +1,10 @@
 """LLM judges: the real openevals on the real OpenAI SDK, against a server on this machine."""
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +12,11 @@ from tests.integration.provider_server import Answer, ProviderServer, openai_usa
 
 from langchain_finops.errors import BadData, RecordingMissing
 from langchain_finops.evals.dataset import load_dataset
+from langchain_finops.evals.prepare import Options
 from langchain_finops.evals.results import Verdict, read_verdicts
 from langchain_finops.evals.resume import Results, table_of
+from langchain_finops.evals.runner import arun
+from langchain_finops.evals.suite import load_suite
 from langchain_finops.ledger import open_ledger
 
 if TYPE_CHECKING:
@@ -365,6 +369,46 @@ def test_verdicts_lost_in_a_crash_are_paid_once_more_and_counted(judge: Provider
     assert (row["judge_cost_usd"], row["judge_calls"]) == (None, 2), "unknown, and not what is known of it"
 
 
-def test_the_suites_data_are_as_before(workshop: "Workshop") -> None:
-    """A suite without a judge asks for no extra and has the same items."""
-    assert len(load_dataset(Path(workshop.dataset)).items) == 2
+async def test_ctrl_c_while_a_judge_thinks_loses_neither_answer_nor_cost(
+    judge: ProviderServer, workshop: "Workshop"
+) -> None:
+    """What its call may have cost is on disk, and so is the answer; the same command asks about it again."""
+    release = threading.Event()
+    judge.answers = [says(YES, wait_for=release), says(YES)]
+    suite = load_suite(workshop.folder / "tasks.yaml")
+    running = asyncio.create_task(arun(load_dataset(workshop.dataset), suite, Options(concurrency=1)))
+    await asyncio.to_thread(judge.arrived.wait, 60)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    release.set()
+    workshop.calls()
+
+    (kept,) = [verdict for verdict in read_verdicts(workshop.results)[0] if verdict.scorer == "right"]
+    assert (kept.success, kept.stop_reason, kept.calls) == (None, "interrupted", 1)
+    assert kept.cost_usd is not None
+    assert kept.cost_usd > 0
+
+    results = await arun(load_dataset(workshop.dataset), suite, Options(concurrency=1))
+
+    assert workshop.calls() == ["answer 1"], "of the other configuration"
+    assert len(judge.seen) == 3
+    said = [verdict for verdict in results.verdicts if verdict.scorer == "right"]
+    assert [verdict.success for verdict in said] == [None, True, True]
+    assert table_of(results).rows[0]["judge_cost_usd"] == kept.cost_usd + JUDGED_USD
+
+
+def test_a_judge_killed_in_the_middle_has_cost_an_unknown_amount(judge: ProviderServer, workshop: "Workshop") -> None:
+    """It began to be asked, and neither a verdict nor a call tells what came of it: unknown, and not nothing."""
+    workshop.run(concurrency=1)
+    scores = workshop.results / "scores.jsonl"
+    scores.write_text("")
+    (workshop.results / "ledger.db").unlink()
+
+    results = workshop.run(concurrency=1)
+
+    mine = [verdict for verdict in results.verdicts if verdict.scorer == "right"]
+    assert [(verdict.stop_reason, verdict.cost_usd, verdict.calls) for verdict in mine] == [
+        *[("interrupted", None, 0)] * 2,
+        *[(None, JUDGED_USD, 1)] * 2,
+    ]

@@ -163,17 +163,7 @@ async def ask(
     if isinstance(fields, Judgement):
         return Heard(judgement=fields)
     witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing, counted=counted)
-    handler = FinOpsHandler(
-        agent_id=result.configuration,
-        task_id=result.task_id,
-        project=bench.project,
-        environment="evaluation",
-        tags=judging_tags_of(bench.run_id, result, scorer.name),
-        budgets=() if cap_usd is None else (Budget(usd=cap_usd, name=MAX_USD, warn_at=()),),
-        ledger=witness,
-        prices=bench.prices,
-        role="judge",
-    )
+    handler = _handler(scorer, result, bench, witness, cap_usd)
     slot = Slot(result.configuration, result.task, result.repeat, scorer=scorer.name)
     said: object = None
     raised: BaseException | None = None
@@ -199,6 +189,22 @@ async def ask(
         and _may_try_again(raised, slot, bench, played),
         wait_s=None if raised is None else retry_after_s(raised),
         out_of_money=out_of_money(sums),
+    )
+
+
+def _handler(
+    scorer: Scorer, result: AttemptResult, bench: Bench, witness: Witness, cap_usd: Decimal | None
+) -> FinOpsHandler:
+    return FinOpsHandler(
+        agent_id=result.configuration,
+        task_id=result.task_id,
+        project=bench.project,
+        environment="evaluation",
+        tags=judging_tags_of(bench.run_id, result, scorer.name),
+        budgets=() if cap_usd is None else (Budget(usd=cap_usd, name=MAX_USD, warn_at=()),),
+        ledger=witness,
+        prices=bench.prices,
+        role="judge",
     )
 
 
