@@ -124,7 +124,7 @@ class _Slot:
     done: float = float("-inf")
     took: float = 0.0
     job: "asyncio.Task[None] | None" = None
-    error: Unreadable | None = None
+    error: Exception | None = None
 
 
 def _timed(make: Callable[[SqlLedger, datetime], T], ledger: SqlLedger) -> tuple[Figure[T], float]:
@@ -155,7 +155,10 @@ class Desk:
         *,
         patience_s: float | None = None,
     ) -> Figure[T] | None:
-        """Return the figure, as new as can be had soon; None while it is made for the first time. Raises Unreadable."""
+        """Return the figure, as new as can be had soon; None while it is made for the first time.
+
+        Raises Unreadable, and whatever else went wrong while it was made.
+        """
         slot = self._slots.pop(name, None) or _Slot()
         self._slots[name] = slot  # The last of them is the one that was asked for last.
         self._forget_old()
@@ -174,7 +177,7 @@ class Desk:
         try:
             slot.figure, slot.took = await self._lanes[lane].run(partial(_timed, make))
             slot.error = None
-        except Unreadable as error:
+        except Exception as error:  # noqa: BLE001 - whoever asks for the figure gets it.
             slot.error = error
         finally:
             slot.done, slot.job = time.monotonic(), None
