@@ -415,6 +415,14 @@ def test_runs_that_somebody_waits_for_are_not(ledger, book):
     assert found(ledger, book, unattended=["nightly"])["not_waited_for"]["confidence"] == "high"
 
 
+def test_runs_that_follow_each_other_fast_come_from_no_clock(ledger, book):
+    """A script, every two seconds, without a user or an outcome, a word each: neither polling nor scheduled."""
+    for number in range(40):
+        at = NOON + timedelta(seconds=2 * number)
+        ledger.write(call(f"c{number}", "gpt-5", 900, 0, 0, 5, agent_id="script", at=at, role="agent"))
+    assert {"idle_polling", "not_waited_for"}.isdisjoint(found(ledger, book))
+
+
 def test_a_tier_whose_price_is_not_known_is_no_advice(ledger, book):
     """gpt-4.1 has no flex tier."""
     nightly(ledger, model="gpt-4.1", single=False)

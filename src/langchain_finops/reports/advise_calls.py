@@ -1,7 +1,7 @@
 """Calls that pay twice for the same: prefixes without a cache, contexts that grow, repeats, futile retries."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -279,36 +279,27 @@ def _context(
 # --- the same call twice ---------------------------------------------------------------------------------------------
 
 
-class _Chance:
-    """How often two calls are alike by their counts, in one run and in two."""
-
-    def __init__(self) -> None:
-        self._all: Counter[tuple[int, int]] = Counter()
-        self._alike = self._pairs = 0
-
-    def add(self, counts: Iterable[tuple[int, int]]) -> None:
-        """Count the calls of a run."""
-        run = Counter(counts)
-        self._alike += sum(each * each for each in run.values())
-        self._pairs += run.total() ** 2
-        self._all += run
-
-    def is_beaten(self) -> bool:
-        """Whether calls of one run are alike far more often than those of two: templates of one size are not."""
-        calls = self._all.total()
-        alike, pairs = self._alike - calls, self._pairs - calls
-        between = sum(each * each for each in self._all.values()) - self._alike
-        others = calls * calls - self._pairs
-        return alike * others >= OVER_CHANCE * between * pairs
+def _is_no_chance(group: list[Series]) -> bool:
+    """Whether two calls of one run are alike far more often than two of different runs, as those of a template are."""
+    whole: Counter[tuple[int, int]] = Counter()
+    alike = pairs = 0
+    for calls in sequences(group):
+        run = Counter((_tokens(place), place[0].output[place[1]]) for place in calls)
+        alike += sum(each * each for each in run.values())
+        pairs += len(calls) ** 2
+        whole.update(run)
+    calls_in_all = whole.total()
+    between = sum(each * each for each in whole.values()) - alike
+    others = calls_in_all**2 - pairs
+    return (alike - calls_in_all) * others >= OVER_CHANCE * between * (pairs - calls_in_all)
 
 
 def repeated_calls(look: Look) -> Iterator[Finding]:
     """Nodes that ask one thing several times in a run, by all that counts tell."""
     for key, group in look.groups(_key).items():
         answered = [series for series in group if not series.sort.failed]
-        claims, runs, repeats, chance = Claims(), 0, 0, _Chance()
+        claims, runs, repeats = Claims(), 0, 0
         for calls in sequences(answered):
-            chance.add((_tokens(place), place[0].output[place[1]]) for place in calls)
             seen: set[tuple[int, int]] = set()
             before = repeats
             for place in calls:
@@ -322,7 +313,7 @@ def repeated_calls(look: Look) -> Iterator[Finding]:
             runs += repeats > before
         whole = sum(map(len, answered))
         is_often = repeats >= LEAST_REPEATS and runs >= LEAST_RUNS and repeats >= REPEATED_SHARE * whole
-        if is_often and chance.is_beaten():
+        if is_often and _is_no_chance(answered):
             yield Finding(
                 kind="repeated_calls",
                 **_by_model(key),
