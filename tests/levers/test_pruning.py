@@ -176,6 +176,16 @@ def test_calls_that_wait_for_their_results_are_not_touched() -> None:
         assert pruner(ways=[way], keep_last=0).messages(messages) == messages
 
 
+def test_results_of_calls_made_at_once_are_old_together() -> None:
+    """Two calls in one message, and their results in whichever order."""
+    calls = [{"name": "look", "args": {}, "id": each, "type": "tool_call"} for each in "ab"]
+    results = [ToolMessage("x" * 4_000, tool_call_id=each) for each in "ba"]
+    messages = [HumanMessage("a"), AIMessage("", tool_calls=calls), *results, AIMessage("so far")]  # type: ignore[arg-type]
+
+    assert [message.text == DROPPED for message in pruner().messages(messages)] == [False, False, True, True, False]
+    assert pruner(ways=["trim"]).messages(messages) == [messages[0], messages[-1]]
+
+
 MESSAGES = st.lists(st.one_of(st.just("human"), st.just("said"), st.integers(1, 3)), max_size=12)
 
 

@@ -243,9 +243,8 @@ class Pruner:
             return None
         text = yield from self._asked(summarizer, old, config)
         if text is not None:
-            message = summary_message(text)
-            shortened = with_summary(units, message)
-            if prompt_tokens([message]) < size and self._pays(messages, shortened, prompt, steps):
+            shortened = with_summary(units, summary_message(text))
+            if self._pays(messages, shortened, prompt, steps):  # One that is as long as what it sums up never does.
                 self._useless = 0
                 return shortened
         self._useless += 1
