@@ -172,7 +172,23 @@ def test_the_footer_is_a_checklist() -> None:
 
     said = "\n".join(made.notes)
 
-    assert "3 calls: 0 unpriced, 1 estimated, 2 were replayed" in said
+    assert "3 calls of the agents: 0 unpriced, 1 estimated, 2 were replayed" in said
     assert "Looks taken: 3; intervals hold for one" in said
     assert "Not finished: the money ran out." in said
     assert "a success by a person costs $5.00 ($25 an hour, 5 tasks an hour); a hand-off takes 12 minutes" in said
+
+
+def test_unscored_answers_leave_ranges_and_no_false_figures() -> None:
+    """30 right, 30 of which nobody could tell: figures that would take these for wrong are ranges, or unknown."""
+    right = [won(attempt(f"t{n}", "1"), score=0.9) for n in range(30)]
+    unscored = [(one, verdict(one, success=None)) for one in (attempt(f"u{n}", "1") for n in range(30))]
+
+    found = row([*right, *unscored], failure_usd=Decimal(5))
+
+    assert (found["success_rate"], found["unscored_won_success_rate"]) == (0.5, 1.0)
+    assert (found["success_rate_low"] < 0.4, found["success_rate_high"] > 0.99) == (True, True)
+    assert (found["cost_per_success_usd"], found["unscored_won_cost_per_success_usd"]) == (2.0, 1.0)
+    assert (found["cost_per_success_low"] <= 1.0, found["cost_per_success_high"] > 2.0) == (True, True)
+    assert (found["expected_cost_usd"], found["unscored_won_expected_cost_usd"]) == (3.5, 1.0)
+    unknown = ("mean_score", "cost_per_credit_usd", "share_spent_on_failures", "pass_hat_k", "pass_at_k")
+    assert [found[name] for name in unknown] == [None] * len(unknown)

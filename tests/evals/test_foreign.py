@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from langchain_finops.errors import BadArguments, BadData, EvalError
+from langchain_finops.errors import BadArguments, BadData
 from langchain_finops.evals.foreign import columns_of, read_foreign
 from langchain_finops.evals.sources import read_sources
 from langchain_finops.evals.table import TableOptions, evaluation_table
@@ -186,8 +186,7 @@ def test_other_kinds_of_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.xlsx"
     path.write_bytes(b"PK")
 
-    with pytest.raises(EvalError, match=r"a results folder, or a \.csv, \.tsv, \.jsonl or \.json file is expected"):
-        read_foreign([path])
+    assert faults(path) == [f"{path}: a results folder, or a .csv, .tsv, .jsonl or .json file is expected"]
 
 
 def test_langsmith_exports_are_known_by_their_fields(tmp_path: Path) -> None:
@@ -222,3 +221,34 @@ def test_the_same_file_twice_would_count_twice(file: Path) -> None:
 
     with pytest.raises(BadArguments, match="is named twice"):
         read_sources([file, file.parent / "." / file.name])
+
+
+def test_numbered_and_unnumbered_rows_are_not_mixed(tmp_path: Path) -> None:
+    """A row's place would be taken for another row's repeat: attempts and their costs would run into each other."""
+    (tmp_path / "a.csv").write_text("configuration,task,cost,success,repeat\nx,1,0.10,1,1\nx,2,0.10,1,1\n")
+    (tmp_path / "b.csv").write_text("configuration,task,cost,success\nx,1,0.20,0\n")
+
+    with pytest.raises(BadData) as caught:
+        read_foreign([tmp_path / "a.csv", tmp_path / "b.csv"])
+    what = f"x, 1 has rows with a repeat and without: {tmp_path / 'a.csv'}:2 is of the others"
+    assert [str(fault) for fault in caught.value.faults] == [f"{tmp_path / 'b.csv'}:2: {what}"]
+
+
+def test_faults_of_all_files_are_told(tmp_path: Path) -> None:
+    """One that is not there, one that is bad, and one of another kind."""
+    (tmp_path / "bad.jsonl").write_text('{"task": "t", "cost": 1, "success": "-nan"}\n')
+    (tmp_path / "x.xlsx").write_text("")
+
+    with pytest.raises(BadData) as caught:
+        read_foreign([tmp_path / "none.csv", tmp_path / "bad.jsonl", tmp_path / "x.xlsx"])
+    none, bad, other = map(str, caught.value.faults)
+    assert none.startswith(f"{tmp_path / 'none.csv'}: cannot be read: No such file or directory")
+    assert "success is -nan: 0 or 1, true or false is expected" in bad
+    assert "a .csv, .tsv, .jsonl or .json file is expected" in other
+
+
+def test_a_column_of_long_answers_is_read(file: Path) -> None:
+    """Python's own reader stops at 131,072 letters."""
+    file.write_text(f"task,cost,success,answer\nt,1,1,{'x' * 200_000}\n")
+
+    assert read_foreign([file]).attempts[0].cost_usd == 1

@@ -39,7 +39,12 @@ def _called(computed: Computed, plan: Plan) -> Iterator[str]:
         live = "all live"
         if replayed:
             live = f"{replayed:,} were replayed: list costs and latencies as recorded, nothing was billed for them"
-        yield f"{calls:,} calls: {unpriced:,} unpriced, {estimated:,} estimated, {live}."
+        yield f"{calls:,} calls of the agents: {unpriced:,} unpriced, {estimated:,} estimated, {live}."
+        judged = sum(row["judge_calls"] for row in own)
+        unknown = [row["configuration"] for row in own if row["judge_cost_usd"] is None]
+        if judged or unknown:
+            cost = f"; what they cost is unknown for {', '.join(unknown)}" if unknown else ""
+            yield f"{judged:,} calls of judges{cost}."
     if foreign:
         yield f"From a file that tells costs and successes, and nothing else: {', '.join(foreign)}."
     targets = {attempt.fingerprint for arm in computed.arms for attempt in arm.tries if arm.name not in plan.foreign}
@@ -175,7 +180,10 @@ def _unusual(computed: Computed, options: TableOptions) -> Iterator[str]:
         "attempts without a verdict, counted as no success",
     )
     if any(row["unscored_won_cost_per_success_usd"] is not None for row in rows):
-        yield "Their cost per success is a range: from all of those as successes to none; ROI and margins count none."
+        yield (
+            "Their rates and costs are ranges, from none of those as successes to all; ROI and margins count none; "
+            "scores, pass^k and the share spent on failures are unknown."
+        )
     yield from _listed(
         rows, lambda row: row["unpriced_charges"], "charges without a price, such as tools without a card, left out"
     )

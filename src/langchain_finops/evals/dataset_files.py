@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from langchain_finops.errors import BadData, EvalError, Fault, MissingExtra
 from langchain_finops.evals.yaml_files import read_yaml_entries
 
-__all__ = ["Numbered", "read_lines", "read_records"]
+__all__ = ["Numbered", "long_cells", "read_lines", "read_records"]
 
 Numbered = tuple[int, dict[str, object] | ValueError]
 """A line or row, counted from 1, and what it holds, or what is wrong with it."""
@@ -76,7 +76,7 @@ def _csv(path: Path) -> Iterator[Numbered]:
         text = _bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadData([Fault(where=str(path), what=f"byte {error.start + 1} is not UTF-8")]) from error
-    with _long_cells():
+    with long_cells():
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         columns: list[str] = []
         begins = 1
@@ -100,7 +100,7 @@ def _csv(path: Path) -> Iterator[Numbered]:
 
 
 @contextmanager
-def _long_cells() -> Iterator[None]:
+def long_cells() -> Iterator[None]:
     """Python stops at 131,072 letters in a cell, which a document passes."""
     before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:

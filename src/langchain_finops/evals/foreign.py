@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
+from langchain_finops.evals.dataset_files import long_cells
 from langchain_finops.evals.langsmith_export import is_export, read_export
 from langchain_finops.evals.results import AttemptResult, Verdict
 
@@ -76,6 +77,8 @@ def read_foreign(
             rows += _read_file(path, columns or {}, zero_is_unknown=zero_is_unknown)
         except BadData as error:
             faults += error.faults
+        except EvalError as error:  # The other files' faults are told with it.
+            faults.append(Fault(where=str(path), what=str(error).removeprefix(f"{path}").lstrip(": ")))
     faults += _doubles(rows)
     if faults:
         raise BadData(faults)
@@ -152,14 +155,14 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, Row]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip() for name in next(reader, [])]
+    rows = _csv_cells(path, text, delimiter)
+    header = [name.strip() for name in rows[0][1]] if rows else []
     double = sorted(name for name, count in Counter(header).items() if count > 1)
     if double:
         raise BadData([Fault(where=f"{path}:1", what=f"has two columns {double[0]!r}: rename one")])
     faults: list[Fault] = []
-    for cells in reader:
-        where = f"{path}:{reader.line_num}"
+    for line, cells in rows[1:]:
+        where = f"{path}:{line}"
         if not cells:
             continue
         if len(cells) != len(header):
@@ -169,6 +172,16 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, Row]
         yield where, dict(zip(header, cells, strict=True))
     if faults:
         raise BadData(faults)
+
+
+def _csv_cells(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Each row's cells, and its last line. Raises BadData for what is no CSV."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    with long_cells():  # A column of answers has some.
+        try:
+            return [(reader.line_num, cells) for cells in reader]
+        except csv.Error as error:
+            raise BadData([Fault(where=f"{path}:{reader.line_num}", what=f"not CSV: {error}")]) from error
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Row]]:
@@ -264,6 +277,8 @@ def _success(value: object, column: str) -> bool | None:
         figure = Decimal(word)
     except InvalidOperation:
         figure = Decimal("Infinity")
+    if figure.is_nan():  # It compares with nothing.
+        figure = Decimal("Infinity")
     for whole in (0, 1):
         if abs(figure - whole) <= ROUNDING:
             return bool(whole)
@@ -284,7 +299,12 @@ def _repeat(value: object, column: str) -> int:
 def _doubles(rows: Iterable[_Read]) -> Iterator[Fault]:
     """Rows for one repeat of a task that two rows claim: neither can be dropped, nor both counted."""
     seen: dict[tuple[str, str, int], str] = {}
+    numbered: dict[tuple[str, str], _Read] = {}
     for row in rows:
+        first = numbered.setdefault((row.configuration, row.task), row)
+        if (first.repeat is None) != (row.repeat is None):
+            what = f"{row.configuration}, {row.task} has rows with a repeat and without: {first.where} is of the others"
+            yield Fault(where=row.where, what=what)
         if row.repeat is None:
             continue
         slot = row.configuration, row.task, row.repeat

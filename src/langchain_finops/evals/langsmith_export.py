@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.dataset_files import long_cells
 
 __all__ = ["is_export", "read_export"]
 
@@ -64,8 +65,12 @@ def _records(path: Path) -> Iterator[tuple[str, Record]]:
     except (OSError, UnicodeDecodeError) as error:
         raise EvalError(f"{path} cannot be read: {error}") from error
     if path.suffix == ".csv":
-        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
-            yield f"{path}:{number}", row
+        with long_cells():  # A column of outputs has some.
+            try:
+                rows = list(csv.DictReader(io.StringIO(text, newline="")))
+            except csv.Error as error:
+                raise BadData([Fault(where=str(path), what=f"not CSV: {error}")]) from error
+        yield from ((f"{path}:{number}", row) for number, row in enumerate(rows, start=2))
         return
     try:
         whole = json.loads(text) if text.lstrip().startswith("[") else None

@@ -10,7 +10,7 @@ from typing import Literal
 from langchain_finops.errors import BadArguments
 from langchain_finops.evals.arms import Arm, Plan, arms_of
 from langchain_finops.evals.figures import UNSTATED, Figures, all_known, statuses, work, worth
-from langchain_finops.evals.pairs import with_unscored_won
+from langchain_finops.evals.pairs import expected_sums, with_unscored_won
 from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.money import sum_usd
 from langchain_finops.reports import stats
@@ -121,8 +121,8 @@ def _rate(arm: Arm, options: TableOptions) -> Figures:
     successes = [round(won) for won in sums.successes]
     rate = stats.success_rate(sums.successes, sums.attempts, level=options.level)
     repeats = _k(sums.attempts, options.k, arm.name)
-    scored = [slot.score for slot in arm.slots if slot.score is not None]
-    return {
+    scored = [] if arm.unjudged else [slot.score for slot in arm.slots if slot.score is not None]
+    row: Figures = {
         "successes": sum(successes),
         "success_rate": rate and rate.value,
         "success_rate_low": rate and rate.interval.low,
@@ -134,6 +134,9 @@ def _rate(arm: Arm, options: TableOptions) -> Figures:
         # Of all attempts, as in the cost per credit: one that never answered has no score to its credit.
         "mean_score": math.fsum(scored) / len(arm.slots) if scored else None,
     }
+    if arm.unjudged:  # Nobody knows which of these tasks were passed: a figure would take all of them for failed.
+        row |= {"pass_hat_k": None, "pass_at_k": None}
+    return row
 
 
 def _k(attempts: Sequence[int], wanted: int | None, name: str) -> int | None:
@@ -157,8 +160,8 @@ def _money(arm: Arm) -> Figures:
         "unknown_costs": unknown,
         "imputed_costs": sum(slot.imputed for slot in arm.slots),
         "cost_per_attempt_usd": _ratio(sums.cost, sums.attempts) if arm.slots and not all_unknown else None,
-        # A share of what is known would be a share of something else.
-        "share_spent_on_failures": float(failed / total) if total > 0 and not unknown else None,
+        # A share of what is known, or judged, would be a share of something else.
+        "share_spent_on_failures": float(failed / total) if total > 0 and not unknown and not arm.unjudged else None,
         "charges_usd": all_known([attempt.charges_usd for attempt in arm.tries]),
         "contracted_usd": all_known([attempt.contracted_usd for attempt in arm.tries]),
         "billed_usd": all_known([attempt.billed_usd for attempt in arm.tries]),
@@ -173,11 +176,10 @@ def _per_success(arm: Arm, options: TableOptions) -> Figures:
     sums, level = arm.whole, options.level
     cost = stats.cost_per_success(sums.cost, sums.successes, sums.attempts, level=level, unknown=sums.unknown)
     scores = [math.fsum(slot.score or 0.0 for slot in slots) for slots in arm.by_task.values()]
-    scored = any(slot.score is not None for slot in arm.slots)
+    scored = not arm.unjudged and any(slot.score is not None for slot in arm.slots)
     credit = stats.cost_per_success(sums.cost, scores, sums.attempts, level=level, unknown=sums.unknown)
     row: Figures = {"cost_per_success_usd": cost.usd, "cost_per_success_bound": cost.bound}
     row |= _interval("cost_per_success", cost.interval)
-    row |= _unscored_won(arm, cost, options)
     row |= {"level": level, "half_width": options.half_width}
     row["tasks_needed"] = _tasks_needed(cost.spread, options)
     # Partial credit is another quantity, with a name of its own; a bound for want of any credit is none of it.
@@ -188,22 +190,35 @@ def _per_success(arm: Arm, options: TableOptions) -> Figures:
         expected.cost, expected.successes, expected.attempts, level=level, unknown=sums.unknown
     )
     row["expected_cost_usd"] = estimate.usd if estimate and estimate.tasks else None
-    return row | _interval("expected_cost", estimate.interval if estimate else None)
+    row |= _interval("expected_cost", estimate.interval if estimate else None)
+    return row | _unscored_won(arm, cost, row, options)
 
 
-def _unscored_won(arm: Arm, cost: stats.CostPerSuccess, options: TableOptions) -> Figures:
-    """The other end of the range that unscored attempts leave: were all of them successes."""
-    names = ("unscored_won_success_rate", "unscored_won_cost_per_success_usd", "unscored_won_cost_per_success_low")
-    row: Figures = dict.fromkeys(names)
+def _unscored_won(arm: Arm, cost: stats.CostPerSuccess, row: Figures, options: TableOptions) -> Figures:
+    """The other end of the range that unscored attempts leave, were all of them successes; intervals hold both ends."""
+    names = ("unscored_won_success_rate", "unscored_won_cost_per_success_usd", "unscored_won_expected_cost_usd")
+    ends: Figures = dict.fromkeys(names)
     if not arm.unjudged:
-        return row
-    sums = with_unscored_won(arm, list(arm.by_task))
-    won = stats.cost_per_success(sums.cost, sums.successes, sums.attempts, level=options.level, unknown=sums.unknown)
-    rate = stats.success_rate(sums.successes, sums.attempts, level=options.level)
-    row |= dict(zip(names, (rate and rate.value, won.usd, won.interval and won.interval.low), strict=True))
+        return ends
+    sums, level = with_unscored_won(arm, list(arm.by_task)), options.level
+    won = stats.cost_per_success(sums.cost, sums.successes, sums.attempts, level=level, unknown=sums.unknown)
+    rate = stats.success_rate(sums.successes, sums.attempts, level=level)
+    assert rate is not None, "there are attempts"
+    ends |= {"unscored_won_success_rate": rate.value, "unscored_won_cost_per_success_usd": won.usd}
+    ends |= {"success_rate_high": rate.interval.high}
+    if row["cost_per_success_low"] is not None:
+        ends["cost_per_success_low"] = won.interval.low if won.interval else None
     if cost.bound == ">":  # A bound for want of any success would be false: some of the unscored may be one.
-        row |= {"cost_per_success_usd": won.usd, "cost_per_success_bound": ">="}
-    return row
+        ends |= {"cost_per_success_usd": won.usd, "cost_per_success_bound": ">="}
+    if options.failure_usd is not None:
+        mended = expected_sums(sums, options.failure_usd)
+        best = stats.cost_per_success(
+            mended.cost, mended.successes, mended.attempts, level=level, unknown=mended.unknown
+        )
+        ends["unscored_won_expected_cost_usd"] = best.usd
+        if row["expected_cost_low"] is not None:
+            ends["expected_cost_low"] = best.interval.low if best.interval else None
+    return ends
 
 
 def _expected(arm: Arm, tasks: Sequence[str], options: TableOptions) -> stats.TaskSums | None:

@@ -19,7 +19,7 @@ FIELDS = (
     *("k", "pass_hat_k", "pass_at_k", "mean_score"),
     *("total_cost_usd", "unknown_costs", "imputed_costs", "cost_per_attempt_usd", "share_spent_on_failures"),
     *("cost_per_success_usd", "cost_per_success_bound", "cost_per_success_low", "cost_per_success_high"),
-    *("unscored_won_success_rate", "unscored_won_cost_per_success_usd", "unscored_won_cost_per_success_low"),
+    *("unscored_won_success_rate", "unscored_won_cost_per_success_usd", "unscored_won_expected_cost_usd"),
     *("level", "tasks_needed", "half_width"),
     *("cost_per_credit_usd", "cost_per_credit_low", "cost_per_credit_high"),
     *("expected_cost_usd", "expected_cost_low", "expected_cost_high"),
@@ -137,7 +137,9 @@ def _rate(row: Row) -> str:
     if row["success_rate"] is None:
         return "-"
     low, high = row["success_rate_low"] * 100, row["success_rate_high"] * 100
-    return f"{row['success_rate']:.0%} ({low:.0f}-{high:.0f})"
+    best = row["unscored_won_success_rate"]
+    most = "" if best is None else f"-{best:.0%}"
+    return f"{row['success_rate']:.0%}{most} ({low:.0f}-{high:.0f})"
 
 
 def _per_success(row: Row, times: int) -> str:
@@ -155,8 +157,7 @@ def _per_success(row: Row, times: int) -> str:
 def _unscored_range(row: Row, times: int) -> str:
     """From all unscored attempts as successes to none of them, and the bounds of either end."""
     best, low, high = (
-        row[name]
-        for name in ("unscored_won_cost_per_success_usd", "unscored_won_cost_per_success_low", "cost_per_success_high")
+        row[name] for name in ("unscored_won_cost_per_success_usd", "cost_per_success_low", "cost_per_success_high")
     )
     text = f"${_figure(best * times)}-{_figure(row['cost_per_success_usd'] * times)}"
     return text if low is None or high is None else f"{text} ({_figure(low * times)}-{_figure(high * times)})"
@@ -193,7 +194,9 @@ def _expected(row: Row) -> str:
     if row["expected_cost_usd"] is None:
         return "-"
     bound = ">= " if row["unknown_costs"] else ""
-    return f"{bound}${_figure(row['expected_cost_usd'])}{_range(row, 'expected_cost')}"
+    best = row["unscored_won_expected_cost_usd"]
+    lowest = "" if best is None else f"{_figure(best)}-"
+    return f"{bound}${lowest}{_figure(row['expected_cost_usd'])}{_range(row, 'expected_cost')}"
 
 
 def _against(row: Row) -> str:
