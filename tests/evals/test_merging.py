@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.evals.test_judges import JUDGED_USD, YES, says
+from tests.evals.test_judges import SUITE as JUDGED
+from tests.integration.provider_server import provider_server
+
 from langchain_finops.errors import BadArguments, BadData, EvalError
 from langchain_finops.evals.matrix import in_shard
 from langchain_finops.evals.merging import merge
-from langchain_finops.evals.resume import Results
+from langchain_finops.evals.resume import Results, table_of
 from langchain_finops.ledger import open_ledger
 from langchain_finops.money import sum_usd
 
@@ -163,6 +167,34 @@ def test_what_cannot_be_merged_is_told(workshop: "Workshop", shards: list[Path])
     with pytest.raises(EvalError, match=r"part-2 has no ledger\.db, which has its calls: copy it there"):
         merge(workshop.folder / "whole", shards)
     assert sorted(path.name for path in workshop.folder.iterdir() if "whole" in path.name) == []
+
+
+def test_what_a_killed_judge_may_have_cost_stays_unknown(workshop: "Workshop", monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked once more and killed before a verdict: in the whole, and in one of copies, as in the part itself."""
+    monkeypatch.setenv("JUDGE_KEY", "secret-of-the-judge")
+    with provider_server() as server:
+        server.answers = [says(YES)]
+        workshop.suite(JUDGED.format(url=server.url))
+        workshop.data(number=[1])
+        part = workshop.run().folder
+        shutil.copytree(part, workshop.folder / "copy")
+        with (part / "asked.jsonl").open("a") as asked:
+            asked.write(json.dumps([["wrong", "t1", 0], 1, "right"]) + "\n")
+        verdicts = (part / "scores.jsonl").read_text().splitlines(keepends=True)
+        kept = [line for line in verdicts if json.loads(line)["configuration"] == "right"]
+        for folder in (part, workshop.folder / "copy"):
+            (folder / "scores.jsonl").write_text("".join(kept))
+
+        merge(workshop.folder / "whole", [workshop.folder / "copy", part])
+        results = workshop.run(folder=workshop.folder / "whole")
+
+    right, wrong = table_of(results).rows
+    assert (right["judge_cost_usd"], right["judge_calls"]) == (JUDGED_USD, 1)
+    assert (wrong["judge_cost_usd"], wrong["judge_calls"]) == (None, 2)
+    asked_of = (workshop.folder / "whole" / "asked.jsonl").read_text().splitlines()
+    assert sum('"wrong"' in line for line in asked_of) == 3, (
+        "two of the part, which its copy tells in part, and one now"
+    )
 
 
 @pytest.mark.parametrize("shard", [(0, 2), (3, 2)])

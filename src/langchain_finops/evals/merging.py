@@ -4,19 +4,22 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
 from langchain_finops.evals.results import (
+    ASKED,
     BEGUN,
     SCORES,
     AttemptResult,
+    JudgingKey,
     Verdict,
     encoded,
     encoded_start,
+    read_asked,
     write_attempts,
     write_run,
 )
@@ -45,6 +48,8 @@ class _Part:
     folder: Path
     run: Mapping[str, Any]
     earlier: Earlier
+    asked: Counter[JudgingKey]
+    """How often judges began to be asked, with a verdict by now or not."""
 
     @property
     def slots(self) -> dict[Slot, bytes]:
@@ -101,7 +106,7 @@ def _read(folder: Path) -> _Part:
     earlier = read_earlier(folder)
     if earlier.run is None:
         raise EvalError(f"{folder} is no results folder: it has no run.json")
-    return _Part(folder=folder, run=earlier.run, earlier=earlier)
+    return _Part(folder=folder, run=earlier.run, earlier=earlier, asked=read_asked(folder))
 
 
 def _check(parts: Sequence[_Part]) -> None:
@@ -149,7 +154,7 @@ def _without_copies(parts: Sequence[_Part]) -> list[_Part]:
             verdicts=[row for row in part.earlier.verdicts if row.slot in mine],
             begun={key for key in part.earlier.begun if key[0] in mine or key[0] not in seen},
         )
-        kept.append(_Part(folder=part.folder, run=part.run, earlier=earlier))
+        kept.append(replace(part, earlier=earlier))
     return kept
 
 
@@ -159,6 +164,11 @@ def _write(new: Path, out: Path, parts: Sequence[_Part]) -> None:
     (new / SCORES).write_bytes(b"".join(encoded(row) for part in parts for row in part.earlier.verdicts))
     begun = sorted({key for part in parts for key in part.earlier.begun})
     (new / BEGUN).write_bytes(b"".join(map(encoded_start, begun)))
+    asked: Counter[JudgingKey] = Counter()
+    for part in parts:
+        asked |= part.asked  # The most that a part knows of: a copy tells of the same once more.
+    if asked:  # Without it what a killed judge may have cost would be known, as nothing.
+        (new / ASKED).write_bytes(b"".join(map(encoded_start, sorted(asked.elements()))))
     ledgers = {part.ledger for part in parts}
     one = len(ledgers) == 1 and Path(next(iter(ledgers))).name != OWN_LEDGER
     if not one:
