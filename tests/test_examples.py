@@ -41,6 +41,7 @@ def test_every_example_is_executed_here() -> None:
     """A new example needs a test."""
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "ask_a_human.py",
+        "event_triggered.py",
         "one_line.py",
         "outcomes.py",
         "runaway_agent.py",
@@ -64,6 +65,14 @@ def test_outcomes_give_the_cost_per_success() -> None:
     assert run("outcomes.py").splitlines() == [
         "4 calls, 3 of 4 tasks solved",
         "cost $0.002240, cost per success $0.000747",
+    ]
+
+
+def test_an_agent_that_waits_for_an_event_pays_for_no_looking() -> None:
+    """22 looks of 1,000 tokens in and 10 out for nothing, $0.000416 each; two replies of 1,000 and 200, $0.00072."""
+    assert run("event_triggered.py").splitlines() == [
+        "polling: 24 calls, 2 replies, $0.010592, $0.005296 a reply",
+        "triggered: 2 calls, 2 replies, $0.001440, $0.000720 a reply",
     ]
 
 
