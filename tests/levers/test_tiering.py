@@ -507,3 +507,26 @@ def test_profiles_are_what_all_tiers_can_do(small: Said, big: Said) -> None:
 
     assert tiered(small, big).profile == {"max_input_tokens": 100, "tool_calling": True, "structured_output": False}
     assert tiered(small, Said(model_name="big", say=worded("big"))).profile is None
+
+
+async def test_a_stream_that_its_user_leaves_is_settled_at_once(
+    small: Said, big: Said, handler: FinOpsHandler, ledger: Ledger
+) -> None:
+    """Closed after the first piece: the model's own stream is closed with it, and its call charged as estimated."""
+    small.say = worded("small", "a b")
+    stream = tiered(small, big, policy=lambda request: "small").astream("hi", {"callbacks": [handler]})
+
+    assert (await anext(stream)).text == "a"
+    await stream.aclose()  # type: ignore[attr-defined]
+
+    assert [(call.model, call.estimated) for call in ledger.calls()] == [("small", True)]
+    assert [run.status for run in ledger.runs()] == ["cancelled"]
+
+
+def test_a_tiers_own_fallbacks_are_asked_before_the_next_tier(small: Said, big: Said) -> None:
+    """With the tools that were bound."""
+    down = Said(model_name="small", say=lambda *_: ConnectionError("down"))
+    model = TieredChatModel([Tier("worker", down.with_fallbacks([small])), Tier("brain", big)])
+
+    assert model.bind_tools([LOOK]).invoke("hi").text == "small"
+    assert (len(small.asked[0][1]["tools"]), big.calls) == (1, 0)

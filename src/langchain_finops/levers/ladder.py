@@ -171,8 +171,11 @@ class Ladder(Runnable[Any, Any]):
         async def inputs() -> AsyncIterator[Any]:
             yield input
 
-        async for chunk in self._atransform_stream_with_config(inputs(), cast("Any", chunks), config, **kwargs):
-            yield chunk
+        whole_stream = self._atransform_stream_with_config(inputs(), cast("Any", chunks), config, **kwargs)
+        # Whoever walks away closes this one alone: the model's stream would go on, and its call stay open.
+        async with aclosing(cast("AsyncGenerator[Any, None]", whole_stream)):
+            async for chunk in whole_stream:
+                yield chunk
 
     # --- up the tiers ------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """`TieredChatModel`: several models as one chat model, of which the cheapest that will do answers each request."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -143,8 +144,10 @@ class TieredChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """The same, in async code."""
-        async for chunk in self._ladder().astream(input, config, **_with_stop(stop, kwargs)):
-            yield chunk
+        stream = self._ladder().astream(input, config, **_with_stop(stop, kwargs))
+        async with aclosing(cast("AsyncGenerator[AIMessageChunk, None]", stream)):  # As in the ladder's own.
+            async for chunk in stream:
+                yield chunk
 
     def generate(
         self, messages: list[list[BaseMessage]], stop: Any = None, callbacks: Any = None, **kwargs: Any
