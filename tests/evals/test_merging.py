@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.evals.test_judges import JUDGED_USD, YES, says
 from tests.evals.test_judges import SUITE as JUDGED
 from tests.integration.provider_server import provider_server

@@ -232,6 +232,19 @@ def test_a_label_of_another_answer_is_not_counted(workshop: "Workshop") -> None:
         (label("right", "t1", success=True, who="me"), "who not known"),
         ('{"configuration": "right", "task": "t1", "scorer": "exact", "success": 1}', "true or false is expected"),
         (label("right", "t1", success=True) + label("right", "t1", success=False), ":2: says the opposite"),
+        (label("right", "t1", success=True, repeat=False), r"people.jsonl:1: repeat is False: a whole number is exp"),
+        (label("right", "t1", success=True, repeat=0.0), r"people.jsonl:1: repeat is 0\.0: a whole number is expected"),
+        (
+            label("right", "t1", success=True, repeat=[0]),
+            r"people.jsonl:1: repeat is \[0\]: a whole number is expected",
+        ),
+        (
+            '{"configuration": ["right"], "task": 1, "scorer": {"a": 1}, "success": "yes", "answer_hash": 7}',
+            (
+                r"people.jsonl:1: configuration is \['right'\]: a text is .*; task is 1: a text is .*; scorer is .*; "
+                r"answer_hash is 7: a text is expected; success is 'yes': true or false is expected"
+            ),
+        ),
     ],
 )
 def test_bad_labels_are_told_by_line(workshop: "Workshop", line: str, told: str) -> None:

@@ -34,6 +34,7 @@ __all__ = [
 LABELS = "labels.jsonl"
 NEEDED = ("configuration", "task", "scorer", "success")
 KNOWN = (*NEEDED, "repeat", "answer", "answer_hash")
+TEXTS = ("configuration", "task", "scorer", "answer_hash")
 AGREEMENT = (
     *("scorer", "configuration", "model", "labelled", "untold", "tasks", "agreed", "agreement"),
     *("kappa", "kappa_low", "kappa_high"),
@@ -99,20 +100,27 @@ def _label(data: object, answers: Mapping[tuple[str, str, int], AttemptResult], 
         raise ValueError(f"{', '.join(unknown)} not known: known are {', '.join(KNOWN)}")
     repeat = data.get("repeat", 0)
     slot = data["configuration"], data["task"], repeat
+    odd = [
+        f"{name} is {data[name]!r}: a text is expected" for name in TEXTS if not isinstance(data.get(name), str | None)
+    ]
+    if type(repeat) is not int:  # true would be taken for repeat 1, and 1.0 too.
+        odd.append(f"repeat is {repeat!r}: a whole number is expected, from 0 on")
     if not isinstance(data["success"], bool):
-        raise ValueError(f"success is {data['success']!r}: true or false is expected")  # noqa: TRY004
+        odd.append(f"success is {data['success']!r}: true or false is expected")
+    if odd:
+        raise ValueError("; ".join(odd))
     if data["scorer"] not in scorers:
         raise ValueError(f"scorer {data['scorer']!r} is none of the run's: those are {', '.join(sorted(scorers))}")
     if (last := answers.get(slot)) is None:
         raise ValueError(f"there is no answer of configuration {slot[0]!r}, task {slot[1]!r}, repeat {repeat!r}")
-    given = content_hash(data["answer"]) if "answer" in data else data.get("answer_hash")
+    given: str | None = content_hash(data["answer"]) if "answer" in data else data.get("answer_hash")
     return Label(
         configuration=slot[0],
         task=slot[1],
         repeat=repeat,
         scorer=data["scorer"],
         success=data["success"],
-        answer_hash=content_hash(last.answer) if given is None else str(given),
+        answer_hash=content_hash(last.answer) if given is None else given,
     )
 
 
