@@ -14,7 +14,7 @@ from langchain_finops.ledger.codec import to_micros
 from langchain_finops.ledger.columns import Columns, columns_of
 from langchain_finops.ledger.grouping import Period
 from langchain_finops.records import CallError
-from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge
+from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, an_outcome
 from langchain_finops.usage import Usage
 
 
@@ -56,6 +56,8 @@ def test_each_call_and_charge_has_a_place(ledger: Ledger) -> None:
         a_call("5", model="e", started_at=MONDAY - DAY),
         a_charge("6", usd="0.5", run_id=None, invocation_id=None),
     )
+    ledger.write(an_outcome("t", success=True), an_outcome("u", success=None))
+    ledger.write(an_outcome("t", success=False, revision=1, at=later))
     columns = columns_of(ledger, Period.of(MONDAY, None))
     noon, then = to_micros(MONDAY), to_micros(later)
     assert told(columns) == Counter(
@@ -67,6 +69,7 @@ def test_each_call_and_charge_has_a_place(ledger: Ledger) -> None:
         }
     )
     assert (columns.first, columns.last, columns.folded) == (noon, then, 0)
+    assert columns.verdicts == {"t": False, "u": None}
     assert {columns.runs[run] for run in columns.waited_for} == {"r1"}
     sorts = {series.sort.model: series.sort for series in columns.series if series.at}
     assert (sorts["c"].failed, sorts["c"].unpriced, sorts["b"].mode) == (True, True, "payg")

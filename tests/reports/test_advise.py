@@ -254,6 +254,16 @@ def test_the_same_call_again_is_found_by_its_counts(ledger, book):
     assert (row["confidence"], row["evidence"]) == ("low", [{"calls": 12, "repeats": 6, "runs": 3}])
 
 
+def test_the_same_call_again_is_found_where_a_cache_read_its_prompt(ledger, book):
+    """2,000 tokens each time, at the second time from the provider's cache: still one call too many."""
+    for run in range(5):
+        for step, read in enumerate((0, 1500)):
+            at = NOON + timedelta(hours=run**2, minutes=10 * step)
+            who = {"run_id": f"r{run}", "node_path": "look", "user_id": "u", "at": at}
+            ledger.write(call(f"{run}-{step}", "gpt-4.1-mini", 2000 + run - read, read, 0, 40, **who))
+    assert found(ledger, book)["repeated_calls"]["evidence"] == [{"calls": 10, "repeats": 5, "runs": 5}]
+
+
 def test_a_fan_out_over_items_is_neither_a_repeat_nor_a_prefix_nor_a_context(ledger, book):
     """Twenty texts a run, of 1,500 to 6,000 tokens in no order; a template of one size with a label for an answer."""
     for run in range(10):

@@ -95,6 +95,8 @@ class Columns:
     tasks: list[str] = field(default_factory=list)
     waited_for: set[int] = field(default_factory=set)
     """The runs that name a user or a thread."""
+    verdicts: dict[str, bool | None] = field(default_factory=dict)
+    """What became of tasks, by id: all that the ledger knows, whenever it was said."""
     folded: int = 0
     """Calls and charges that are known as daily sums only."""
     first: int | None = None
@@ -171,6 +173,7 @@ def _take_records(making: _Making, ledger: Ledger, period: Period) -> None:
         _append(series, (run, task), at, _paid(record), figures)
         making.span(at)
 
+    making.columns.verdicts = {outcome.task_id: outcome.success for outcome in ledger.outcomes()}
     if isinstance(ledger, MemoryLedger):
         making.columns.folded = sum(time_of(record) in period for record in ledger.folded())
 
@@ -232,6 +235,7 @@ def _take_tables(making: _Making, connection: Connection, period: Period) -> Non
     """One loop without calls in it: it runs a million times."""
     sorts, retried = _sorts(connection), retried_calls(connection)
     whose = _parties(connection)
+    making.columns.verdicts = _verdicts(connection)
     places: dict[int, tuple[int, int]] = {}
     columns, last, taken_back = making.columns, -1, set[int]()
     series: Series | None = None
@@ -300,6 +304,12 @@ def _sorts(connection: Connection) -> dict[int, Sort]:
             tool=detail.get("name", "") if is_tool else None,
         )
     return found
+
+
+def _verdicts(connection: Connection) -> dict[str, bool | None]:
+    c = schema.outcomes.c
+    rows = driver_rows(connection, select(c.id, c.success).order_by(c.id, c.revision))  # The last one counts.
+    return {task: None if success is None else bool(success) for task, success in rows}
 
 
 def _parties(connection: Connection) -> dict[int, Who]:

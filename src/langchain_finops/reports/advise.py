@@ -94,7 +94,6 @@ def advise(
         prices=Prices(book or PriceBook.default(), from_micros(columns.last)),
         protected=frozenset(protect),
         unattended=frozenset(unattended),
-        verdicts={outcome.task_id: outcome.success for outcome in ledger.outcomes()},
     )
     found = [finding for finder in FINDERS for finding in finder(look)]
     if machine is not None:

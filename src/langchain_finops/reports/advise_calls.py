@@ -279,6 +279,16 @@ def _context(
 # --- the same call twice ---------------------------------------------------------------------------------------------
 
 
+def _may_repeat(group: list[Series]) -> bool:
+    """Whether enough calls have the counts of another one of their run. Sorting all of them takes longer."""
+    seen: set[tuple[int, int, int]] = set()
+    for series in group:
+        columns = zip(series.run, series.fresh, series.read, series.written, series.output, strict=True)
+        seen.update((run, fresh + read + written, output) for run, fresh, read, written, output in columns)
+    whole = sum(map(len, group))
+    return whole - len(seen) >= max(LEAST_REPEATS, REPEATED_SHARE * whole)
+
+
 def _is_no_chance(group: list[Series]) -> bool:
     """Whether two calls of one run are alike far more often than two of different runs, as those of a template are."""
     whole: Counter[tuple[int, int]] = Counter()
@@ -298,6 +308,8 @@ def repeated_calls(look: Look) -> Iterator[Finding]:
     """Nodes that ask one thing several times in a run, by all that counts tell."""
     for key, group in look.groups(_key).items():
         answered = [series for series in group if not series.sort.failed]
+        if not _may_repeat(answered):
+            continue
         claims, runs, repeats = Claims(), 0, 0
         for calls in sequences(answered):
             seen: set[tuple[int, int]] = set()

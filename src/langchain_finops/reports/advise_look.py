@@ -3,7 +3,7 @@
 import shlex
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, Literal
 
@@ -101,8 +101,11 @@ class Look:
     protected: frozenset[str]
     unattended: frozenset[str] = frozenset()
     """Agents that nobody waits for, by the word of the user."""
-    verdicts: Mapping[str, bool | None] = field(default_factory=dict)
-    """What became of tasks, by id."""
+
+    @property
+    def verdicts(self) -> Mapping[str, bool | None]:
+        """What became of tasks, by id."""
+        return self.columns.verdicts
 
     def is_protected(self, series: Series) -> bool:
         """Whether the node, or one that it lies in, must not be touched."""
