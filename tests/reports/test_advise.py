@@ -97,6 +97,18 @@ def test_a_cheaper_model_that_succeeds_less_often_is_not(ledger, book, successes
     assert found(ledger, book) == {}
 
 
+def test_a_small_difference_that_is_sure_is_no_equal_success(ledger, book):
+    """900 of 1,000 against 860: at worst 7 points less, but at best 1 (Newcombe: -0.069 to -0.012)."""
+    records = []
+    for number in range(1000):
+        for model, successes in (("gpt-4.1", 900), ("gpt-4.1-mini", 860)):
+            task = f"{model}-{number}"
+            who = {"task_id": task, "user_id": "u", "at": NOON + timedelta(minutes=number**2)}
+            records += [call(task, model, 1000, 0, 0, 500, **who), an_outcome(task, success=number < successes)]
+    ledger.write(*records)
+    assert found(ledger, book) == {}
+
+
 def test_a_cheaper_model_that_takes_twice_the_calls_saves_less(ledger, book):
     """Twenty tasks each: gpt-4.1 in a call of $0.006, mini in two of $0.0012: 60% are saved, not 80%."""
     for number in range(25):

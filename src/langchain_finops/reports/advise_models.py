@@ -35,11 +35,13 @@ def interval(successes: int, tasks: int) -> tuple[float, float]:
     return centre - spread, centre + spread
 
 
-def _worst_difference(ours: tuple[int, int], theirs: tuple[int, int]) -> float:
-    """Lower bound of the first rate less the second (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10)."""
-    (low, _), (_, high) = interval(*ours), interval(*theirs)
+def _difference(ours: tuple[int, int], theirs: tuple[int, int]) -> tuple[float, float]:
+    """Bounds of the first rate less the second (R. G. Newcombe, Statistics in Medicine 17, 1998, method 10)."""
+    (low, high), (their_low, their_high) = interval(*ours), interval(*theirs)
     rate, other = ours[0] / ours[1], theirs[0] / theirs[1]
-    return rate - other - sqrt((rate - low) ** 2 + (high - other) ** 2)
+    worst = rate - other - sqrt((rate - low) ** 2 + (their_high - other) ** 2)
+    best = rate - other + sqrt((high - rate) ** 2 + (other - their_low) ** 2)
+    return worst, best
 
 
 # --- a cheaper model does the same -----------------------------------------------------------------------------------
@@ -103,9 +105,10 @@ def _sides(look: Look, group: list[Series]) -> list[_Side]:
 
 
 def _swap(look: Look, key: tuple[Name, ...], dear: _Side, cheap: _Side) -> Finding | None:
-    worst = _worst_difference((cheap.successes, cheap.judged), (dear.successes, dear.judged))
+    worst, best = _difference((cheap.successes, cheap.judged), (dear.successes, dear.judged))
     is_as_good = cheap.successes * dear.judged >= dear.successes * cheap.judged
-    if worst < -MARGIN and not is_as_good:
+    # A small difference that is sure is one all the same: with thousands of tasks five points are no equal success.
+    if best < 0 or (worst < -MARGIN and not is_as_good):
         return None
     units = look.prices.units(cheap.provider, cheap.model, longest=longest_input(dear.group))
     if units is None or cheap.unpriced or not dear.tasks:
