@@ -39,6 +39,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/pricing.py --no-litellm
 	$(BIN)/python benchmarks/guards.py
+	$(BIN)/python benchmarks/levers.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix $(CHECKED)

@@ -49,7 +49,7 @@ class Handoff:
         # A finished task does not run again when the run is resumed: a score that came out otherwise the second time
         # would throw the person's answer away, and one that a model gave would be paid for twice.
         pure = self._is_pure
-        score = share_of(self.scorer(request)) if pure else task(_sync_score)(self.scorer, request).result()
+        score = share_of(self.scorer(request)) if pure else _SYNC_SCORE(self.scorer, request).result()
         return self._said(score)
 
     async def aasks(self, messages: Sequence[Any], *, tools: Sequence[str] = ()) -> BaseMessage | None:
@@ -57,7 +57,7 @@ class Handoff:
         request = self._request(messages, tools)
         if request is None:
             return None
-        score = share_of(self.scorer(request)) if self._is_pure else await task(_async_score)(self.scorer, request)
+        score = share_of(self.scorer(request)) if self._is_pure else await _ASYNC_SCORE(self.scorer, request)
         return self._said(score)
 
     def node(self, then: str, *, end: str = END, messages_key: str = "messages") -> RunnableLambda[Any, Any]:
@@ -149,6 +149,9 @@ def _sync_score(scorer: Any, request: Request) -> float | None:
 
 async def _async_score(scorer: Any, request: Request) -> float | None:
     return await drive_async(_score(scorer, _here(request)))
+
+
+_SYNC_SCORE, _ASYNC_SCORE = task(_sync_score), task(_async_score)
 
 
 def _here(request: Request) -> Request:
