@@ -1,6 +1,7 @@
 """`score`: stored answers judged again, none bought."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,14 @@ from tests.evals.test_judges import SUITE as JUDGED
 from tests.integration.provider_server import Answer, provider_server
 
 from langchain_finops.errors import BadData, EvalError
+from langchain_finops.evals.gating import gate
 from langchain_finops.evals.labels import agreements, agreements_in_words
 from langchain_finops.evals.results import read_verdicts
 from langchain_finops.evals.resume import load_results, table_of
 from langchain_finops.evals.scoring import ScoreOptions, score
 from langchain_finops.evals.suite import load_suite
 from langchain_finops.ledger import open_ledger
+from langchain_finops.records import Outcome
 
 if TYPE_CHECKING:
     from tests.evals.conftest import Workshop
@@ -175,6 +178,82 @@ def test_prices_that_have_changed_price_verdicts_again_too(workshop: "Workshop")
     assert {each.overhead_usd for each in results.attempts} == {0}
 
 
+# --- the run's end ---------------------------------------------------------------------------------------------------
+
+
+def is_complete(workshop: "Workshop") -> bool:
+    """Whether a gate takes the run for whole."""
+    return not any(check.metric == "run" for check in gate(workshop.results, ["success_rate >= 0"]).checks)
+
+
+def test_a_run_whose_last_answers_are_judged_is_finished(workshop: "Workshop") -> None:
+    """Its money ended between an answer and its judge: once scored, no table or gate calls it unfinished."""
+    with provider_server() as server:
+        server.answers = [says(YES)]
+        workshop.suite(JUDGED.format(url=server.url))
+        workshop.data(number=[1])
+        # By hand: an attempt is 0.0002, a verdict 0.0004. The second attempt fits, its verdict does not.
+        workshop.run(max_usd="0.0005")
+        stopped = workshop.run(max_usd="0.00075")
+        assert str(stopped.run["stopped"]).endswith("; 1 answers are yet to be judged")
+        assert stopped.run["finished_at"] is None
+        assert not is_complete(workshop)
+
+        results = score(workshop.results, options=ScoreOptions(max_usd="1"))
+
+    assert results.run["stopped"] is None
+    assert results.run["finished_at"] is not None
+    assert not any("finished" in note for note in table_of(results).notes)
+    assert is_complete(workshop)
+    workshop.calls()
+    assert workshop.run(max_usd="1").run["finished_at"] == results.run["finished_at"], "there was nothing left to do"
+    assert workshop.calls() == []
+
+
+def test_a_run_with_slots_left_stays_unfinished(workshop: "Workshop") -> None:
+    """Scoring makes no attempts: what is missing is told as before, with the reason, and after a crash too."""
+    stopped = workshop.run(max_usd="0.0005", concurrency=1).run["stopped"]
+    assert stopped.endswith("2 of 4 slots are left")
+
+    results = score(workshop.results, load_suite(rescored(workshop, LENIENT)))
+
+    assert (results.run["stopped"], results.run["finished_at"]) == (stopped, None)
+    assert not is_complete(workshop)
+
+    (workshop.results / "run.json").write_text(json.dumps({**results.run, "stopped": None}))
+    assert score(workshop.results).run["stopped"] == "2 of 4 slots are left"
+
+
+def test_slots_and_answers_that_are_left_are_told_together(workshop: "Workshop") -> None:
+    """What keeps new judges from all answers stands beside the attempts that are missing, and goes when they have."""
+    workshop.run(max_usd="0.0005", concurrency=1)
+    with provider_server() as server:
+        server.answers = [says(YES)]
+        judged = rescored(workshop, JUDGED.format(url=server.url))
+
+        half = score(workshop.results, load_suite(judged), ScoreOptions(max_usd="0.0009")).run["stopped"]
+        whole = score(workshop.results, options=ScoreOptions(max_usd="1")).run["stopped"]
+
+    assert half.startswith("2 of 4 slots are left; ")
+    assert half.endswith("; 1 answers are yet to be judged")
+    assert whole == "2 of 4 slots are left"
+
+
+def test_a_crash_between_the_last_line_and_the_end_is_mended(workshop: "Workshop") -> None:
+    """All answers were on file and judged: the outcome that the ledger lacks is written, and the run is finished."""
+    run = workshop.run().run
+    ledger = open_ledger(str(workshop.results / "ledger.db"))
+    (lost, *_) = [attempt.task_id for attempt in load_results(workshop.results).attempts]
+    ledger.write(Outcome(task_id=lost, success=None, reason=None, judged_by="", at=datetime.now(UTC)))
+    (workshop.results / "run.json").write_text(json.dumps({**run, "finished_at": None}))
+
+    results = score(workshop.results)
+
+    assert (results.run["stopped"], results.run["finished_at"] is None) == (None, False)
+    assert {outcome.success for outcome in ledger.outcomes()} == {True, False}
+    ledger.close()
+
+
 # --- people ----------------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +335,45 @@ def test_bad_labels_are_told_by_line(workshop: "Workshop", line: str, told: str)
         score(workshop.results, options=ScoreOptions(labels=workshop.folder / "people.jsonl"))
 
     assert not (workshop.results / "labels.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        (
+            "people.jsonl",
+            label("typo", "t1", success=True, scorer="right"),
+            "there is no answer of configuration 'typo'",
+        ),
+        ("results/tasks/labels.jsonl", '{"of": "old"}\n', "labels.jsonl cannot be read"),
+    ],
+)
+def test_bad_labels_are_told_before_a_judge_is_asked(workshop: "Workshop", file: str, text: str, told: str) -> None:
+    """Nothing is bought, and the run keeps its scorers."""
+    workshop.run()
+    before = (workshop.results / "run.json").read_bytes()
+    (workshop.folder / "people.jsonl").write_text(label("right", "t1", success=True, scorer="right"))
+    (workshop.folder / file).write_text(text)
+    with provider_server() as server:
+        server.answers = [says(YES)]
+        judged = load_suite(rescored(workshop, JUDGED.format(url=server.url)))
+
+        with pytest.raises((BadData, EvalError), match=told):
+            score(workshop.results, judged, ScoreOptions(labels=workshop.folder / "people.jsonl"))
+
+        assert server.seen == []
+    assert (workshop.results / "run.json").read_bytes() == before
+
+
+def test_labels_of_a_new_scorer_are_read_with_it(workshop: "Workshop") -> None:
+    """A scorer that the suite has gained is known to the labels, though the run was made without it."""
+    workshop.run()
+    (workshop.folder / "people.jsonl").write_text(label("right", "t1", success=True, scorer="near"))
+
+    suite = load_suite(rescored(workshop, LENIENT))
+    results = score(workshop.results, suite, ScoreOptions(labels=workshop.folder / "people.jsonl"))
+
+    assert [(row["scorer"], row["labelled"], row["agreed"]) for row in agreements(results)] == [("near", 1, 1)] * 2
 
 
 def test_an_items_labels_are_of_an_answer_that_it_holds(workshop: "Workshop") -> None:

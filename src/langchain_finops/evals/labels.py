@@ -29,6 +29,7 @@ __all__ = [
     "keep_labels",
     "labels_of_items",
     "read_labels",
+    "stored_labels",
 ]
 
 LABELS = "labels.jsonl"
@@ -143,13 +144,14 @@ def labels_of_items(dataset: Dataset, scorers: Sequence[Scorer], results: Result
 
 def keep_labels(folder: Path, labels: Iterable[Label]) -> None:
     """Add labels to those of a results folder; a newer one takes the place of an older one of the same answer."""
-    kept = {label.key: label for label in [*_stored(folder), *labels]}
+    kept = {label.key: label for label in [*stored_labels(folder), *labels]}
     if kept:
         lines = [json.dumps(asdict(label)).encode() + b"\n" for label in kept.values()]
         replace_file(folder / LABELS, b"".join(lines))
 
 
-def _stored(folder: Path) -> list[Label]:
+def stored_labels(folder: Path) -> list[Label]:
+    """The labels that a results folder keeps. Raises EvalError where they cannot be read."""
     path = folder / LABELS
     try:
         lines = path.read_bytes().splitlines()
@@ -169,7 +171,7 @@ def agreements(results: Results, *, level: float = 0.95) -> list[dict[str, Any]]
     said = {(*each.slot, each.scorer): each for each in results.verdicts}
     pairs: defaultdict[tuple[str, str | None], list[tuple[str, bool, bool]]] = defaultdict(list)
     untold: defaultdict[tuple[str, str | None], int] = defaultdict(int)
-    for label in _stored(results.folder):
+    for label in stored_labels(results.folder):
         verdict = said.get(label.key)
         if verdict is None or answers.get(label.key[:3]) != label.answer_hash:
             continue

@@ -45,6 +45,7 @@ __all__ = [
     "current_attempts",
     "current_verdicts",
     "folder_lock",
+    "is_done",
     "load_results",
     "pending",
     "plan_of",

@@ -1,22 +1,36 @@
 """Scores stored answers with new or changed scorers: buys no answers, keeps old verdicts, goes on where it stopped."""
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
 from langchain_finops.evals.dataset import Dataset, load_dataset
-from langchain_finops.evals.labels import keep_labels, labels_of_items, read_labels
+from langchain_finops.evals.labels import Label, keep_labels, labels_of_items, read_labels, stored_labels
+from langchain_finops.evals.matrix import in_shard
 from langchain_finops.evals.prepare import Mode, Options, Prepared, prices_of, scorers_of
 from langchain_finops.evals.progress import Observer
 from langchain_finops.evals.reprice import prices_changed, reprice
-from langchain_finops.evals.results import read_run, write_run
-from langchain_finops.evals.resume import Earlier, Results, folder_lock, load_results, read_earlier
+from langchain_finops.evals.results import AttemptResult, last_tries, read_run, write_run
+from langchain_finops.evals.resume import (
+    Earlier,
+    Results,
+    current_attempts,
+    current_verdicts,
+    folder_lock,
+    is_done,
+    load_results,
+    read_earlier,
+    results_of,
+)
 from langchain_finops.evals.suite import Suite, load_suite
+from langchain_finops.evals.verdicts import by_answer, unjudged
 from langchain_finops.evals.workers import Work
 
 __all__ = ["ScoreOptions", "ascore", "score"]
@@ -73,17 +87,15 @@ async def ascore(
         earlier = read_earlier(folder)
         prepared = _prepared(folder, run, suite, dataset, options)
         manifest = _manifest(run, prepared)
+        given = _labels(options.labels, results_of(folder, manifest, earlier))
         again = earlier.attempts and prices_changed(earlier, manifest)
         if again:
             earlier = reprice(prepared, earlier)
         said = await _judged(prepared, manifest, earlier, observer)
-        before = None if run["finished_at"] else run.get("stopped")
-        write_run(folder, {**manifest, "stopped": said or before})
+        manifest = {**manifest, **_ending(prepared, manifest, said)}
+        write_run(folder, manifest)
         results = load_results(folder)
-        labels = labels_of_items(dataset, suite.scorers, results)
-        if options.labels is not None:
-            labels += read_labels(options.labels, results)
-        keep_labels(folder, labels)
+        keep_labels(folder, [*labels_of_items(dataset, suite.scorers, results), *given])
         return replace(results, repriced=len(earlier.attempts) if again else 0)
 
 
@@ -92,16 +104,53 @@ def _existing(folder: Path) -> Path:
     return folder
 
 
+def _labels(path: Path | None, results: Results) -> list[Label]:
+    """What people said. Before any judge is asked: bad labels, or bad ones of before, would be told after the bill."""
+    stored_labels(results.folder)
+    return [] if path is None else read_labels(path, results)
+
+
 async def _judged(
     prepared: Prepared, manifest: Mapping[str, Any], earlier: Earlier, observer: Observer | None
 ) -> str | None:
     """Judge what is to be judged; why some of it is not, in a sentence."""
     work = Work(prepared, manifest, earlier, observer)
     same = earlier.run is not None and all(earlier.run[part] == manifest[part] for part in ("scorers", "dataset"))
-    if same and not work.unjudged:
+    if same and not work.unjudged and manifest["finished_at"] is not None:
         return None
     write_run(prepared.folder, manifest)  # A crash leaves the new scorers, of which the rest is judged next time.
     return await work.go()
+
+
+def _ending(prepared: Prepared, run: Mapping[str, Any], said: str | None) -> dict[str, str | None]:
+    """What `run.json` tells of the run's end now. `said`: why some answers have not been judged."""
+    earlier = read_earlier(prepared.folder)
+    attempts = list(current_attempts(run, earlier.attempts))
+    left, planned = _left(run, attempts, run.get("tries") or prepared.suite.tries)
+    slots = f"{left} of {planned} slots are left"
+    if said is not None:
+        return {"stopped": f"{slots}; {said}" if left else said}
+    if left:
+        before = run.get("stopped") or ""
+        return {"stopped": before if before.endswith(slots) else slots}  # It tells as well why they are.
+    # As in a run, one whose judge could not be reached is told as unscored, and keeps no run from being finished.
+    final = replace(prepared, options=replace(prepared.options, retry_errors=False))
+    verdicts = by_answer(current_verdicts(run, earlier.verdicts, attempts))
+    if waiting := unjudged(attempts, verdicts, final):
+        return {"stopped": f"{len(waiting)} answers are yet to be judged"}
+    return {"stopped": None, "finished_at": run["finished_at"] or datetime.now(UTC).isoformat()}
+
+
+def _left(run: Mapping[str, Any], attempts: Sequence[AttemptResult], most_tries: int) -> tuple[int, int]:
+    """How many slots of the run, or of its shard, still need a try, and how many there are."""
+    names = [entry["name"] for entry in run["configurations"]]
+    slots = list(product(names, run["dataset"]["items"], range(run["repeats"])))
+    if shard := run.get("shard"):
+        slots = [slot for slot in slots if in_shard(slot, (shard[0], shard[1]))]
+    last = last_tries(attempts)
+    errors = Counter(each.slot for each in attempts if each.stop_reason == "infrastructure")
+    done = [is_done(errors[slot], last.get(slot), most_tries, retry_errors=False) for slot in slots]
+    return len(slots) - sum(done), len(slots)
 
 
 def _as_answered(dataset: Dataset, run: Mapping[str, Any]) -> Dataset:
