@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -75,6 +76,15 @@ def test_json_is_one_array_with_exact_amounts(finops, path):
     assert cheaper["usd_per_month"] == cheaper["adds_usd_per_month"] == "2.88"
     assert cheaper["evidence"][1]["model"] == "gpt-4.1-mini"
     assert (small["kind"], small["saving_usd"]) == ("small_answers", str(60 * Decimal("0.000408") * 4 / 5))
+
+
+def test_the_command_that_shows_more_runs(finops, path):
+    """What `see` says, with the ledger named."""
+    for row in json.loads(finops("advise", "--ledger", path, "--format", "json")[1]):
+        program, *words = shlex.split(row["see"])
+        code, out, err = finops(*words, "--ledger", path)
+        assert (program, code, err) == ("finops", 0, "")
+        assert out
 
 
 def test_what_the_documentation_shows_is_what_is_printed(finops, tmp_path, monkeypatch):
