@@ -3,7 +3,7 @@
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,34 +23,35 @@ def mount(finops: typer.Typer) -> None:
     finops.command("advise", short_help="What to change to spend less, largest saving first.")(advise_command)
 
 
+ProtectOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NODE", help="Advise nothing that touches this node; may be repeated.", show_default=False),
+]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Its protected nodes, too. Default: $FINOPS_POLICY, else finops.yaml here.",
+        show_default=False,
+    ),
+]
+NobodyWaitsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="AGENT", help="Nobody waits for this agent; may be repeated.", show_default=False),
+]
+HourOption = Annotated[str | None, typer.Option(metavar="X", help="What a machine of your own would cost.")]
+PaceOption = Annotated[str | None, typer.Option(metavar="N", help="What it goes on doing, input and output together.")]
+
+
 def advise_command(
     *,
     since: SinceOption = None,
     until: UntilOption = None,
-    protect: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NODE", help="Advise nothing that touches this node; may be repeated.", show_default=False
-        ),
-    ] = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Its protected nodes, too. Default: $FINOPS_POLICY, else finops.yaml here.",
-            show_default=False,
-        ),
-    ] = None,
-    nobody_waits: Annotated[
-        list[str] | None,
-        typer.Option(metavar="AGENT", help="Nobody waits for this agent; may be repeated.", show_default=False),
-    ] = None,
-    machine_usd_per_hour: Annotated[
-        str | None, typer.Option(metavar="X", help="What a machine of your own would cost.")
-    ] = None,
-    machine_tokens_per_second: Annotated[
-        str | None, typer.Option(metavar="N", help="What it goes on doing, input and output together.")
-    ] = None,
+    protect: ProtectOption = None,
+    policy: PolicyOption = None,
+    nobody_waits: NobodyWaitsOption = None,
+    machine_usd_per_hour: HourOption = None,
+    machine_tokens_per_second: PaceOption = None,
     output_format: FormatOption = OutputFormat.TABLE,
     ledger: LedgerOption = None,
 ) -> None:
@@ -61,40 +62,49 @@ def advise_command(
     finops advise --protect review --format json
     finops advise --machine-usd-per-hour 2.50 --machine-tokens-per-second 1500
     """
-    from langchain_finops.budgets.policy_file import PolicyFile
+    start, end = period_of(since, until)
+    asked = {
+        "since": start,
+        "until": end,
+        "protect": _protected(protect or [], policy),
+        "unattended": _named(nobody_waits or [], "--nobody-waits", "name an agent as its calls do"),
+        "machine": _machine(machine_usd_per_hour, machine_tokens_per_second),
+    }
+    span = "".join(f", {word} {value}" for word, value in (("since", since), ("until", until)) if value)
+    _show(ledger, asked, span or ", all time", output_format)
+
+
+def _show(url: str | None, asked: dict[str, Any], span: str, output_format: OutputFormat) -> None:
     from langchain_finops.pricing.book import PriceBook
     from langchain_finops.reports.advise import advise
     from langchain_finops.reports.advise_table import advice_table
     from langchain_finops.reports.render import render
 
-    for name in protect or ():
-        check_named(name, "--protect", "name a node, such as review")
-    for name in nobody_waits or ():
-        check_named(name, "--nobody-waits", "name an agent as its calls do")
-    start, end = period_of(since, until)
-    machine = _machine(machine_usd_per_hour, machine_tokens_per_second)
-    file = PolicyFile(policy)
-    file.look()
-    with existing_ledger(ledger) as source:
+    with existing_ledger(url) as source:
         book = PriceBook.default()
         with busy("Looking for what would be cheaper"):
-            found = advise(
-                source,
-                book=book,
-                since=start,
-                until=end,
-                protect={*(protect or ()), *file.policies.protect},
-                unattended=nobody_waits or (),
-                machine=machine,
-            )
+            found = advise(source, book=book, **asked)
         warn_of_spilled(source)
         place = place_of(source)
-    span = "".join(f", {word} {value}" for word, value in (("since", since), ("until", until)) if value)
-    span = span or ", all time"
     if not found.rows and output_format in {OutputFormat.TABLE, OutputFormat.MARKDOWN}:
         typer.echo(f"Nothing found that would be cheaper{span}, in {place}{_left_out(found)}")
         return
     render(advice_table(found, f"Advice{span}, in {place}"), output_format, sys.stdout)
+
+
+def _protected(names: list[str], policy: Path | None) -> set[str]:
+    """The nodes that options and the policy file name."""
+    from langchain_finops.budgets.policy_file import PolicyFile
+
+    file = PolicyFile(policy)
+    file.look()
+    return {*_named(names, "--protect", "name a node, such as review"), *file.policies.protect}
+
+
+def _named(names: list[str], option: str, remedy: str) -> list[str]:
+    for name in names:
+        check_named(name, option, remedy)
+    return names
 
 
 def _machine(usd_per_hour: str | None, tokens_per_second: str | None) -> "Machine | None":
