@@ -565,6 +565,28 @@ def test_discounts_are_in_the_saving(ledger):
     assert found(ledger, book)["small_answers"]["saving_usd"] == 50 * Decimal("0.0008192") * 4 / 5
 
 
+def test_calls_of_a_cheaper_tier_save_less(ledger, book):
+    """Paid at half of the list price: what is cut or read from a cache is worth half as much."""
+    for run in range(6):
+        for step, size in enumerate(GROWING):
+            at = NOON + timedelta(hours=run**2, minutes=step)
+            half = cost("gpt-4.1", size, 0, 0, 100) / 2
+            ledger.write(call(f"{run}-{step}", "gpt-4.1", size, 0, 0, 100, at=at, run_id=f"r{run}", user_id="u",
+                              contracted_usd=half, service_tier="flex"))  # fmt: skip
+    result = found(ledger, book)
+    assert result["growing_context"]["saving_usd"] == 6 * 6000 * Decimal(2) / 1_000_000 / 2
+    assert result["uncached_prefix"]["saving_usd"] == 6 * sum(GROWING[1:-1]) * Decimal("1.5") / 1_000_000 / 2
+
+
+def test_a_card_for_one_host_counts_there(ledger):
+    """The same model at a server whose card has no price for a cache: no prefix can be cached; at OpenAI it can."""
+    card = {"id": "own", "match": {"base_url_host": "llm.corp"}, "rates": {"input_tokens": 2, "output_tokens": 8}}
+    book = PriceBook(cards=parse_cards([card], where="test"))
+    runs(ledger, "gpt-4.1", [2000, 2500, 3000], base_url_host="llm.corp")
+    assert found(ledger, book) == {}
+    assert "uncached_prefix" in found(ledger, PriceBook())
+
+
 def test_a_dearer_tier_is_not_the_models_fault(ledger, book):
     """Calls at twice the price (priority) save what the models differ by, not what the tier costs."""
     for number in range(50):

@@ -14,7 +14,7 @@ from langchain_finops.ledger.columns import Series
 from langchain_finops.ledger.summary import show_usd
 from langchain_finops.ledger.totals import APART
 from langchain_finops.money import EXACT, from_pico, to_pico
-from langchain_finops.reports.advise_look import PAID_MODES, Claims, Finding, Look, command, longest_input
+from langchain_finops.reports.advise_look import PAID_MODES, Claims, Finding, Look, command
 from langchain_finops.reports.insight import RunWay, idle_runs, pause_of
 
 __all__ = ["Machine", "idle_polling", "late_handoff", "not_waited_for", "self_hosting"]
@@ -161,9 +161,8 @@ def _slower(
         if sort.tier in USUAL_TIERS and not look.is_protected(series) and not sort.unpriced:
             by_model.setdefault((sort.provider, sort.model), []).append(series)
     for (provider, model), group in by_model.items():
-        longest = longest_input(group)
-        batch = look.prices.units(provider, model, longest=longest, batch=True) if is_single else None
-        units = batch or look.prices.units(provider, model, longest=longest, tier="flex")
+        batch = look.units(group, batch=True) if is_single else None
+        units = batch or look.units(group, tier="flex")
         if units is None:
             continue
         claims = Claims()

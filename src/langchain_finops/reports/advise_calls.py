@@ -65,6 +65,13 @@ def _when(place: Place) -> int:
     return place[0].at[place[1]]
 
 
+def _as_paid(units: Units, place: Place, saved: int) -> int:
+    """A saving at list prices, less where the call was cheaper than these: by a slower tier, or at an older price."""
+    series, at = place
+    listed, paid = units.cost(series, at), series.pico[at]
+    return saved if paid >= listed else saved * paid // listed
+
+
 def _by_model(key: tuple[Name, ...]) -> dict[str, Any]:
     return dict(zip(BY_MODEL, key, strict=True))
 
@@ -97,7 +104,8 @@ class _Cached:
             self.claims.add(series, at, 0)
             return
         self.miss(written)
-        saved = self.units.pico(fresh=read) - self.units.pico(read=read) - self.debt
+        gained = self.units.pico(fresh=read) - self.units.pico(read=read)
+        saved = _as_paid(self.units, place, gained) - self.debt
         self.debt = max(0, -saved)
         self.claims.add(series, at, saved)
 
@@ -109,8 +117,8 @@ def uncached_prefix(look: Look) -> Iterator[Finding]:
             continue
         if longest_input(group) < LEAST_PREFIX:
             continue
-        _, _, provider, model = key
-        units = look.prices.units(provider, model, longest=longest_input(group), needs_cache=True)
+        model = key[-1]
+        units = look.units(group, needs_cache=True)
         if units is None or units.read >= units.fresh:
             continue
         least = LEAST_PREFIX_LARGE if model and ("opus" in model or "haiku" in model) else LEAST_PREFIX
@@ -193,8 +201,7 @@ def unread_cache(look: Look) -> Iterator[Finding]:
     for key, group in look.groups(_key, roles=("agent", "overhead")).items():
         if not any(any(series.written) for series in group):
             continue
-        _, _, provider, model = key
-        units = look.prices.units(provider, model, longest=longest_input(group), needs_cache=True)
+        units = look.units(group, needs_cache=True)
         if units is None or units.written <= units.fresh or any(any(series.other) for series in group):
             continue
         read, written = (sum(sum(getattr(series, name)) for series in group) for name in ("read", "written"))
@@ -205,8 +212,10 @@ def unread_cache(look: Look) -> Iterator[Finding]:
         claims = Claims()
         for series in group:
             for place, tokens in enumerate(series.written):
-                claims.add(series, place, units.pico(written=tokens) - units.pico(fresh=tokens))
-        claims.scale(lost)
+                extra = units.pico(written=tokens) - units.pico(fresh=tokens)
+                claims.add(series, place, _as_paid(units, (series, place), extra))
+        listed = sum(units.cost(series, place) for series in group for place in range(len(series)))
+        claims.scale(lost * min(sum(sum(series.pico) for series in group), listed) // listed)
         yield Finding(
             kind="unread_cache",
             **_by_model(key),
@@ -229,9 +238,8 @@ def growing_context(look: Look) -> Iterator[Finding]:
     for key, group in look.groups(_key).items():
         if longest_input(group) < LEAST_LAST:
             continue
-        _, _, provider, model = key
         has_cache = any(any(series.read) for series in group)
-        units = look.prices.units(provider, model, longest=longest_input(group), needs_cache=has_cache)
+        units = look.units(group, needs_cache=has_cache)
         claims, runs, tokens, shrunk = Claims(), 0, 0, 0
         for calls in sequences(group):
             sizes = [_tokens(place) for place in calls]
@@ -249,7 +257,7 @@ def growing_context(look: Look) -> Iterator[Finding]:
                 series, place = calls[number]
                 # What comes from a cache is cheap already, and cutting it may have the rest written anew.
                 saved = 0 if units is None else units.pico(**{"read" if has_cache else "fresh": old})
-                claims.add(series, place, saved)
+                claims.add(series, place, 0 if units is None else _as_paid(units, (series, place), saved))
         whole = sum(_tokens((series, place)) for series in group for place in range(len(series)))
         if runs >= max(LEAST_RUNS, shrunk) and tokens >= LEAST_AVOIDED * whole:
             yield _context(key, claims, units, {"runs": runs, "old_tokens": tokens, "input_tokens": whole}, has_cache)

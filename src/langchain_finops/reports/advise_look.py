@@ -2,14 +2,14 @@
 
 import shlex
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, Literal
 
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.columns import Columns, Series
-from langchain_finops.reports.advise_prices import Prices
+from langchain_finops.reports.advise_prices import Prices, Units
 
 __all__ = ["PAID_MODES", "Claims", "Confidence", "Finding", "Look", "Place", "command", "longest_input", "sequences"]
 
@@ -110,6 +110,27 @@ class Look:
     def is_protected(self, series: Series) -> bool:
         """Whether the node, or one that it lies in, must not be touched."""
         return series.sort.node is not None and not self.protected.isdisjoint(series.sort.node.split("/"))
+
+    def units(
+        self,
+        group: Sequence[Series],
+        *,
+        sold: Sequence[Series] = (),
+        model: str | None = None,
+        tier: str | None = None,
+        batch: bool = False,
+        needs_cache: bool = False,
+    ) -> Units | None:
+        """The rates at which calls of one model are sold, or those of `sold` or of another model at the same place,
+        for prompts as long as theirs; None where they are not known, or differ from place to place."""
+        longest = longest_input(group)
+        found = {
+            self.prices.units(
+                provider, model or own, longest=longest, host=host, tier=tier, batch=batch, needs_cache=needs_cache
+            )
+            for provider, own, host in {(s.sort.provider, s.sort.model, s.sort.host) for s in sold or group}
+        }
+        return found.pop() if len(found) == 1 else None
 
     def groups(
         self, key: Callable[[Series], tuple[str | None, ...]], *, roles: Iterable[str] = ("agent",)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from langchain_finops.ledger.columns import Series
 from langchain_finops.money import from_pico
-from langchain_finops.reports.advise_look import PAID_MODES, Claims, Confidence, Finding, Look, command, longest_input
+from langchain_finops.reports.advise_look import PAID_MODES, Claims, Confidence, Finding, Look, command
 from langchain_finops.reports.advise_prices import Units
 
 __all__ = ["cheaper_success", "interval", "overhead", "small_answers"]
@@ -110,10 +110,10 @@ def _swap(look: Look, key: tuple[Name, ...], dear: _Side, cheap: _Side) -> Findi
     # A small difference that is sure is one all the same: with thousands of tasks five points are no equal success.
     if best < 0 or (worst < -MARGIN and not is_as_good):
         return None
-    units = look.prices.units(cheap.provider, cheap.model, longest=longest_input(dear.group))
+    units = look.units(dear.group, sold=cheap.group)
     if units is None or cheap.unpriced or not dear.tasks:
         return None
-    own = look.prices.units(dear.provider, dear.model, longest=longest_input(dear.group))
+    own = look.units(dear.group)
     claims = _at(units, dear.group, own)
     # What it costs a task to get there counts, too: a cheap model that takes twice the calls saves less.
     least = len(dear.tasks) * cheap.pico * claims.whole // (len(cheap.tasks) * dear.pico) if dear.pico else claims.whole
@@ -165,9 +165,9 @@ def small_answers(look: Look) -> Iterator[Finding]:
         small = sum(output <= SMALL for series in answered for output in series.output)
         if calls < LEAST_CALLS or small < MOST_SMALL * calls:
             continue
-        dear = look.prices.units(provider, model, longest=longest_input(group))
+        dear = look.units(group)
         other = look.prices.smaller(model)
-        units = other and look.prices.units(provider, other, longest=longest_input(group))
+        units = look.units(group, model=other) if other else None
         if not dear or not units or dear.usd_per_million_output() < DEAR_USD:
             continue
         claims = _at(units, group, dear)
@@ -222,8 +222,8 @@ def overhead(look: Look) -> Iterator[Finding]:
 def _overhead(look: Look, key: tuple[Name, Name, Name, Name], group: list[Series], share: float) -> Finding:
     agent, node, provider, model = key
     other = look.prices.smaller(model)
-    units = other and look.prices.units(provider, other, longest=longest_input(group))
-    own = look.prices.units(provider, model, longest=longest_input(group))
+    units = look.units(group, model=other) if other else None
+    own = look.units(group)
     claims = _at(units, group, own) if units else Claims()
     by_price = bool(claims.pico)
     if not by_price:
