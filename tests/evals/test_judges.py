@@ -16,6 +16,7 @@ from langchain_finops.evals.prepare import Options
 from langchain_finops.evals.results import Verdict, read_verdicts
 from langchain_finops.evals.resume import Results, table_of
 from langchain_finops.evals.runner import arun
+from langchain_finops.evals.scoring import ScoreOptions, score
 from langchain_finops.evals.suite import load_suite
 from langchain_finops.ledger import open_ledger
 
@@ -369,6 +370,26 @@ def test_verdicts_lost_in_a_crash_are_paid_once_more_and_counted(judge: Provider
     assert (row["judge_cost_usd"], row["judge_calls"]) == (None, 2), "unknown, and not what is known of it"
 
 
+def test_verdicts_lost_in_a_crash_cost_what_they_would_now(judge: ProviderServer, workshop: "Workshop") -> None:
+    """Prices doubled between the crash and the next run: the lost call counts twice what it did, in the ledger too."""
+    workshop.run(concurrency=1)
+    scores = workshop.results / "scores.jsonl"
+    lines = scores.read_text().splitlines(keepends=True)
+    scores.write_text("".join(line for line in lines if '"configuration": "right"' not in line))
+    double = SUITE.replace("input_tokens: 1, output_tokens: 10", "input_tokens: 2, output_tokens: 20")
+    workshop.suite(double.format(url=judge.url))
+
+    results = workshop.run(concurrency=1)
+
+    mine = [verdict for verdict in results.verdicts if verdict.scorer == "right"]
+    assert sorted(verdict.stop_reason or "" for verdict in mine) == ["", "", "interrupted"]
+    assert [verdict.known_usd for verdict in mine] == [2 * JUDGED_USD] * 3
+    ledger = open_ledger(str(workshop.results / "ledger.db"))
+    costs = [call.cost_usd for call in ledger.calls() if call.attribution.role == "judge"]
+    ledger.close()
+    assert costs == [2 * JUDGED_USD] * 3
+
+
 async def test_ctrl_c_while_a_judge_thinks_loses_neither_answer_nor_cost(
     judge: ProviderServer, workshop: "Workshop"
 ) -> None:
@@ -411,4 +432,63 @@ def test_a_judge_killed_in_the_middle_has_cost_an_unknown_amount(judge: Provider
     assert [(verdict.stop_reason, verdict.cost_usd, verdict.calls) for verdict in mine] == [
         *[("interrupted", None, 0)] * 2,
         *[(None, JUDGED_USD, 1)] * 2,
+    ]
+
+
+def test_judges_that_start_together_do_not_break_the_maximum(judge: ProviderServer, workshop: "Workshop") -> None:
+    """Each costs 40 times what its attempt may: the first is asked alone, and from then on as much is set aside."""
+    suite = SUITE.format(url=judge.url).replace("concurrency: 1", "concurrency: 8\nlimits: {usd: 0.001}")
+    workshop.suite(suite.replace("max_tokens: 20", "max_tokens: 2000"))
+    workshop.data(number=[1, 2, 3, 4])
+    judge.answers = [says(YES, usage=openai_usage(20_000, 2_000))]
+
+    results = workshop.run(max_usd="0.05")
+
+    # A verdict costs 0.04, and none is asked for beyond the first.
+    assert len(judge.seen) == 1
+    spent = sum(each.known_usd for each in (*results.attempts, *results.verdicts))
+    assert Decimal("0.04") < spent < Decimal("0.05")
+    assert results.run["stopped"]
+
+
+def test_a_lost_verdict_of_another_prompt_takes_no_verdicts_place(judge: ProviderServer, workshop: "Workshop") -> None:
+    """A crash while a changed prompt was judged, and the old prompt back: its verdicts stand, and nobody is asked."""
+    workshop.run(concurrency=1)
+    scores = workshop.results / "scores.jsonl"
+    before = scores.read_bytes()
+    workshop.suite(SUITE.format(url=judge.url).replace("Question:", "Asked:"))
+    workshop.run(concurrency=1)
+    scores.write_bytes(before)
+    workshop.suite(SUITE.format(url=judge.url))
+
+    rows = table_of(workshop.run(concurrency=1)).rows
+
+    assert len(judge.seen) == 4
+    assert [(row["successes"], row["unjudged"], row["judge_cost_usd"]) for row in rows] == [
+        (1, 0, JUDGED_USD),
+        (0, 0, JUDGED_USD),
+    ]
+
+
+def test_live_judges_of_a_replayed_run_that_a_crash_lost_are_counted(
+    judge: ProviderServer, workshop: "Workshop"
+) -> None:
+    """The replay's own calls cost nothing and are not taken for theirs, nor theirs for the replay's."""
+    suite = SUITE.format(url=judge.url) + "recording: calls.jsonl\n"
+    workshop.suite(suite)
+    workshop.run(mode="record")
+    folder = workshop.run(mode="replay").folder
+    other = workshop.folder / "other.yaml"
+    other.write_text(suite.replace("Question:", "Asked:"))
+    before = (folder / "scores.jsonl").read_bytes()
+    score(folder, load_suite(other), ScoreOptions(mode="live"))
+    (folder / "scores.jsonl").write_bytes(before)
+
+    results = score(folder, load_suite(other), ScoreOptions(mode="live"))
+
+    assert len(judge.seen) == 6
+    mine = [verdict for verdict in results.verdicts if verdict.scorer == "right"]
+    assert [(verdict.cost_usd, verdict.known_usd) for verdict in mine] == [
+        *[(None, JUDGED_USD)] * 2,
+        *[(JUDGED_USD, JUDGED_USD)] * 2,
     ]

@@ -177,8 +177,9 @@ def test_what_a_killed_judge_may_have_cost_stays_unknown(workshop: "Workshop", m
         workshop.data(number=[1])
         part = workshop.run().folder
         shutil.copytree(part, workshop.folder / "copy")
+        (once,) = [line for line in (part / "asked.jsonl").read_text().splitlines() if '"wrong"' in line]
         with (part / "asked.jsonl").open("a") as asked:
-            asked.write(json.dumps([["wrong", "t1", 0], 1, "right"]) + "\n")
+            asked.write(json.dumps([*json.loads(once)[:-1], "another time"]) + "\n")
         verdicts = (part / "scores.jsonl").read_text().splitlines(keepends=True)
         kept = [line for line in verdicts if json.loads(line)["configuration"] == "right"]
         for folder in (part, workshop.folder / "copy"):

@@ -88,6 +88,20 @@ def test_a_try_that_a_kill_ended_may_have_cost_more(begun: "Workshop") -> None:
     assert again.cost_usd == 2 * ONE_CALL
 
 
+def test_a_try_that_a_kill_ended_is_priced_as_all_others(begun: "Workshop") -> None:
+    """Prices changed between the crash and the next run: what it lost costs what it would now, in the ledger too."""
+    crash(begun)
+    begun.suite(SUITE.replace("input_tokens: 1,", "input_tokens: 3,"))
+
+    lost, again = begun.run().attempts
+
+    assert (lost.stop_reason, lost.known_usd, again.cost_usd) == ("interrupted", 2 * ONE_CALL, 2 * ONE_CALL)
+    ledger = open_ledger(begun.results / "ledger.db")
+    assert [call.cost_usd for call in ledger.calls()] == [2 * ONE_CALL] * 2
+    assert [call.cost_usd for call in ledger.calls(history=True)].count(ONE_CALL) == 1, "what it was stays known"
+    ledger.close()
+
+
 def test_another_ledger_is_refused(begun: "Workshop", monkeypatch: pytest.MonkeyPatch) -> None:
     """The calls are in the first one; half of them in each would be a ledger that nothing adds up to."""
     first = "results/tasks/ledger.db"

@@ -266,6 +266,24 @@ def test_a_replay_that_was_killed_between_tries_goes_on_with_the_next(
     assert figures(workshop.run()) == figures(whole)
 
 
+def test_a_replay_that_was_killed_before_prices_changed_leaves_one_price_in_the_ledger(recorded: "Workshop") -> None:
+    """What is replayed once more is not written to the ledger again, so what is there is priced as the answers are."""
+    before = {result.slot: result.known_usd for result in recorded.run().attempts}
+    path = recorded.results / "attempts.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    recorded.suite(SUITE.replace("input_tokens: 1, output_tokens: 10", "input_tokens: 2, output_tokens: 20"))
+
+    results = recorded.run()
+
+    ledger = open_ledger(recorded.results / "ledger.db")
+    (total,) = ledger.totals()
+    ledger.close()
+    assert {result.slot: result.cost_usd for result in results.attempts} == {
+        slot: 2 * cost for slot, cost in before.items()
+    }
+    assert total.totals.cost_usd == sum_usd([result.known_usd for result in results.attempts])
+
+
 def test_a_try_that_was_never_recorded_is_not_made_in_a_replay(
     workshop: "Workshop", server: type[Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:

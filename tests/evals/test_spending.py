@@ -1,5 +1,6 @@
 """A run's money: no attempt begins that may break the maximum, and what is unknown is never counted as nothing."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -214,3 +215,69 @@ async def test_what_is_set_aside_is_given_back() -> None:
 
     assert fourth is not None
     assert (spending.spent_usd, spending.stopped) == (Decimal("0.10"), None)
+
+
+# --- judges ----------------------------------------------------------------------------------------------------------
+
+
+def a_verdict(task: str, usd: str | None, **more: object) -> Verdict:
+    """Of configuration `a`, whose judge's one call cost this."""
+    of = {"configuration": "a", "task": task, "repeat": 0, "try_number": 1, "scorer": "judge", "success": True}
+    cost = None if usd is None else Decimal(usd)
+    return Verdict(**{**of, "cost_usd": cost, "known_usd": cost or Decimal(0), "calls": 1, **more})
+
+
+async def test_the_first_attempt_that_is_judged_begins_alone() -> None:
+    """A limit bounds the attempt and not its judge: what that costs is known once one was asked."""
+    spending = Spending(Decimal(1), Decimal("0.01"), judges=True)
+    first = await spending.reserve("a")
+    assert first is not None
+    assert first.usd == 1
+    second = asyncio.create_task(spending.reserve("a"))
+    await asyncio.sleep(0)
+    assert not second.done()
+
+    spending.settle(first, an_attempt("0.005"), [a_verdict("t", "0.20")])
+
+    allowed = await second
+    assert allowed is not None
+    # Its limit, and what the dearest verdicts have cost; 0.205 are spent, so that three of them fit at once.
+    assert allowed.usd == Decimal("0.21")
+    assert [(await spending.reserve("a")) is not None for _ in range(2)] == [True, True]
+    fourth = asyncio.create_task(spending.reserve("a"))
+    await asyncio.sleep(0)
+    assert not fourth.done()
+    fourth.cancel()
+
+
+async def test_a_judge_that_needs_more_gets_what_nobody_else_holds_and_gives_it_back() -> None:
+    """While it has all that is left, another one waits; where all that hold something need more, there is none."""
+    spending = Spending(Decimal(1), Decimal("0.10"))
+    one, other = await spending.reserve("a"), await spending.reserve("a")
+    assert one is not None
+    assert other is not None
+
+    assert await spending.extend(one)
+    assert one.usd == Decimal("0.90")
+    waiting = asyncio.create_task(spending.extend(other))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    spending.shrink(one, Decimal("0.10"))
+    assert await waiting
+    assert (one.usd, other.usd) == (Decimal("0.10"), Decimal("0.90"))
+
+    first = asyncio.create_task(spending.extend(one))
+    await asyncio.sleep(0)
+    assert not await spending.extend(other), "one waits for the other already: neither would ever free any"
+    spending.stop("there is no more")
+    assert not await first
+
+
+def test_a_verdict_of_unknown_cost_counts_as_the_dearest() -> None:
+    """A judge that was killed in the middle has cost something: what the dearest one has, and that is a guess."""
+    spending = Spending(Decimal(1), None, judges=True)
+    lost = a_verdict("u", None, calls=0, stop_reason="interrupted", success=None)
+
+    spending.begin([], [a_verdict("t", "0.40"), lost])
+
+    assert (spending.spent_usd, spending.guessed) == (Decimal("0.80"), 1)

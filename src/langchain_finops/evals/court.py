@@ -4,11 +4,12 @@ Scorers that ask nobody come first, so that an answer's judges are the last thin
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from langchain_finops.errors import EvalError
 from langchain_finops.evals.attempt import Bench
@@ -23,6 +24,7 @@ from langchain_finops.evals.scorers import Judgement, Scorer, judge
 from langchain_finops.evals.spending import Allowance, Spending
 from langchain_finops.evals.stock import Priced
 from langchain_finops.evals.verdicts import Answers, decided, final, spoken
+from langchain_finops.money import sum_usd
 from langchain_finops.records import CallRecord
 
 __all__ = ["Court"]
@@ -50,8 +52,8 @@ class Court:
         """`known`: verdicts on file. `spent` is told of each verdict's cost."""
         self.prepared, self.bench, self.journal = prepared, bench, journal
         self.spending, self.throttle, self.known, self.spent = spending, throttle, known, spent
-        self.stored: set[JudgingKey] = set()
-        """What a replay wrote to the ledger before a crash kept its verdict from being written."""
+        self.stored: dict[JudgingKey, str] = {}
+        """What a replay wrote to the ledger before a crash kept its verdict from being written: the time of asking."""
         self.counted: dict[JudgingKey, set[datetime]] = {}
         """When calls began that a crash has kept from their verdicts: a recording serves them once more."""
         self._outages = 0
@@ -72,8 +74,8 @@ class Court:
         bought: list[Verdict] = []
         for scorer in waiting:
             if scorer.judge is not None:
-                left = self.spending.left_usd(allowance, tried_usd, *(verdict.known_usd for verdict in bought))
-                bought.append(await self._buy(scorer, result, left))
+                spent = sum_usd([tried_usd, *(verdict.known_usd for verdict in bought)])
+                bought.append(await self._buy(scorer, result, allowance, spent))
         new = [*free, *bought]
         outcome = decided(result, [*done.values(), *new], self.prepared)
         await self.journal.keep(verdicts=free, records=[outcome])
@@ -87,40 +89,65 @@ class Court:
             said = await asyncio.to_thread(judge, scorer, result.answer, item, function)
         return spoken(scorer, result, said, self.prepared)
 
-    async def _buy(self, scorer: Scorer, result: AttemptResult, left: Decimal | None) -> Verdict:
+    async def _buy(self, scorer: Scorer, result: AttemptResult, allowance: Allowance, spent: Decimal) -> Verdict:
         """Ask a judge until it says something, or as often as the suite allows where it cannot be reached."""
         most = self.prepared.suite.tries
         heard: list[Heard] = []
-        key = (result.slot, result.try_number, scorer.name)
+        any_time = self._key(scorer, result)
+        stored = self.stored.get(any_time)
+        key = any_time._replace(judging_id=stored or uuid4().hex)
         if not self.bench.replays:
             await self.journal.ask(key)
         for failures in range(1, most + 1):
-            spent = total_usd(record.cost_usd for one in heard for record in one.priced)[1]
-            cap = None if left is None else left - spent
-            if cap is not None and cap <= 0:
-                heard.append(Heard(judgement=Judgement(success=None, reason=NO_MONEY), stop_reason=MAX_USD))
-                self.spending.stop("the run's money is used up before all answers are judged")
-                break
-            one = await self._ask(scorer, result, failures, cap)
+            paid = total_usd(record.cost_usd for one in heard for record in one.priced)[1]
+            asking = partial(self._ask, scorer, result, key, failures)
+            one = await self._within(allowance, sum_usd([spent, paid]), asking)
             heard.append(one)
             if one.out_of_money is not None:
                 self.spending.stop(one.out_of_money)
             if not one.try_again or failures == most:
                 break
             await self._pause(one, failures)
-        verdict = self._verdict(scorer, result, heard)
+        verdict = self._verdict(scorer, result, heard, key)
         self.spent(result.configuration, verdict.known_usd)
         records = [record for one in heard for record in one.held_back]
-        await self.journal.keep(verdicts=[verdict], records=[] if key in self.stored else records)
+        await self.journal.keep(verdicts=[verdict], records=[] if stored else records)
         self._count(verdict)
         if verdict.stop_reason == INTERRUPTED:
             raise asyncio.CancelledError
         return verdict
 
-    async def _ask(self, scorer: Scorer, result: AttemptResult, played: int, cap: Decimal | None) -> Heard:
+    def _key(self, scorer: Scorer, result: AttemptResult) -> JudgingKey:
+        scorer_hash, item_hash = self.prepared.scorer_hashes[scorer.name], self.prepared.items[result.task].hash
+        return JudgingKey(result.slot, result.try_number, scorer.name, scorer_hash, item_hash)
+
+    async def _within(
+        self, allowance: Allowance, spent: Decimal, ask_with: Callable[[Decimal | None], Awaitable[Heard]]
+    ) -> Heard:
+        """Ask with what was set aside for the try; where that is refused as too little, with all that nobody else has.
+
+        A call that is refused was not sent, and cost nothing.
+        """
+        before = allowance.usd
+        cap = self.spending.own_usd(allowance, spent)
+        heard = None if cap is not None and cap <= 0 else await ask_with(cap)
+        if heard is not None and heard.stop_reason != MAX_USD:
+            return heard
+        if not await self.spending.extend(allowance):
+            why = "the run's money is used up before all answers are judged"
+            nothing = Heard(judgement=Judgement(success=None, reason=NO_MONEY), stop_reason=MAX_USD, out_of_money=why)
+            return heard or nothing
+        try:
+            return await ask_with(self.spending.own_usd(allowance, spent))
+        finally:
+            self.spending.shrink(allowance, before)
+
+    async def _ask(
+        self, scorer: Scorer, result: AttemptResult, key: JudgingKey, played: int, cap: Decimal | None
+    ) -> Heard:
         model, item = self.prepared.judges[scorer.name], self.prepared.items[result.task]
-        counted = self.counted.get((result.slot, result.try_number, scorer.name), ())
-        doing = ask(scorer, model, result, item, self.bench, played=played, cap_usd=cap, counted=counted)
+        counted = self.counted.get(key._replace(judging_id=""), ())
+        doing = ask(scorer, model, result, item, self.bench, key=key, played=played, cap_usd=cap, counted=counted)
         if self.bench.replays:
             return await asyncio.create_task(doing)
         who = f"judge {scorer.name}"
@@ -140,12 +167,13 @@ class Court:
             wait_s = 2.0 ** (failures - 1) if heard.wait_s is None else heard.wait_s
             await self.throttle.sleep(min(max(wait_s, 0.0), LONGEST_WAIT_S))
 
-    def _verdict(self, scorer: Scorer, result: AttemptResult, heard: Sequence[Heard]) -> Verdict:
+    def _verdict(self, scorer: Scorer, result: AttemptResult, heard: Sequence[Heard], key: JudgingKey) -> Verdict:
         last = heard[-1]
         priced = [record for one in heard for record in one.priced]
         asked = costs_of(priced, in_the_dark=any(one.in_the_dark for one in heard))
         assert scorer.judge is not None, "others are asked for free"
         asked |= {"prompt_hash": prompt_hash(scorer.judge), "stop_reason": last.stop_reason}
+        asked |= {"judging_id": key.judging_id}
         return spoken(scorer, result, last.judgement, self.prepared, **asked)
 
     def _count(self, verdict: Verdict) -> None:
@@ -164,42 +192,41 @@ class Court:
 
         A replay paid nothing: its calls are not written to the ledger a second time.
         """
-        counted: Counter[JudgingKey] = Counter()
-        answered: Counter[JudgingKey] = Counter()
-        for verdict in on_file:
-            key = (verdict.slot, verdict.try_number, verdict.scorer)
-            counted[key] += verdict.calls
-            answered[key] += 1
+        answered = {verdict.judging_id for verdict in on_file}
         asked = read_asked(self.prepared.folder)
         lost: list[Verdict] = []
         for key in sorted({*paid, *asked}):
-            calls = [record for record in paid.get(key, ()) if isinstance(record, CallRecord)][counted[key] :]
-            if self.bench.replays:
-                self.stored |= {key} if calls else set()
-            elif calls or asked[key] > answered[key]:
-                # One that was killed may have had a call in flight, of which no record tells.
-                lost.append(self._lost(key, calls, in_the_dark=asked[key] > answered[key]))
-                self.counted[key] = {call.started_at for call in calls}
+            if key.judging_id in answered:
+                continue
+            calls = [record for record in paid.get(key, ()) if isinstance(record, CallRecord)]
+            any_time = key._replace(judging_id="")
+            if key not in asked and all(call.billing_mode == "replay" for call in calls):
+                self.stored[any_time] = key.judging_id
+                continue
+            self.counted.setdefault(any_time, set()).update(call.started_at for call in calls)
+            # One that was killed may have had a call in flight, of which no record tells.
+            lost.append(_lost(key, costs_of(calls, in_the_dark=True)))
         if lost:
             await self.journal.keep(verdicts=lost)
         return lost
 
-    def _lost(self, key: JudgingKey, calls: Sequence[CallRecord], *, in_the_dark: bool) -> Verdict:
-        (configuration, task, repeat), number, scorer = key
-        item = self.prepared.items.get(task)
-        return Verdict(
-            configuration=configuration,
-            task=task,
-            repeat=repeat,
-            try_number=number,
-            scorer=scorer,
-            success=None,
-            reason="a crash ended the judging",
-            stop_reason=INTERRUPTED,
-            scorer_hash=self.prepared.scorer_hashes.get(scorer, ""),
-            item_hash="" if item is None else item.hash,
-            **costs_of(calls, in_the_dark=in_the_dark),
-        )
+
+def _lost(key: JudgingKey, costs: Mapping[str, Any]) -> Verdict:
+    configuration, task, repeat = key.slot
+    return Verdict(
+        configuration=configuration,
+        task=task,
+        repeat=repeat,
+        try_number=key.try_number,
+        scorer=key.scorer,
+        success=None,
+        reason="a crash ended the judging",
+        stop_reason=INTERRUPTED,
+        scorer_hash=key.scorer_hash,
+        item_hash=key.item_hash,
+        judging_id=key.judging_id,
+        **costs,
+    )
 
 
 def costs_of(priced: Sequence[Priced], *, in_the_dark: bool = False) -> dict[str, Any]:

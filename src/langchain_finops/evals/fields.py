@@ -137,7 +137,9 @@ VERDICT_READ: Mapping[str, Callable[[object], object]] = {
     **dict.fromkeys(("repeat", "try_number", "calls"), whole),
     "cost_usd": _amount,
     "known_usd": _known,
-    **dict.fromkeys(("model", "prompt_hash", "stop_reason"), lambda value: None if value is None else text(value)),
+    **dict.fromkeys(
+        ("model", "prompt_hash", "judging_id", "stop_reason"), lambda value: None if value is None else text(value)
+    ),
     "success": _verdict_success,
     "score": lambda value: None if value is None else _seconds(value),
 }

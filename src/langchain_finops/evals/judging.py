@@ -17,7 +17,7 @@ from langchain_finops.evals.judge_prompts import filled_in, need_openevals, prom
 from langchain_finops.evals.matrix import Configuration
 from langchain_finops.evals.models import chat_model, model_faults, offline
 from langchain_finops.evals.recorded import Slot
-from langchain_finops.evals.results import INTERRUPTED, MAX_USD, AttemptResult
+from langchain_finops.evals.results import INTERRUPTED, MAX_USD, AttemptResult, JudgingKey
 from langchain_finops.evals.scorers import Function, Judgement, Scorer
 from langchain_finops.evals.stock import judging_tags_of
 from langchain_finops.evals.suite import Suite
@@ -149,6 +149,7 @@ async def ask(
     item: Item,
     bench: Bench,
     *,
+    key: JudgingKey,
     played: int,
     cap_usd: Decimal | None = None,
     counted: Collection[datetime] = (),
@@ -163,7 +164,7 @@ async def ask(
     if isinstance(fields, Judgement):
         return Heard(judgement=fields)
     witness = Witness(bench.ledger, hold_back=bench.replays, standing=bench.standing, counted=counted)
-    handler = _handler(scorer, result, bench, witness, cap_usd)
+    handler = _handler(key, result, bench, witness, cap_usd)
     slot = Slot(result.configuration, result.task, result.repeat, scorer=scorer.name)
     said: object = None
     raised: BaseException | None = None
@@ -193,14 +194,14 @@ async def ask(
 
 
 def _handler(
-    scorer: Scorer, result: AttemptResult, bench: Bench, witness: Witness, cap_usd: Decimal | None
+    key: JudgingKey, result: AttemptResult, bench: Bench, witness: Witness, cap_usd: Decimal | None
 ) -> FinOpsHandler:
     return FinOpsHandler(
         agent_id=result.configuration,
         task_id=result.task_id,
         project=bench.project,
         environment="evaluation",
-        tags=judging_tags_of(bench.run_id, result, scorer.name),
+        tags=judging_tags_of(bench.run_id, result, key),
         budgets=() if cap_usd is None else (Budget(usd=cap_usd, name=MAX_USD, warn_at=()),),
         ledger=witness,
         prices=bench.prices,

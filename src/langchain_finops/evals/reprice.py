@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from langchain_finops.errors import EvalError
@@ -60,19 +59,15 @@ def reprice(prepared: Prepared, earlier: Earlier) -> Earlier:
 
 
 def _verdicts_again(prepared: Prepared, earlier: Earlier, ledger: Ledger) -> list[Verdict]:
-    """All verdicts, their judges' calls at the prices of now: of several on one answer, each has had its calls."""
+    """All verdicts, their judges' calls at the prices of now."""
     if not any(verdict.calls for verdict in earlier.verdicts):
         return earlier.verdicts
     assert earlier.run is not None, "there is nothing to price before the first run"
-    judgings = find_judgings(ledger, runs_of(earlier.run))
-    calls = {
-        key: iter([record for record in records if isinstance(record, CallRecord)]) for key, records in judgings.items()
-    }
+    calls = {key.judging_id: records for key, records in find_judgings(ledger, runs_of(earlier.run)).items()}
     again: list[Verdict] = []
     changed: list[Priced] = []
     for verdict in earlier.verdicts:
-        key = (verdict.slot, verdict.try_number, verdict.scorer)
-        mine = list(islice(calls.get(key, iter(())), verdict.calls))
+        mine = [record for record in calls.get(verdict.judging_id or "", ()) if isinstance(record, CallRecord)]
         if len(mine) != verdict.calls:
             raise _gone(prepared, ledger, f"scorer {verdict.scorer!r} on task {verdict.task!r}")
         new = [price_again(record, prepared.prices) for record in mine]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, Self, TypeVar, get_args
+from typing import Literal, NamedTuple, Self, TypeVar, get_args
 
 from langchain_finops.errors import BadData, EvalError, Fault
 from langchain_finops.evals.fields import READ, VERDICT_READ, mapping, same, text, whole
@@ -56,10 +56,31 @@ MAX_USD = "max_usd"
 """Stop reason of a try that ran out of the run's money, and name of the budget that the run's money puts on a try."""
 UNFINISHED = (INTERRUPTED, MAX_USD)
 """Why the harness ended a try for reasons of its own: it says nothing of the target, and its slot is tried again."""
-JudgingKey = tuple[tuple[str, str, int], int, str]
-"""Slot and number of the try whose answer is judged, and the scorer."""
 TryKey = tuple[tuple[str, str, int], int, str, str, str]
 """Slot, try number, and the hashes of the item's inputs, of the configuration and of the target's code."""
+
+
+class JudgingKey(NamedTuple):
+    """One time of asking a judge about an answer: what its calls, its verdict and its line in `asked.jsonl` share."""
+
+    slot: tuple[str, str, int]
+    try_number: int
+    scorer: str
+    scorer_hash: str
+    item_hash: str
+    judging_id: str = ""
+    """Its own; "" where any time is meant."""
+
+    @classmethod
+    def read(cls, said: object) -> Self:
+        """From what JSON holds of it. Raises TypeError or ValueError for anything else."""
+        if not isinstance(said, list):
+            raise TypeError(f"{said!r} is not a list")
+        (configuration, task, repeat), try_number, *names = said
+        scorer, scorer_hash, item_hash, judging_id = map(text, names)
+        slot = text(configuration), text(task), whole(repeat)
+        return cls(slot, whole(try_number), scorer, scorer_hash, item_hash, judging_id)
+
 
 AttemptStatus = Literal["completed", "stopped", "handed_off", "error"]
 """`stopped`: a limit ended it, such as the time limit. `handed_off`: it asked a person, whose answer no script gives.
@@ -197,6 +218,8 @@ class Verdict:
     """The judge's model as its answer names it."""
     prompt_hash: str | None = None
     """Of the judge's prompt."""
+    judging_id: str | None = None
+    """Of the time that the judge was asked; its calls in the ledger have it too."""
     stop_reason: str | None = None
     """Why there is no verdict yet, only what asking for it has cost: `infrastructure` (the judge could not be reached),
     `max_usd` (the run's money did not suffice), or `interrupted` (a crash or Ctrl-C). None for all other verdicts."""
@@ -271,8 +294,7 @@ def read_asked(folder: Path) -> Counter[JudgingKey]:
         return asked
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            (configuration, task, repeat), try_number, scorer = json.loads(line)
-            asked[(text(configuration), text(task), whole(repeat)), whole(try_number), text(scorer)] += 1
+            asked[JudgingKey.read(json.loads(line))] += 1
         except (TypeError, ValueError) as error:
             raise BadData([Fault(where=f"{path}:{number}", what=f"not a line of {path.name}: {error}")]) from error
     return asked

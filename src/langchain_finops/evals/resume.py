@@ -198,13 +198,15 @@ def current_verdicts(run: Run, verdicts: Iterable[Verdict], attempts: Iterable[A
     scorers = {entry["name"]: entry["hash"] for entry in run["scorers"]}
     items = {item: hashes[1] for item, hashes in run["dataset"]["items"].items()}
     tries = {(attempt.slot, attempt.try_number) for attempt in attempts}
-    for verdict in verdicts:
-        if (
-            scorers.get(verdict.scorer) == verdict.scorer_hash
-            and items.get(verdict.task) == verdict.item_hash
-            and (verdict.slot, verdict.try_number) in tries
-        ):
-            yield verdict
+    current = [
+        verdict
+        for verdict in verdicts
+        if scorers.get(verdict.scorer) == verdict.scorer_hash
+        and items.get(verdict.task) == verdict.item_hash
+        and (verdict.slot, verdict.try_number) in tries
+    ]
+    # The last one counts: what never came to a verdict must not take the place of one.
+    yield from sorted(current, key=lambda verdict: verdict.stop_reason is None)
 
 
 def _unspoken(run: Run, attempts: Iterable[AttemptResult], verdicts: Iterable[Verdict]) -> Iterator[Verdict]:

@@ -33,8 +33,8 @@ class Spending:
     configuration has cost. The first try of a configuration without a limit begins alone, with all that is left.
     """
 
-    def __init__(self, max_usd: Decimal | None, limit_usd: Decimal | None) -> None:
-        """`limit_usd`: of each attempt, by the suite."""
+    def __init__(self, max_usd: Decimal | None, limit_usd: Decimal | None, *, judges: bool = False) -> None:
+        """`limit_usd`: of each attempt, by the suite. `judges`: whether models judge, whose cost no limit bounds."""
         self.max_usd = max_usd
         self.spent_usd = Decimal(0)
         """Of tries and judges, as far as it is known; what is unknown as the most it was let spend."""
@@ -43,8 +43,11 @@ class Spending:
         self.stopped: str | None = None
         """Why nothing more may begin, in a sentence."""
         self._limit_usd = limit_usd
+        self._judges = judges
         self._held = Decimal(0)
         self._holding = 0
+        self._short = 0
+        """Of those that hold something, how many wait for more."""
         self._dearest: dict[str, Decimal] = {}
         self._judged: dict[str, Decimal] = {}
         self._freed = asyncio.Event()
@@ -57,11 +60,12 @@ class Spending:
             _check_known(attempts, verdicts)
         judged: dict[tuple[tuple[str, str, int], int], Decimal] = {}
         for verdict in verdicts:
-            key = verdict.slot, verdict.try_number
-            judged[key] = sum_usd([judged.get(key, Decimal(0)), verdict.known_usd])
+            if verdict.calls:
+                key = verdict.slot, verdict.try_number
+                judged[key] = sum_usd([judged.get(key, Decimal(0)), verdict.known_usd])
         for (slot, _), cost in judged.items():
             self._note_judged(slot[0], cost)
-            self.spent_usd = sum_usd([self.spent_usd, cost])
+        self.spent_usd = sum_usd([self.spent_usd, *map(self._counted_verdict, verdicts)])
         for attempt in attempts:
             self._note(attempt.configuration, _cost(attempt))
         for attempt in attempts:  # Once the dearest is known.
@@ -70,7 +74,9 @@ class Spending:
 
     def need_usd(self, configuration: str) -> Decimal | None:
         """What another try of a configuration may cost; None where nothing is known of it."""
-        judged = self._judged.get(configuration, Decimal(0))
+        judged = self._judged.get(configuration, None if self._judges else Decimal(0))
+        if judged is None:  # What its judges cost is not known: the first attempt begins alone.
+            return None
         usd = self._limit_usd if self._limit_usd is not None else self._dearest.get(configuration)
         return None if usd is None else sum_usd([usd, judged])
 
@@ -100,11 +106,38 @@ class Spending:
                 await self._freed.wait()
         return None
 
-    def left_usd(self, allowance: Allowance, *spent: Decimal) -> Decimal | None:
-        """What a judge may spend at most, after what its try and other judges of it have; None without a maximum."""
+    def own_usd(self, allowance: Allowance, *spent: Decimal) -> Decimal | None:
+        """What of the allowance is left for a judge; None without a maximum."""
         if self.max_usd is None or allowance.usd is None:
             return None
-        return self.max_usd - self.spent_usd - (self._held - allowance.usd) - sum_usd(spent)
+        return allowance.usd - sum_usd(spent)
+
+    async def extend(self, allowance: Allowance) -> bool:
+        """Set aside all that nobody else has, for a judge that needs more; False where nothing is left."""
+        assert self.max_usd is not None, "without a maximum nobody needs more"
+        assert allowance.usd is not None, "without a maximum nobody needs more"
+        while self.stopped is None:
+            left = self.max_usd - self.spent_usd - self._held
+            if left > 0:
+                self._held += left
+                allowance.usd += left
+                return True
+            if self._holding - self._short <= 1:  # All others wait for more as well: nobody would ever free any.
+                return False
+            self._short += 1
+            self._freed.clear()
+            try:
+                await self._freed.wait()
+            finally:
+                self._short -= 1
+        return False
+
+    def shrink(self, allowance: Allowance, to_usd: Decimal | None) -> None:
+        """Give back what was set aside beyond this."""
+        if allowance.usd is not None and to_usd is not None and allowance.usd > to_usd:
+            self._held -= allowance.usd - to_usd
+            allowance.usd = to_usd
+            self._freed.set()
 
     def _hold(self, configuration: str, usd: Decimal, *, cap: Decimal) -> Allowance:
         self._held += usd
@@ -134,10 +167,11 @@ class Spending:
             self._freed.set()
 
     def _count_judges(self, allowance: Allowance, verdicts: Sequence[Verdict]) -> None:
-        known = sum_usd([verdict.known_usd for verdict in verdicts])
-        self.spent_usd = sum_usd([self.spent_usd, known])
-        self._note_judged(allowance.configuration, known)
-        unknown = [verdict for verdict in verdicts if verdict.cost_usd is None]
+        asked = [verdict for verdict in verdicts if verdict.calls]
+        if asked:
+            self._note_judged(allowance.configuration, sum_usd([verdict.known_usd for verdict in asked]))
+        self.spent_usd = sum_usd([self.spent_usd, *map(self._counted_verdict, verdicts)])
+        unknown = [verdict for verdict in verdicts if verdict.cost_usd is None and verdict.stop_reason != INTERRUPTED]
         if allowance.usd is not None and unknown:
             self._stop_unpriced("a judge's", allowance.configuration, unknown[0].task)
 
@@ -159,6 +193,13 @@ class Spending:
             return cost
         self.guessed += 1
         return max(cost, allowance.usd or Decimal(0))
+
+    def _counted_verdict(self, verdict: Verdict) -> Decimal:
+        """A verdict's cost; where it is not known, what the dearest of its configuration's cost, if that is more."""
+        if verdict.cost_usd is not None:
+            return verdict.cost_usd
+        self.guessed += 1
+        return max(verdict.known_usd, self._judged.get(verdict.configuration, Decimal(0)))
 
     def _note(self, configuration: str, usd: Decimal) -> None:
         self._dearest[configuration] = max(usd, self._dearest.get(configuration, Decimal(0)))

@@ -38,15 +38,15 @@ def tags_of(run_id: str, trial: Trial, try_number: int, hashes: tuple[str, str, 
     }
 
 
-def judging_tags_of(run_id: str, attempt: AttemptResult, scorer: str) -> dict[str, str]:
+def judging_tags_of(run_id: str, attempt: AttemptResult, key: JudgingKey) -> dict[str, str]:
     """The tags of every call of a judge: those of none of the target's."""
     return {
         "configuration": attempt.configuration,
         "item": attempt.task,
         "repeat": str(attempt.repeat),
-        "scorer": scorer,
+        "scorer": key.scorer,
         "evaluation_run": run_id,
-        "evaluation_judging": json.dumps([attempt.slot, attempt.try_number, scorer]),
+        "evaluation_judging": json.dumps(key),
     }
 
 
@@ -73,14 +73,13 @@ def find_tries(ledger: Ledger, runs: Iterable[str], *, since: datetime | None = 
     return found
 
 
-def find_judgings(
-    ledger: Ledger, runs: Iterable[str], *, since: datetime | None = None
-) -> dict[JudgingKey, list[Priced]]:
-    """Calls and charges of runs' judges, by what they judged, in the order in which they ended."""
+def find_judgings(ledger: Ledger, runs: Iterable[str]) -> dict[JudgingKey, list[Priced]]:
+    """Calls and charges of runs' judges, by the time of asking, in the order in which they ended."""
     found: dict[JudgingKey, list[Priced]] = {}
-    for record in _tagged(ledger, runs, "evaluation_judging", since):
-        (configuration, item, repeat), number, scorer = json.loads(record.attribution.tags["evaluation_judging"])
-        found.setdefault(((configuration, item, repeat), number, scorer), []).append(record)
+    # Of all times: in a replayed run that is scored live, calls may have begun before the run was made, or after.
+    for record in _tagged(ledger, runs, "evaluation_judging", None):
+        key = JudgingKey.read(json.loads(record.attribution.tags["evaluation_judging"]))
+        found.setdefault(key, []).append(record)
     for records in found.values():
         records.sort(key=_ended_at)
     return found

@@ -79,7 +79,7 @@ class Work:
         self.counted: dict[tuple[str, str, int], set[datetime]] = {}
         """When calls began, by slot, that earlier tries are charged with: a recording serves them once more."""
         self.throttle = Throttle(most=prepared.concurrency)
-        self.spending = Spending(prepared.max_usd, prepared.suite.limits.usd)
+        self.spending = Spending(prepared.max_usd, prepared.suite.limits.usd, judges=bool(prepared.judges))
         self.spending.begin(earlier.attempts, earlier.verdicts)
         self.forecast = Forecast(self.pending)
         self.forecast.begin(current, verdicts)
@@ -185,7 +185,7 @@ class Work:
         """Count judges' calls whose verdict a crash has lost."""
         if self.earlier.run is None or not self.prepared.judges:
             return
-        paid = find_judgings(ledger, runs_of(self.manifest), since=self._since())
+        paid = find_judgings(ledger, runs_of(self.manifest))
         self.spending.begin([], await self.court.take_stock(paid, self.earlier.verdicts))
 
     def _since(self) -> datetime | None:
