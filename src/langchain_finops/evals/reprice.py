@@ -2,19 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_finops.errors import EvalError
 from langchain_finops.evals.costs import price_again, tally, total_usd
+from langchain_finops.evals.journal import Journal
 from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.results import Verdict, write_attempts, write_verdicts
 from langchain_finops.evals.resume import Earlier
 from langchain_finops.evals.stock import Priced, find_judgings, find_tries, key_of, runs_of
 from langchain_finops.ledger import open_ledger
 from langchain_finops.ledger.base import Ledger
+from langchain_finops.pricing import PriceBook
 from langchain_finops.records import CallRecord
 
-__all__ = ["prices_changed", "reprice"]
+__all__ = ["priced_now", "prices_changed", "reprice"]
+
+K = TypeVar("K")
 
 PRICED = (
     *("cost_usd", "contracted_usd", "billed_usd", "meter_usd"),
@@ -77,6 +81,17 @@ def _verdicts_again(prepared: Prepared, earlier: Earlier, ledger: Ledger) -> lis
         unknown = verdict.cost_usd is None and all(record.cost_usd is not None for record in mine)
         again.append(replace(verdict, cost_usd=None if unknown else whole, known_usd=known) if mine else verdict)
     ledger.write(*changed)
+    return again
+
+
+async def priced_now(found: Mapping[K, Sequence[Priced]], prices: PriceBook, journal: Journal) -> dict[K, list[Priced]]:
+    """What a crash kept from every line, at the prices of now; the ledger gets new versions of what differs.
+
+    A crash may have come before prices changed, or between their change and the lines: no line tells of it.
+    """
+    again = {key: [price_again(record, prices) for record in records] for key, records in found.items()}
+    if changed := [record for key, records in found.items() for record in _changed(records, again[key])]:
+        await journal.keep(records=changed)
     return again
 
 

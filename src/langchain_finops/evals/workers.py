@@ -25,6 +25,7 @@ from langchain_finops.evals.models import offline
 from langchain_finops.evals.prepare import Prepared
 from langchain_finops.evals.progress import Forecast, Observer, Progress
 from langchain_finops.evals.recorded_dataset import RecordedDataset
+from langchain_finops.evals.reprice import priced_now
 from langchain_finops.evals.results import (
     INTERRUPTED,
     MAX_USD,
@@ -186,6 +187,7 @@ class Work:
         if self.earlier.run is None or not self.prepared.judges:
             return
         paid = find_judgings(ledger, runs_of(self.manifest))
+        paid = await priced_now(paid, self.prepared.prices, self.journal)
         self.spending.begin([], await self.court.take_stock(paid, self.earlier.verdicts))
 
     def _since(self) -> datetime | None:
@@ -203,6 +205,8 @@ class Work:
         earlier = self.earlier
         runs, begun = runs_of(self.manifest), earlier.begun
         lost = find_lost(ledger, runs, earlier.attempts, begun, self.pending, since=self._since())
+        mine = {key: lost.records.get(key, ()) for key, _ in lost.tries}
+        records = await priced_now(mine, self.prepared.prices, self.journal)
         if self.bench.replays:
             self.stored |= {(self._task_id(trial, key), key[1]) for key, trial in lost.tries}
             return
@@ -215,7 +219,7 @@ class Work:
             self.tries[slot] = max(number, self.tries.get(slot, 0))
         for key, trial in lost.paid:
             bench = replace(self.bench, fingerprint=key[4])
-            result = interrupted_result(trial, key[1], bench, lost.records.get(key, ()))
+            result = interrupted_result(trial, key[1], bench, records[key])
             self.spending.begin([result], [])
             await self.journal.keep(attempt=result)
 
