@@ -4,6 +4,7 @@ import json
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,18 +16,27 @@ from langchain_finops.evals.planning import power_table
 from langchain_finops.evals.showing import attempts_table, tasks_table
 from langchain_finops.evals.sources import read_sources
 
+if TYPE_CHECKING:
+    from tests.evals.conftest import Workshop
+
 DATA = Path(__file__).parent.parent / "data"
 TAU = ["--columns", "task=task_id,cost=user_cost,success=reward,repeat=trial"]
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The recorded tickets, replayed."""
-    folder = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run(app, "finops-eval", ["demo"]) == 0
-    return folder / "results" / "demo"
+SUITE = """
+target: agent:build
+scorer: exact
+repeats: 3
+configurations: [{name: right, model: gpt-4.1-mini}, {name: wrong, model: gpt-4.1, wrong: true}]
+"""
+
+
+@pytest.fixture
+def demo(workshop: "Workshop") -> Path:
+    """Twenty tasks, three times each, in two configurations."""
+    workshop.suite(SUITE)
+    workshop.data(number=list(range(20)))
+    return workshop.run().folder
 
 
 def test_a_task_shows_each_attempt(demo: Path) -> None:
@@ -50,14 +60,14 @@ def test_every_task_has_a_row_for_each_configuration(demo: Path) -> None:
 
     rows = list(tasks_table(results).rows)
 
-    assert len(rows) == 60 * 5
+    assert len(rows) == 20 * 2
     assert sum(row["successes"] for row in rows) == sum(said.success is True for said in results.verdicts)
     assert sum(row["cost_usd"] for row in rows) == sum(attempt.known_usd for attempt in results.attempts)
 
 
 def test_another_task_is_refused_with_those_there_are(demo: Path) -> None:
     """A task that nobody knows is no empty table."""
-    with pytest.raises(BadArguments, match="has no task 'nix': it has 60, such as"):
+    with pytest.raises(BadArguments, match="has no task 'nix': it has 20, such as"):
         attempts_table(load_results(demo), "nix")
 
 
@@ -65,13 +75,14 @@ def test_what_is_missing_costs_as_much_as_what_there_is(demo: Path) -> None:
     """Needed and missing tasks, and the price of these at the mean cost of a task so far."""
     rows = list(power_table(read_sources([demo]), half_width=0.1).rows)
 
-    for row in rows:
-        assert row["tasks_missing"] == row["tasks_needed"] - 60
+    right, wrong = rows
+    assert right["tasks_missing"] == max(0, right["tasks_needed"] - 20)
+    assert (wrong["tasks_needed"], wrong["missing_usd"]) == (None, None)  # Without a success nothing can be told.
     spent: defaultdict[str, float] = defaultdict(float)
     for attempt in load_results(demo).attempts:
         spent[attempt.configuration] += float(attempt.known_usd)
     first = rows[0]
-    expected = spent[first["configuration"]] / 60 * first["tasks_missing"]
+    expected = spent[first["configuration"]] / 20 * first["tasks_missing"]
     assert float(first["missing_usd"]) == pytest.approx(expected)
 
 
@@ -90,21 +101,15 @@ def test_results_and_files_stand_in_one_table(demo: Path, tmp_path: Path) -> Non
     read = read_sources([demo, tmp_path / "theirs.csv"])
 
     assert read.plan.foreign == {"theirs"}
-    assert len(read.plan.tasks) == 60
+    assert len(read.plan.tasks) == 20
 
 
 def test_public_results_come_out_as_published(capsys: pytest.CaptureFixture[str]) -> None:
     """tau-bench airline, gpt-4o: pass^1..4 are .420 .273 .220 .200; five costs are unknown, all of failures."""
     found = []
     for k in range(1, 5):
-        assert (
-            run(
-                app,
-                "finops-eval",
-                ["table", str(DATA / "tau_airline_gpt4o.csv"), *TAU, "--k", str(k), "--format", "json"],
-            )
-            == 0
-        )
+        words = ["table", str(DATA / "tau_airline_gpt4o.csv"), *TAU, "--k", str(k), "--format", "json"]
+        assert run(app, "finops-eval", words) == 0
         found.append(json.loads(capsys.readouterr().out)[0])
 
     assert [round(row["pass_hat_k"], 3) for row in found] == [0.42, 0.273, 0.22, 0.2]
