@@ -186,9 +186,11 @@ class Work:
         """Count judges' calls whose verdict a crash has lost."""
         if self.earlier.run is None or not self.prepared.judges:
             return
+        known = {verdict.judging_id for verdict in self.earlier.verdicts}
         paid = find_judgings(ledger, runs_of(self.manifest))
-        paid = await priced_now(paid, self.prepared.prices, self.journal)
-        self.spending.begin([], await self.court.take_stock(paid, self.earlier.verdicts))
+        lost = {key: records for key, records in paid.items() if key.judging_id not in known}
+        lost = await priced_now(lost, self.prepared.prices, self.journal)
+        self.spending.begin([], await self.court.take_stock(lost, self.earlier.verdicts))
 
     def _since(self) -> datetime | None:
         """Calls that a recording answered began when they were recorded, before this run was."""
