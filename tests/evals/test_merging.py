@@ -11,6 +11,8 @@ from tests.evals.test_judges import SUITE as JUDGED
 from tests.integration.provider_server import provider_server
 
 from langchain_finops.errors import BadArguments, BadData, EvalError
+from langchain_finops.evals.dataset import content_hash
+from langchain_finops.evals.labels import Label, keep_labels, stored_labels
 from langchain_finops.evals.matrix import in_shard
 from langchain_finops.evals.merging import merge
 from langchain_finops.evals.resume import Results, table_of
@@ -207,3 +209,24 @@ def test_a_shard_is_one_of_them(workshop: "Workshop", shard: tuple[int, int]) ->
 def test_shards_have_folders_of_their_own(workshop: "Workshop") -> None:
     """On one machine they do not meet."""
     assert workshop.run(shard=(2, 3)).folder == Path("results/tasks-2-of-3")
+
+
+def test_labels_go_with_their_answers(workshop: "Workshop", shards: list[Path]) -> None:
+    """What people said of each shard's answers is said of the whole's."""
+    for number, folder in enumerate(shards):
+        one = load_results(folder).attempts[0]
+        label = Label(
+            configuration=one.configuration,
+            task=one.task,
+            repeat=one.repeat,
+            scorer="exact",
+            success=bool(number),
+            answer_hash=content_hash(one.answer),
+        )
+        keep_labels(folder, [label])
+    said = [label for folder in shards for label in stored_labels(folder)]
+
+    merge(workshop.folder / "whole", shards)
+
+    assert stored_labels(workshop.folder / "whole") == said
+    assert len(said) == 2

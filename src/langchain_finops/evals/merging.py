@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
+from langchain_finops.evals.labels import keep_labels, stored_labels
 from langchain_finops.evals.results import (
     ASKED,
     BEGUN,
@@ -169,6 +170,7 @@ def _write(new: Path, out: Path, parts: Sequence[_Part]) -> None:
         asked |= part.asked  # The most that a part knows of: a copy tells of the same once more.
     if asked:  # Without it what a killed judge may have cost would be known, as nothing.
         (new / ASKED).write_bytes(b"".join(map(encoded_start, sorted(asked.elements()))))
+    keep_labels(new, [label for part in parts for label in stored_labels(part.folder)])
     ledgers = {part.ledger for part in parts}
     one = len(ledgers) == 1 and Path(next(iter(ledgers))).name != OWN_LEDGER
     if not one:
