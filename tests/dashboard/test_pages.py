@@ -124,6 +124,29 @@ def test_a_runs_page_tells_why_it_stopped_and_what_each_node_cost(filled, client
     assert client.get("/runs/nobody").status_code == 404
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_run_that_was_folded_keeps_its_cost(ledger, visit, kept):
+    """$0.50 and a charge without a price were folded, $0.25 of the next day may be left: the sum is of both."""
+    cut = ago(days=90).replace(hour=0, minute=0, second=0, microsecond=0)
+    before, after = cut - timedelta(minutes=1), cut + timedelta(minutes=1)
+    ledger.write(
+        a_call("a", usd="0.5", run_id="r", invocation_id="i", node_path="plan", started_at=before),
+        a_charge("h", usd=None, run_id="r", invocation_id="i", at=before),
+        *([a_call("b", usd="0.25", run_id="r", invocation_id="i", node_path="edit", started_at=after)] * kept),
+        a_run("r", invocation_id="i", started_at=before, ended_at=after, steps=2),
+    )
+    client = visit()
+    whole = ">= $0.7500 2 calls, 1 charges" if kept else ">= $0.5000 1 calls, 1 charges"
+    assert "1 run, " in text_of(client.get("/runs"))
+    assert ledger.prune(cut) == 2
+    for again in (client, visit()):
+        said = text_of(again.get("/runs/r"))
+        assert f"cost {whole}" in said
+        assert "1 calls and 1 charges were folded into daily sums: they are in the cost above, and not below." in said
+        assert "plan" not in said
+        assert ("edit 1 $0.2500" in said) is kept
+
+
 def test_agents_have_the_figures_of_finops_economics(filled, client):
     """$0.75 that brought no success cost more than that: the table is the command's, against a person too."""
     (coder, *_) = (row for row in economics(filled).rows if row["agent"] == "coder")

@@ -21,7 +21,7 @@ from langchain_finops.reports.live import Live, Watch
 from langchain_finops.reports.models import ModelRow, models_used
 from langchain_finops.reports.one_run import OneRun, one_run
 from langchain_finops.reports.render import Table
-from langchain_finops.reports.runs import RunList, Wanted, listed_runs
+from langchain_finops.reports.runs import RunList, Wanted, listed_runs, spent_of_run
 from langchain_finops.reports.spend import Nodes, OverTime, nodes_of, spend_over_time
 
 __all__ = [
@@ -130,8 +130,11 @@ class Reader:
         return listed_runs(self._index, wanted, at)
 
     def run(self, ledger: SqlLedger, at: datetime, run_id: str) -> OneRun | None:
-        """One run."""
-        return one_run(ledger, run_id, at)
+        """One run; the sums are read first, so that a call which is written meanwhile is not taken for a folded one."""
+        self._index = self._index or RunIndex(ledger)
+        self._index.look()
+        found = self._index.runs.get(run_id)
+        return one_run(ledger, run_id, at, counted=None if found is None else spent_of_run(found))
 
 
 @cache

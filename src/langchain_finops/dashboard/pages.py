@@ -328,8 +328,10 @@ def _run_values(request: Request, run: OneRun, at: datetime) -> dict[str, Any]:
     first = min((call.started_at for call in run.calls), default=run.began)
     highest = max((tokens for context in run.contexts for _, tokens in context.points), default=0)
     shown = run.calls[(page - 1) * CALLS : page * CALLS]
+    folded = [f"{n:,} {what}" for n, what in ((run.folded_calls, "calls"), (run.folded_charges, "charges")) if n]
     return {
         "run": run,
+        "folded": " and ".join(folded),
         "at": at,
         "took": (run.ended or (at if run.status == "running" else run.newest)) - run.began,
         "calls": [(call, span_of(call.started_at, call.ended_at, first, last)) for call in shown],

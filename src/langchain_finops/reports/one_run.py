@@ -56,6 +56,10 @@ class OneRun:
     newest: datetime
     steps: int | None
     spent: Spent
+    """Of all its calls and charges, folded ones too."""
+    folded_calls: int
+    """Calls that `finops prune` folded into daily sums: they are in `spent`, and in nothing else here."""
+    folded_charges: int
     calls: list[CallRecord]
     """Oldest first."""
     charges: list[ChargeRecord]
@@ -67,8 +71,12 @@ class OneRun:
     outcome: Outcome | None
 
 
-def one_run(ledger: Ledger, run_id: str, now: datetime | None = None) -> OneRun | None:
-    """Return what the ledger knows of a run; None where nothing names it, or all of it was folded."""
+def one_run(ledger: Ledger, run_id: str, now: datetime | None = None, *, counted: Spent | None = None) -> OneRun | None:
+    """Return what the ledger knows of a run; None where nothing names it, or all of it was folded.
+
+    `counted`: what sums that hold folded calls too said of it, read before this; without them its cost is that of the
+    calls that are still there.
+    """
     now = now or datetime.now(UTC)
     calls, charges = list(ledger.calls(run_id=run_id)), list(ledger.charges(run_id=run_id))
     invocations = sorted(ledger.runs(run_id=run_id, history=True), key=lambda run: run.revision)
@@ -84,6 +92,9 @@ def one_run(ledger: Ledger, run_id: str, now: datetime | None = None) -> OneRun 
     last = invocations[-1] if invocations and status == invocations[-1].status else None
     outcome = None if who.task_id is None else next(ledger.outcomes(task_id=who.task_id), None)
     groups = fold(calls, charges, (), by=("node",), period=Period(), filters={})
+    spent = _spent(calls, charges)
+    whole = counted if counted is not None and counted.records > spent.records else spent
+    folded_calls = max(whole.calls - spent.calls, 0)
     return OneRun(
         run_id=run_id,
         name=next((run.name for run in reversed(invocations) if run.name), None),
@@ -95,7 +106,9 @@ def one_run(ledger: Ledger, run_id: str, now: datetime | None = None) -> OneRun 
         ended=None if last is None else last.ended_at,
         newest=newest,
         steps=invocations[-1].steps if invocations else None,
-        spent=_spent(calls, charges),
+        spent=whole,
+        folded_calls=folded_calls,
+        folded_charges=max(whole.records - spent.records - folded_calls, 0),
         calls=calls,
         charges=charges,
         invocations=invocations,

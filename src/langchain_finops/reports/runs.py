@@ -11,7 +11,7 @@ from langchain_finops.ledger.codec import from_micros, to_micros
 from langchain_finops.ledger.run_index import IndexedRun, RunIndex
 from langchain_finops.reports.live import QUIET, Spent
 
-__all__ = ["SORTS", "STATUSES", "ListedRun", "RunList", "Wanted", "listed_runs"]
+__all__ = ["SORTS", "STATUSES", "ListedRun", "RunList", "Wanted", "listed_runs", "spent_of_run"]
 
 STATUSES: Final = ("running", "completed", "stopped", "interrupted", "failed", "cancelled", "no end")
 """`no end`: none is recorded, and there was no call for a quarter of an hour; its process may have died."""
