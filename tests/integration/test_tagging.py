@@ -341,6 +341,64 @@ async def test_an_agents_requests_are_tagged_by_the_middleware(provider: Provide
     assert provider.seen[-1].body["tools"]
 
 
+WRAPPED: dict[str, Callable[[Any], Any]] = {
+    "bound": lambda model: model.bind(temperature=1),
+    "retried": lambda model: model.with_retry(),
+    "first of two": lambda model: model.with_fallbacks([GenericFakeChatModel(messages=iter([]))]),
+    "configured": lambda model: model.with_retry().with_config(tags=["a"]).bind(temperature=1),
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_the_middleware_tags_the_model_inside(provider: ProviderServer, wrapped: str, asynchronous: bool) -> None:
+    """An agent whose model is bound, retried or has fallbacks is answered as without the middleware, and tagged."""
+    model = WRAPPED[wrapped](openai_chat(provider))
+    agent = create_agent(model, [], middleware=[TaggingMiddleware("gateway", user_key=KEY)])
+    question = {"messages": [("user", "hi")]}
+    if asynchronous:
+        await agent.ainvoke(question, {"metadata": METADATA})
+    else:
+        agent.invoke(question, {"metadata": METADATA})
+
+    assert [sent(provider)[name] for name in HEADERS[:3]] == ["support", ADA, "t-42"]
+    assert provider.seen[-1].body.get("temperature") == (1 if wrapped in {"bound", "configured"} else None)
+
+
+def test_the_middleware_tags_the_fallback(provider: ProviderServer) -> None:
+    """The model that answers in the first one's place tags its request, too."""
+    nobody = openai_chat(provider).model_copy(update={"model_name": "refused"})
+    provider.answers = [Answer(status=500), Answer()]
+    agent = create_agent(
+        nobody.with_fallbacks([openai_chat(provider).bind(temperature=1)]),
+        [],
+        middleware=[TaggingMiddleware("gateway", user_key=KEY)],
+    )
+    agent.invoke({"messages": [("user", "hi")]}, {"metadata": METADATA})
+
+    assert [sent(provider, number)["X-Agent-Id"] for number in (0, 1)] == ["support", "support"]
+    assert provider.seen[1].body["temperature"] == 1
+
+
+def test_an_agent_is_answered_where_its_model_cannot_be_tagged(
+    provider: ProviderServer, warned: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no chat model, and a fault of ours: one warning each, and the request goes as it was."""
+    chat = openai_chat(provider)
+    question = {"messages": [("user", "hi")]}
+    middleware = TaggingMiddleware("gateway", user_key=KEY)
+    for _ in range(2):
+        create_agent(RunnableLambda(chat.invoke), [], middleware=[middleware]).invoke(question)  # type: ignore[arg-type]
+    assert sent(provider) == dict.fromkeys(HEADERS)
+    assert warned() == ["requests of RunnableLambda are not tagged: no chat model is found in it"]
+
+    monkeypatch.setattr("langchain_finops.langchain.tagging.tagged", lambda *_: 1 / 0)
+    create_agent(chat, [], middleware=[middleware]).invoke(question)
+    assert sent(provider) == dict.fromkeys(HEADERS)
+    assert warned()[1:] == ["requests of ChatOpenAI (ZeroDivisionError) could not be tagged and are sent without tags"]
+    assert len(provider.seen) == 3
+
+
 @pytest.fixture
 def warned(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     warn_once.cache_clear()

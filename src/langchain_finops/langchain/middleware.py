@@ -18,7 +18,8 @@ from langchain_finops.langchain.extract import MAX_TOKENS
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.langchain.refusals import CallRefused, Killed, RunDrained
 from langchain_finops.langchain.stops import MARKER, Told, told_of
-from langchain_finops.langchain.tagging import Users, settings_of, tagged
+from langchain_finops.langchain.tagging import Users, settings_of, tagged_within
+from langchain_finops.langchain.tagging_users import warn_once
 
 try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, ToolCallRequest
@@ -134,11 +135,20 @@ class TaggingMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def wrap_model_call(self, request: Request, handler: Callable[[Request], Response]) -> Response:
         """Make the call with a model that tags its requests."""
-        return handler(request.override(model=tagged(request.model, self._settings)))
+        return handler(self._tagged(request))
 
     async def awrap_model_call(self, request: Request, handler: Callable[[Request], Awaitable[Response]]) -> Response:
         """The same, in async code."""
-        return await handler(request.override(model=tagged(request.model, self._settings)))
+        return await handler(self._tagged(request))
+
+    def _tagged(self, request: Request) -> Request:
+        """The request with a model that tags; as it was, with one warning in the log, where a fault of ours comes."""
+        try:
+            return request.override(model=tagged_within(request.model, self._settings))
+        except Exception as error:  # noqa: BLE001  A tag is never worth an answer.
+            kind = f"{type(request.model).__name__} ({type(error).__name__})"
+            warn_once(f"requests of {kind} could not be tagged and are sent without tags")
+            return request
 
 
 def _metadata() -> Mapping[str, Any]:

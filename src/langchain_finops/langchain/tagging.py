@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from langchain_core.callbacks import BaseRunManager
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tracers import BaseTracer
 from langgraph.runtime import get_runtime
 
@@ -28,7 +30,7 @@ from langchain_finops.langchain.tagging_users import hash_of, hashed_user, key_o
 from langchain_finops.pricing.providers import provider_at
 from langchain_finops.records import NO_ATTRIBUTION, Attribution
 
-__all__ = ["Users", "hashed_user", "settings_of", "tag_requests", "tagged"]
+__all__ = ["Users", "hashed_user", "settings_of", "tag_requests", "tagged", "tagged_within"]
 
 Model = TypeVar("Model", bound=BaseChatModel)
 Users = Literal["hashed", "plain", "omitted"]
@@ -110,6 +112,20 @@ def tagged(model: Model, settings: _Settings) -> Model:
     # LangChain makes new models of a model's class, as for configurable fields: these are tagged as well.
     object.__setattr__(copy, "__class__", _tagging_class(_plain_class(type(model)), settings))
     return copy
+
+
+def tagged_within(model: Any, settings: _Settings) -> Any:
+    """The same where bindings, retries and fallbacks may be around the model; what is no chat model stays as it is."""
+    # Wrappers first: what they have not they look up in the model inside, as if they were it.
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": tagged_within(model.bound, settings)})
+    if isinstance(model, RunnableWithFallbacks):
+        fallbacks = [tagged_within(each, settings) for each in model.fallbacks]
+        return model.model_copy(update={"runnable": tagged_within(model.runnable, settings), "fallbacks": fallbacks})
+    if isinstance(model, BaseChatModel):
+        return tagged(model, settings)
+    warn_once(f"requests of {type(model).__name__} are not tagged: no chat model is found in it")
+    return model
 
 
 def _plain_class(cls: type[BaseChatModel]) -> type[BaseChatModel]:
