@@ -15,7 +15,7 @@ from langchain_finops.evals.dataset import content_hash
 from langchain_finops.evals.labels import Label, keep_labels, stored_labels
 from langchain_finops.evals.matrix import in_shard
 from langchain_finops.evals.merging import merge
-from langchain_finops.evals.resume import Results, table_of
+from langchain_finops.evals.resume import Results, load_results, table_of
 from langchain_finops.ledger import open_ledger
 from langchain_finops.money import sum_usd
 
