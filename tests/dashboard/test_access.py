@@ -78,8 +78,12 @@ def test_without_a_token_nothing_is_shown(visit, ledger):
     """Pages lead to the login, everything else is refused; a cookie that nobody here signed is worth nothing."""
     ledger.write(a_call(agent_id="secret-agent"))
     client = visit(host="0.0.0.0", **TOKENS)
-    for cookie in (None, "operator.9999999999.x.deadbeef", "operator", "."):
-        headers = {} if cookie is None else {"cookie": f"finops_session={cookie}"}
+    mine, _, session = log_in(client, OPERATOR).headers["set-cookie"].partition(";")[0].partition("=")
+    client.cookies.clear()
+    other = Access(host="0.0.0.0", **TOKENS).new_session("operator").cookie
+    assert client.get("/alerts", headers={"cookie": f"{mine}={session}"}).status_code == 200
+    for cookie in (None, "operator.9999999999.x.deadbeef", "operator", ".", session[:-1], other):
+        headers = {} if cookie is None else {"cookie": f"{mine}={cookie}"}
         for page in PAGES:
             answer = client.get(page, headers=headers)
             assert (answer.status_code, answer.headers["location"]) == (303, "/login")
@@ -175,6 +179,7 @@ def test_a_form_from_elsewhere_changes_nothing(client, visit, ledger, form_token
         ({"value": "  "}, 400),
         ({"lasts": "2 weeks"}, 400),
         ({"reason": "x" * 30_000}, 413),
+        ({f"field-{n}": "x" for n in range(20)}, 400),
     ],
 )
 def test_a_form_that_makes_no_sense_is_told(client, ledger, form_token, given, status):
@@ -186,15 +191,41 @@ def test_a_form_that_makes_no_sense_is_told(client, ledger, form_token, given, s
     assert kills(ledger) == []
 
 
+@pytest.mark.parametrize("other", ['prefs={"a": 1}', "x=a b", "a[b]=1", 'jupyter="2|1:0|x"', "no-equals", "=;;", "ü=1"])
+def test_cookies_of_other_programs_on_this_host_do_no_harm(client, ledger, form_token, other):
+    """Browsers send them along, before ours and after, in shapes that no standard knows."""
+    page = client.get("/alerts")
+    mine, token = page.headers["set-cookie"].partition(";")[0], form_token(page.text)
+    client.cookies.clear()
+    for cookies in (f"{other}; {mine}", f"{mine}; {other}"):
+        answer = client.post("/alerts/kill", data={**KILL, "form_token": token}, headers={"cookie": cookies.encode()})
+        assert answer.status_code == 303
+        assert "set-cookie" not in answer.headers
+    assert len(kills(ledger)) == 1
+
+
+def test_two_servers_on_a_host_keep_their_sessions_apart(visit, form_token):
+    """Browsers have one jar for all ports: a look at the one must not end the session on the other."""
+    one, two = visit(), visit("http://127.0.0.1:9000")
+    token = form_token(one.get("/alerts").text)
+    two.cookies = one.cookies
+    two.get("/alerts")
+    one.cookies = two.cookies
+    assert one.post("/alerts/kill", data={**KILL, "form_token": token}).status_code == 303
+
+
 def test_logging_out_ends_the_session(visit, form_token):
-    """The browser's cookie is gone."""
+    """The browser's cookie is gone, and a copy of it is worth nothing; other sessions stay."""
     client = visit(host="0.0.0.0", **TOKENS)
-    log_in(client, VIEWER)
+    other = log_in(client, VIEWER).headers["set-cookie"].partition(";")[0]
+    copy = log_in(client, VIEWER).headers["set-cookie"].partition(";")[0]
     token = form_token(client.get("/").text)
     assert client.post("/logout", data={"form_token": "x"}).status_code == 403
     answer = client.post("/logout", data={"form_token": token})
     assert answer.headers["location"] == "/login"
     assert client.get("/").headers["location"] == "/login"
+    assert client.get("/alerts", headers={"cookie": copy}).headers["location"] == "/login"
+    assert client.get("/alerts", headers={"cookie": other}).status_code == 200
 
 
 def test_a_session_ends_by_itself(visit, monkeypatch):

@@ -6,21 +6,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import Final, Literal, cast
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langchain_finops.errors import BadArguments
 
-__all__ = ["COOKIE", "HEADERS", "Access", "Gate", "Role", "Session", "is_loopback", "set_cookie"]
+__all__ = ["HEADERS", "Access", "Gate", "Role", "Session", "is_loopback"]
 
 Role = Literal["operator", "viewer"]
-COOKIE: Final = "finops_session"
 SESSION_S: Final = 12 * 3600
 LEAST_TOKEN: Final = 16
 """Letters of a token: a shorter one could be guessed."""
@@ -65,6 +64,8 @@ class Access:
     operator_token: str | None = None
     viewer_token: str | None = None
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    _ended: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Sessions that were logged out, until when they would have lasted."""
 
     def __post_init__(self) -> None:
         for name, token in (("operator", self.operator_token), ("viewer", self.viewer_token)):
@@ -116,9 +117,31 @@ class Access:
         if not text or not hmac.compare_digest(self._signed("session", text).encode(), signature.encode()):
             return None
         role, ends, _ = text.split(".", 2)
-        if int(ends) <= time.time():
+        if int(ends) <= time.time() or text in self._ended:
             return None
         return Session(role=cast("Role", role), cookie=cookie or "")
+
+    def end(self, session: Session) -> None:
+        """Let nobody in with this session's cookie any more, who may have a copy of it."""
+        now = time.time()
+        for text in [text for text, ends in self._ended.items() if ends <= now]:
+            del self._ended[text]
+        text = session.cookie.rpartition(".")[0]
+        self._ended[text] = int(text.split(".", 2)[1])
+
+    @property
+    def cookie_name(self) -> str:
+        """The cookie's name. It is this server's own: browsers send the cookies of all ports of a host to each."""
+        return f"finops_session_{self._signed('cookie', 'name')[:12]}"
+
+    def set_cookie(self, value: str, *, is_https: bool, max_age: int = SESSION_S) -> str:
+        """The header that gives a browser its session; scripts cannot read it, requests of other sites lack it."""
+        secure = "; Secure" if is_https else ""
+        return f"{self.cookie_name}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
+
+    def cookie_of(self, headers: Headers) -> str | None:
+        """The session's cookie in a request, whatever other programs' cookies look like."""
+        return cookie_parser("; ".join(headers.getlist("cookie"))).get(self.cookie_name)
 
     def form_token(self, session: Session) -> str:
         """What a form of this session has to carry, and no other page can know."""
@@ -153,7 +176,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        session = self._access.session_of(_cookie(headers))
+        session = self._access.session_of(self._access.cookie_of(headers))
         if session is None and not self._access.needs_token:
             session = self._access.new_session("operator")
         refused = self._refusal(scope, headers, session)
@@ -168,7 +191,7 @@ class Gate:
                 if not scope["path"].startswith("/static/"):
                     out["cache-control"] = "no-store"
                     if session is not None and session.is_new:
-                        out.append("set-cookie", set_cookie(session.cookie, is_https=is_https))
+                        out.append("set-cookie", self._access.set_cookie(session.cookie, is_https=is_https))
             await send(message)
 
         await (refused or self._app)(scope, receive, send_guarded)
@@ -185,23 +208,9 @@ class Gate:
         return PlainTextResponse("Log in first.", 401)
 
 
-def set_cookie(value: str, *, is_https: bool, max_age: int = SESSION_S) -> str:
-    """The header that gives a browser its session; scripts cannot read it, other sites' requests do not carry it."""
-    secure = "; Secure" if is_https else ""
-    return f"{COOKIE}={value}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}"
-
-
 def _is_own(headers: Mapping[str, str]) -> bool:
     """Whether a form was sent by a page of this server, as far as the browser says."""
     if headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
     origin = headers.get("origin")
     return origin is None or urlsplit(origin).netloc == headers.get("host")
-
-
-def _cookie(headers: Mapping[str, str]) -> str | None:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return None if found is None else found.value

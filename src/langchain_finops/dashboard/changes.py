@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from langchain_finops.budgets import switch
-from langchain_finops.dashboard.access import Access, Session, set_cookie
+from langchain_finops.dashboard.access import Access, Session
 from langchain_finops.dashboard.desk import Desk
 from langchain_finops.dashboard.pages import LASTS, Pages
 from langchain_finops.errors import BadArguments
@@ -18,6 +18,8 @@ __all__ = ["Changes"]
 
 LARGEST: Final = 20_000
 """Bytes of a form."""
+FIELDS: Final = 20
+"""Fields of a form."""
 LONGEST: Final = 300
 """Letters of a reason."""
 
@@ -63,14 +65,16 @@ class Changes:
             return HTMLResponse(self._pages.login_page(wrong=True), 403)
         response = RedirectResponse("/", 303)
         cookie = self._access.new_session(role).cookie
-        response.headers.append("set-cookie", set_cookie(cookie, is_https=request.url.scheme == "https"))
+        response.headers.append("set-cookie", self._access.set_cookie(cookie, is_https=request.url.scheme == "https"))
         return response
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
         await self._checked(request, viewers_too=True)
+        self._access.end(request.state.session)
         response = RedirectResponse("/login", 303)
-        response.headers.append("set-cookie", set_cookie("", is_https=request.url.scheme == "https", max_age=0))
+        over = self._access.set_cookie("", is_https=request.url.scheme == "https", max_age=0)
+        response.headers.append("set-cookie", over)
         return response
 
     async def _checked(self, request: Request, *, viewers_too: bool = False) -> dict[str, str]:
@@ -103,7 +107,10 @@ async def _form(request: Request) -> dict[str, str]:
         body += chunk
         if len(body) > LARGEST:
             raise HTTPException(413, "The form is too large.")
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20))
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FIELDS))
+    except ValueError as error:
+        raise HTTPException(400, f"The form has more than {FIELDS} fields.") from error
 
 
 def _scope_of(form: dict[str, str]) -> tuple[switch.KillScope, str | None]:
