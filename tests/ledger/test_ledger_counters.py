@@ -5,6 +5,7 @@ Beside the ledgers' own tests, because they share PostgreSQL's server with them.
 
 import itertools
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 
@@ -13,6 +14,7 @@ import pytest
 from langchain_finops.exports import ledger_counters
 from langchain_finops.exports.ledger_counters import LedgerCounters
 from langchain_finops.exports.tallies import MOST_SERIES
+from langchain_finops.ledger import feed
 from langchain_finops.money import from_pico
 from langchain_finops.records import CallError
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge
@@ -96,26 +98,34 @@ def test_sums_beyond_a_column_are_exact(kept):
     assert net_usd(whole(LedgerCounters(kept))) == Decimal("36000000.000000000004")
 
 
-def test_after_many_records_all_is_summed_anew(kept, monkeypatch):
-    """The feed remembers every run that it meets: it is let go, and nothing is counted twice or lost."""
-    monkeypatch.setattr(ledger_counters, "ENTRIES_KEPT", 2)
+def test_after_many_runs_their_names_are_let_go(kept, monkeypatch):
+    """The feed remembers runs that it meets, so many: nothing is counted twice or lost when it lets them go."""
+    monkeypatch.setattr(feed, "NAMES_KEPT", 2)
     counters = LedgerCounters(kept)
     for number in range(9):
         kept.write(a_call(str(number), usd="1", run_id=f"run-{number}"))
         assert net_usd(whole(counters)) == number + 1
 
 
-def test_a_look_that_fails_loses_nothing(kept, monkeypatch):
-    """The next one begins anew."""
+FAILS_AT = [
+    (ledger_counters, "_amounts"),  # After the ledger was read.
+    (feed.Feed, "_learn"),  # In the midst of reading tables.
+    (feed, "_entry"),  # In the midst of reading records.
+]
+
+
+@pytest.mark.parametrize("at", FAILS_AT, ids=[name for _, name in FAILS_AT])
+def test_a_look_that_fails_loses_nothing(kept, monkeypatch, at):
+    """The next one counts what it would have, once."""
     counters = LedgerCounters(kept)
     kept.write(a_call("1", usd="1"))
     counters.look()
-    kept.write(a_call("2", usd="1"))
+    kept.write(a_call("2", usd="1"), a_call("3", usd="1", run_id="another"))
     with monkeypatch.context() as patch:
-        patch.setattr(ledger_counters, "_amounts", lambda entry: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        patch.setattr(*at, lambda *_: 1 / 0)
+        with suppress(ZeroDivisionError):  # Each kind of ledger has one place that it does not pass.
             counters.look()
-    assert net_usd(whole(counters)) == 2
+    assert net_usd(whole(counters)) == 3
 
 
 def test_folded_days_stay_counted(opened, path):
@@ -125,3 +135,32 @@ def test_folded_days_stay_counted(opened, path):
     before = whole(LedgerCounters(kept))
     kept.prune(MONDAY + DAY)
     assert whole(LedgerCounters(kept)) == before
+
+
+@pytest.mark.parametrize("after", ["a failed look", "many runs"])
+def test_counters_do_not_fall_when_corrections_were_pruned(opened, path, monkeypatch, after):
+    """$1 corrected to $2, folded, then $3 more: cost 1 + 2 + 3, taken back 1. Prometheus takes a fall for a
+    counter that began again, and would show all that was ever spent as spent now.
+    """
+    monkeypatch.setattr(feed, "NAMES_KEPT", 2)
+    kept = opened(path)
+    kept.write(a_call("1", usd="1"), a_call("1", usd="2", revision=1))
+    counters = LedgerCounters(kept)
+    before = whole(counters)
+    assert (from_pico(before["cost"]), from_pico(before["taken_back_cost"])) == (3, 1)
+    assert kept.prune(MONDAY + DAY) == 1
+    for number in range(6):
+        kept.write(a_call(f"new {number}", usd="0.5", run_id=f"run-{number}", started_at=MONDAY + 3 * DAY))
+        if after == "many runs":
+            counters.look()
+    if after == "a failed look":
+        with monkeypatch.context() as patch:
+            patch.setattr(type(kept), "look_at", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                counters.look()
+    found = whole(counters)
+    assert (from_pico(found["cost"]), from_pico(found["taken_back_cost"])) == (6, 1)
+    assert all(found[name] >= count for name, count in before.items())
+    # The one that starts now knows of what is left, and spent is the same.
+    assert whole(LedgerCounters(kept))["taken_back_cost"] == 0
+    assert net_usd(whole(LedgerCounters(kept))) == net_usd(found) == 5

@@ -1,7 +1,8 @@
 """Counters of a whole ledger by agent, node and model: read once, then only what is new.
 
-They only grow, also over restarts: each is a sum of what was ever written. What was corrected is in them, and in those
-of what was taken back. Only `finops prune` forgets such pairs; see docs/exports.md.
+They only grow: each is a sum of what was ever written. What was corrected is in them, and in those of what was taken
+back. `finops prune` forgets such pairs: a process that has counted them keeps them, one that starts afterwards does
+not; see docs/exports.md.
 """
 
 import threading
@@ -27,8 +28,6 @@ THE_REST: Final[Series] = (OTHER, OTHER, OTHER)
 P: Final = schema.postings.c
 HALF: Final = 10**6
 """Amounts are summed in two halves: a sum of picodollars passes what a 64-bit column holds at $9 million."""
-ENTRIES_KEPT: Final = 100_000
-"""After so many new records all is summed anew: the feed remembers each run that it has met."""
 
 
 class LedgerCounters:
@@ -38,29 +37,32 @@ class LedgerCounters:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._feed: Feed | None = None
-        self._entries = 0
+        self._waiting: list[Entry] = []
         self._counts: dict[Series, Counter[str]] = {}
 
     def look(self) -> Mapping[Series, Mapping[str, int]]:
         """Each series' counts and picodollars, by the names of the table. Raises what reading the ledger raises."""
         with self._lock:
-            try:
-                self._look()
-            except BaseException:
-                self._feed = None  # It may have taken what was not counted for seen.
-                raise
+            self._look()
             return {series: dict(counts) for series, counts in self._counts.items()}
 
     def _look(self) -> None:
-        if self._feed is None or self._entries > ENTRIES_KEPT:
-            self._begin()
-        assert self._feed is not None
-        for entry in self._feed.look():
-            self._entries += 1
-            self._add(_series(entry), _amounts(entry))
+        """Begin once only: sums that are read anew lack what was pruned since, and Prometheus takes what falls for a
+        counter that began again from nothing.
+        """
+        if self._feed is None:
+            self._feed = self._begin()
+        self._waiting += self._feed.look()
+        if not self._waiting:
+            return
+        # On a copy: where it fails half-way, the next look finds all of it waiting, and nothing is counted twice.
+        counts = {series: Counter(each) for series, each in self._counts.items()}
+        for entry in self._waiting:
+            _add(counts, _series(entry), _amounts(entry))
+        self._counts, self._waiting = counts, []
 
-    def _begin(self) -> None:
-        feed, self._counts, self._entries = Feed(self._ledger, None), {}, 0
+    def _begin(self) -> Feed:
+        feed, counts = Feed(self._ledger, None), dict[Series, Counter[str]]()
         if isinstance(self._ledger, SqlLedger):
 
             def read(connection: Connection) -> list[tuple[Series, Counter[str]]]:
@@ -68,15 +70,16 @@ class LedgerCounters:
                 return list(_sums(connection))
 
             for series, amounts in self._ledger.look_at(read):
-                self._add(series, amounts)
-        self._feed = feed
+                _add(counts, series, amounts)
+        self._counts = counts
+        return feed
 
-    def _add(self, series: Series, amounts: Mapping[str, int]) -> None:
-        counts = self._counts.get(series)
-        if counts is None:
-            kept = series if len(self._counts) < MOST_SERIES else THE_REST
-            counts = self._counts.setdefault(kept, Counter())
-        counts.update(amounts)
+
+def _add(counts: dict[Series, Counter[str]], series: Series, amounts: Mapping[str, int]) -> None:
+    known = counts.get(series)
+    if known is None:
+        known = counts.setdefault(series if len(counts) < MOST_SERIES else THE_REST, Counter())
+    known.update(amounts)
 
 
 def _series(entry: Entry) -> Series:

@@ -27,6 +27,8 @@ __all__ = ["Entry", "Feed", "Names", "ended_invocations"]
 OVERLAP: Final = 2_000
 """Numbers that are read again: PostgreSQL gives them before it commits, so that a lower one may show later."""
 EARLIEST: Final = -(2**62)
+NAMES_KEPT: Final = 100_000
+"""So many labels and parties are remembered. Without an end, what looks for months would grow with each run."""
 FEW: Final = 400
 """Names that one query lists."""
 OUTPUT: Final = ("output_tokens", "audio_output_tokens")
@@ -81,10 +83,17 @@ class Feed:
         self._there: dict[tuple[str, str], CallRecord | ChargeRecord] = {}
 
     def look(self) -> list[Entry]:
-        """Return what came since the last look, from one state of the ledger."""
-        if isinstance(self._ledger, SqlLedger):
+        """Return what came since the last look, from one state of the ledger. After one that fails the next has it."""
+        if not isinstance(self._ledger, SqlLedger):
+            return list(self._of_records(self._ledger))
+        if len(self._labels) + len(self._parties) > NAMES_KEPT:
+            self._labels, self._parties = {}, {}
+        last, seen = dict(self._last), dict(self._seen)
+        try:
             return self._ledger.look_at(self._of_tables)
-        return list(self._of_records(self._ledger))
+        except BaseException:
+            self._last, self._seen = last, seen  # Else rows that nobody was told of would pass for seen.
+            raise
 
     def skip(self, connection: Connection) -> None:
         """Take all that is there now for seen, so that looks begin after it; of a ledger in tables."""
@@ -117,10 +126,9 @@ class Feed:
         rows = [row for row in driver_rows(connection, query) if row[0] not in seen]
         rows.sort(key=lambda row: row[0])
         self._last[kind] = max(newest, last or 0)
-        seen.update(row[0] for row in rows)
+        seen = seen.union(row[0] for row in rows)
         floor = self._last[kind] - OVERLAP
-        if len(seen) > 2 * OVERLAP:
-            self._seen[kind] = {n for n in seen if n > floor}
+        self._seen[kind] = {n for n in seen if n > floor} if len(seen) > 2 * OVERLAP else seen
         return rows
 
     def _learn(self, connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
@@ -180,18 +188,20 @@ class Feed:
     # --- records, where there are no tables --------------------------------------------------------------------------
 
     def _of_records(self, ledger: Ledger) -> Iterator[Entry]:
+        there = dict(self._there)
         for kind, records in (("call", ledger.calls()), ("charge", ledger.charges())):
             for record in records:
                 assert isinstance(record, CallRecord | ChargeRecord)
                 key = kind, record.call_id if isinstance(record, CallRecord) else record.charge_id
-                before = self._there.get(key)
+                before = there.get(key)
                 if before == record:
                     continue
                 if before is not None and time_of(before) >= self._since:
                     yield _entry(before, -1)
-                self._there[key] = record
+                there[key] = record
                 if time_of(record) >= self._since:
                     yield _entry(record, 1)
+        self._there = there
 
 
 def _versions(connection: Connection, table: Table) -> Select[Any]:
