@@ -1,6 +1,7 @@
 """Who may see the page and change something, and what a hostile page or visitor cannot do."""
 
 import re
+from html import unescape
 
 import pytest
 
@@ -170,6 +171,24 @@ def test_a_form_from_elsewhere_changes_nothing(client, visit, ledger, form_token
     assert kills(ledger) == []
     assert client.post("/alerts/kill", data=right, headers={"origin": "http://127.0.0.1:8321"}).status_code == 303
     assert len(kills(ledger)) == 1
+
+
+@pytest.mark.parametrize("name", ["line\nbreak", "line\r\nbreak", " lead%0A", "a+b&c=ü"])
+def test_a_name_is_stopped_and_allowed_again_to_the_letter(client, ledger, form_token, name):
+    """Browsers take line breaks out of a field that is seen, and change those of one that is hidden."""
+
+    def fields(html, action):
+        (form,) = re.findall(rf'action="{action}".*?</form>', html, re.DOTALL)
+        found = re.findall(r'<input[^>]*name="(\w+)" value="([^"]*)"', form)
+        return {key: re.sub(r"[\r\n]", "", unescape(value)) for key, value in found}
+
+    for given, killed in (({}, name), ({"value": "other"}, "other")):
+        page = client.get("/alerts", params={"scope": "agent_id", "value": name}).text
+        sent = {**fields(page, "/alerts/kill"), "scope": "agent_id", "lasts": "", **given}
+        assert client.post("/alerts/kill", data=sent).status_code == 303
+        assert [kill.value for kill in kills(ledger)] == [killed]
+        client.post("/alerts/revive", data=fields(client.get("/alerts").text, "/alerts/revive"))
+        assert kills(ledger) == []
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -115,6 +115,14 @@ async def _form(request: Request) -> dict[str, str]:
 
 def _scope_of(form: dict[str, str]) -> tuple[switch.KillScope, str | None]:
     scope, value = form.get("scope", ""), form.get("value", "")
+    # Browsers take line breaks out of a field, or change them: the name that was meant stands beside it, encoded.
+    meant = unquote(form.get("exact", ""))
+    if _one_line(meant) == _one_line(value):
+        value = meant
     if scope not in switch.KILL_SCOPES:
         raise HTTPException(400, f"{scope!r} is nothing that can be killed.")
     return scope, None if scope == "all" else value
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", "").replace("\n", "")

@@ -73,6 +73,11 @@ def run_path(run_id: str) -> str:
     return f"/runs/{quote(run_id, safe='')}"
 
 
+def exact(text: str | None) -> str:
+    """A name that a form carries without a letter lost, line breaks too."""
+    return quote(text or "", safe="")
+
+
 def query(values: Mapping[str, Any], **changes: Any) -> str:
     """A query of these values with some changed; what is empty is left out."""
     kept = {key: value for key, value in {**values, **changes}.items() if value not in {None, ""}}
@@ -108,6 +113,7 @@ _FILTERS: Final = {
     "amount": amount,
     "money": money,
     "run_path": run_path,
+    "exact": exact,
 }
 _GLOBALS: Final = {
     "share": share,
