@@ -19,10 +19,10 @@ from langsmith_server import LangSmithServer
 from langchain_finops import FinOpsHandler, PriceBook, open_ledger
 from langchain_finops.cli.common import run
 from langchain_finops.cli.finops import app
-from langchain_finops.testing.records import a_call
+from langchain_finops.testing.records import a_call, a_charge, a_run
 
 Command = Callable[..., tuple[int, str, str]]
-COUNTS = ("in_ledger", "updated", "unchanged", "not_found", "not_ended", "other_ids")
+COUNTS = ("in_ledger", "updated", "unchanged", "not_found", "not_ended", "other_ids", "folded")
 
 
 @pytest.fixture
@@ -114,14 +114,22 @@ def as_without_us(server: LangSmithServer) -> dict[str, dict[str, Any]]:
 
 def test_what_was_marked_live_is_left_alone(traced: LangSmithServer, counts: Any) -> None:
     """A run that the handler marked is as the sync would have it: nothing is sent."""
-    assert counts() == {"model calls": (1, 0, 1, 0, 0, 0), "tools": (1, 0, 1, 0, 0, 0), "runs": (2, 0, 2, 0, 0, 0)}
+    assert counts() == {
+        "model calls": (1, 0, 1, 0, 0, 0, 0),
+        "tools": (1, 0, 1, 0, 0, 0, 0),
+        "runs": (2, 0, 2, 0, 0, 0, 0),
+    }
     assert updates(traced) == 0
 
 
 def test_past_runs_get_what_live_ones_have(traced: LangSmithServer, counts: Any) -> None:
     """Cost, tags and metadata are filled in; what others have put there stays, and so does each run's end."""
     before = as_without_us(traced)
-    assert counts() == {"model calls": (1, 1, 0, 0, 0, 0), "tools": (1, 1, 0, 0, 0, 0), "runs": (2, 2, 0, 0, 0, 0)}
+    assert counts() == {
+        "model calls": (1, 1, 0, 0, 0, 0, 0),
+        "tools": (1, 1, 0, 0, 0, 0, 0),
+        "runs": (2, 2, 0, 0, 0, 0, 0),
+    }
     for run_id, wanted in before.items():
         after = traced.runs[run_id]
         assert sorted(after["tags"]) == sorted(wanted["tags"] or [])
@@ -135,7 +143,7 @@ def test_past_runs_get_what_live_ones_have(traced: LangSmithServer, counts: Any)
     assert traced.named("bare")["extra"]["metadata"]["usage_metadata"]["total_cost"] == 0.000044
 
     sent = updates(traced)
-    assert counts()["runs"] == (2, 0, 2, 0, 0, 0)
+    assert counts()["runs"] == (2, 0, 2, 0, 0, 0, 0)
     assert updates(traced) == sent == 4
 
 
@@ -147,7 +155,7 @@ def test_a_dry_run_only_looks(traced: LangSmithServer, finops: Command) -> None:
     assert code == 0
     assert updates(traced) == 0
     assert out.startswith("Would be sent from ")
-    assert [line.split()[-6:-4] for line in out.splitlines() if line.startswith(("model calls", "runs"))] == [
+    assert [line.split()[-7:-5] for line in out.splitlines() if line.startswith(("model calls", "runs"))] == [
         ["1", "1"],
         ["2", "2"],
     ]
@@ -163,7 +171,7 @@ def test_what_langsmith_does_not_have_is_not_made(
     ledger.write(*(a_call(name) for name in (going_on, "00000000-0000-4000-8000-000000000002", "imported:1")))
     ledger.close()
 
-    assert counts()["model calls"] == (3, 0, 0, 1, 1, 1)
+    assert counts()["model calls"] == (3, 0, 0, 1, 1, 1, 0)
     assert updates(server) == 0
     assert list(server.runs) == [going_on]
     notes = finops()[1]
@@ -186,7 +194,7 @@ def many(path: Path, server: LangSmithServer, count: int, **about: Any) -> list[
 def test_many_runs_are_asked_for_by_the_hundred(path: Path, server: LangSmithServer, counts: Any) -> None:
     """120 runs are two questions; each gets its cost."""
     names = many(path, server, 120)
-    assert counts()["model calls"] == (120, 120, 0, 0, 0, 0)
+    assert counts()["model calls"] == (120, 120, 0, 0, 0, 0, 0)
     assert sum(place == "/runs/query" for _, place, _ in server.sent) == 2
     costs = [server.runs[name]["extra"]["metadata"]["usage_metadata"]["total_cost"] for name in names]
     assert costs == [0.25] * 120
@@ -197,7 +205,7 @@ def test_a_rate_limit_is_waited_for(path: Path, server: LangSmithServer, counts:
     """Too many requests, or a fault over there: the same request again, and nothing is lost."""
     many(path, server, 3)
     server.refusals = [status, status, status]
-    assert counts()["model calls"] == (3, 3, 0, 0, 0, 0)
+    assert counts()["model calls"] == (3, 3, 0, 0, 0, 0, 0)
 
 
 def test_a_sync_that_was_cut_off_goes_on(path: Path, server: LangSmithServer, finops: Command, counts: Any) -> None:
@@ -211,22 +219,22 @@ def test_a_sync_that_was_cut_off_goes_on(path: Path, server: LangSmithServer, fi
 
     there = sum(bool(server.runs[name]["tags"]) for name in names)
     assert 10 <= there < 20
-    assert counts()["model calls"] == (20, 20 - there, there, 0, 0, 0)
+    assert counts()["model calls"] == (20, 20 - there, there, 0, 0, 0, 0)
 
 
 def test_a_run_that_was_deleted_meanwhile_is_not_found(path: Path, server: LangSmithServer, counts: Any) -> None:
     """It stops nobody: the others are sent."""
     many(path, server, 3)
     server.refusals = [0, 404]
-    assert counts()["model calls"] == (3, 2, 0, 1, 0, 0)
+    assert counts()["model calls"] == (3, 2, 0, 1, 0, 0, 0)
 
 
 def test_only_what_was_asked_for(path: Path, server: LangSmithServer, finops: Command, counts: Any) -> None:
     """`--since` by the ledger's times, `--project` by LangSmith's; a project that is not there is an error."""
     now = datetime.now(UTC)
     many(path, server, 2, started_at=now - timedelta(days=9), ended_at=now - timedelta(days=9))
-    assert counts("--since", "7d")["model calls"] == (0, 0, 0, 0, 0, 0)
-    assert counts("--project", "default", "--dry-run")["model calls"] == (2, 2, 0, 0, 0, 0)
+    assert counts("--since", "7d")["model calls"] == (0, 0, 0, 0, 0, 0, 0)
+    assert counts("--project", "default", "--dry-run")["model calls"] == (2, 2, 0, 0, 0, 0, 0)
     code, _, err = finops("--project", "nowhere")
     assert code == 2
     assert err.startswith("Error: Project 'nowhere' is not on LangSmith: ")
@@ -247,9 +255,55 @@ def test_an_unknown_cost_stays_unknown(path: Path, server: LangSmithServer, coun
     ledger = open_ledger(path)
     ledger.write(a_call(name, usd=None, agent_id="support", revision=1))
     ledger.close()
-    assert counts()["model calls"] == (1, 1, 0, 0, 0, 0)
+    assert counts()["model calls"] == (1, 1, 0, 0, 0, 0, 0)
 
     metadata = server.runs[name]["extra"]["metadata"]
     assert not [field for field in metadata["usage_metadata"] if field.endswith("_cost")]
     assert metadata["finops:cost_status"] == "unpriced"
     assert metadata["finops:cost_usd"] is None
+
+
+PRUNED = {
+    "a call that is a run of its own": ([("0.5", -1)], []),
+    "some of its calls": ([("0.5", -1), ("0.25", 1)], []),
+    "a charge": ([("0.25", 1)], [("0.5", -1)]),
+}
+"""Calls and charges, each with its cost and how many minutes after midnight it was."""
+
+
+@pytest.mark.parametrize("pruned", PRUNED)
+def test_what_was_folded_makes_no_cost_smaller(
+    path: Path, server: LangSmithServer, finops: Command, counts: Any, pruned: str
+) -> None:
+    """A run over midnight whose first day was pruned keeps the cost that it has; one of the next day is marked."""
+    first, later = (str(UUID(int=number, version=4)) for number in (1, 2))
+    ended = "2026-03-02T10:00:00+00:00"
+    server.runs.update({name: {"id": name, "extra": None, "tags": None, "end_time": ended} for name in (first, later)})
+    midnight = datetime(2026, 3, 3, tzinfo=UTC)
+    at = {minute: midnight + timedelta(minutes=minute) for minute in (-2, -1, 1, 2)}
+    of: Any = {"run_id": first, "invocation_id": first}
+    calls, charges = PRUNED[pruned]
+    ledger = open_ledger(path)
+    for number, (usd, minute) in enumerate(calls):
+        name = f"call:{number}" if number or charges else first
+        ledger.write(a_call(name, usd=usd, started_at=at[minute], ended_at=at[minute], **of))
+    ledger.write(*(a_charge(usd=usd, at=at[minute], **of) for usd, minute in charges))
+    ledger.write(a_run(first, invocation_id=first, started_at=at[-2], ended_at=at[2]))
+    assert counts()["runs"] == (1, 1, 0, 0, 0, 0, 0)
+    marked = copy.deepcopy(server.runs[first])
+    whole = sum(Decimal(usd) for usd, _ in (*calls, *charges))
+    assert Decimal(marked["extra"]["metadata"]["finops:cost_usd"]) == whole
+
+    assert ledger.prune(midnight) == 1
+    ledger.write(
+        a_call(usd="0.125", run_id=later, invocation_id=later, started_at=at[1], ended_at=at[1]),
+        a_run(later, invocation_id=later, started_at=at[1], ended_at=at[2]),
+    )
+    ledger.close()
+    assert counts("--since", "2026-03-02T23:58")["runs"] == (2, 1, 0, 0, 0, 0, 1)
+    assert counts()["runs"] == (2, 0, 1, 0, 0, 0, 1)
+    assert server.runs[first] == marked
+    assert server.runs[later]["extra"]["metadata"]["finops:cost_usd"] == "0.125"
+    table = finops()[1]
+    assert "folded: finops prune has folded some of what they cost" in " ".join(table.split())
+    assert max(len(line) for line in table.splitlines() if line.startswith(("what", "runs", "model"))) <= 80

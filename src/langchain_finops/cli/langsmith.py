@@ -77,8 +77,8 @@ def sync_command(
 def _table(rows: list[dict[str, Any]], caption: str, *, dry_run: bool) -> "Table":
     from langchain_finops.reports.render import Column, Table
 
-    figures = ("in_ledger", "updated", "unchanged", "not_found", "not_ended", "other_ids")
-    titles = {"in_ledger": "in ledger", "updated": "to send" if dry_run else "sent", "unchanged": "there already"}
+    figures = ("in_ledger", "updated", "unchanged", "not_found", "not_ended", "other_ids", "folded")
+    titles = {"updated": "to send" if dry_run else "sent"}
     columns = [Column(title="what", text=lambda row: str(row["kind"]), name=True)]
     for name in figures:
         title = titles.get(name, name.replace("_", " "))
@@ -90,4 +90,8 @@ def _table(rows: list[dict[str, Any]], caption: str, *, dry_run: bool) -> "Table
         notes.append("not ended: still going on at LangSmith; they are marked when they end.")
     if any(row["other_ids"] for row in rows):
         notes.append("other ids: imported, or an id that was given twice; LangSmith knows none of them.")
+    if any(row["folded"] for row in rows):
+        notes.append(
+            "folded: finops prune has folded some of what they cost; what LangSmith says of them is left as it is."
+        )
     return Table(rows=rows, fields=("kind", *figures, "dry_run"), columns=columns, caption=caption, notes=notes)

@@ -4,6 +4,7 @@ What is there is read first, and only what differs is sent: again, or after it w
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ class Counts:
     """Still going on there: the handler will mark them."""
     other_ids: int = 0
     """Recorded under an id that is not LangChain's: imported, or given twice."""
+    folded: int = 0
+    """Runs of which `finops prune` has folded calls or charges: what is left would come to less than they cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,7 @@ class _Past:
     run_id: str
     marks: Mapping[str, Any]
     usage: Mapping[str, Any]
+    is_folded: bool = False
 
 
 def project_id(client: "Client", name: str) -> str:
@@ -97,10 +101,12 @@ def sync(
 def _named_by_langchain(past: Iterator[_Past], counts: Mapping[Kind, Counts]) -> Iterator[_Past]:
     for each in past:
         counts[each.kind].in_ledger += 1
-        if _is_uuid(each.run_id):
-            yield each
-        else:
+        if not _is_uuid(each.run_id):
             counts[each.kind].other_ids += 1
+        elif each.is_folded:
+            counts[each.kind].folded += 1
+        else:
+            yield each
 
 
 def _is_uuid(text: str) -> bool:
@@ -118,7 +124,9 @@ def _past(ledger: Ledger, since: datetime | None) -> Iterator[_Past]:
     runs = {record.invocation_id: record for record in ledger.runs(history=True, since=since)}
     totals = {invocation_id: Totals() for invocation_id in runs}
     bare: dict[str, Mapping[str, Any]] = {}
+    seen = Counter[str | None]()
     for call in ledger.calls(since=since):
+        seen[call.run_id] += 1
         if call.invocation_id in totals:
             totals[call.invocation_id].add_call(call)
         if call.call_id in totals:  # A call that is a run of its own has one run on LangSmith.
@@ -126,15 +134,28 @@ def _past(ledger: Ledger, since: datetime | None) -> Iterator[_Past]:
         else:
             yield _Past(kind="model calls", run_id=call.call_id, marks=marks_of_call(call), usage=paid(call))
     for charge in ledger.charges(since=since):
+        seen[charge.run_id] += 1
         if charge.invocation_id in totals:
             totals[charge.invocation_id].add_charge(charge)
         if charge.charge_id in totals:
             bare[charge.charge_id] = paid(charge)
         elif charge.kind == "tool" and charge.source == "callback" and charge.cost_usd is not None:
             yield _Past(kind="tools", run_id=charge.charge_id, marks=marks_of_tool(charge), usage=paid(charge))
+    folded = _folded(ledger, since, seen) if runs else set()
     for invocation_id, record in runs.items():
         marks = marks_of_total(totals[invocation_id], record.attribution, record.status)
-        yield _Past(kind="runs", run_id=invocation_id, marks=marks, usage=bare.get(invocation_id, {}))
+        usage, is_folded = bare.get(invocation_id, {}), record.run_id in folded
+        yield _Past(kind="runs", run_id=invocation_id, marks=marks, usage=usage, is_folded=is_folded)
+
+
+def _folded(ledger: Ledger, since: datetime | None, seen: Mapping[str | None, int]) -> set[str | None]:
+    """Logical runs of which the ledger's sums count more than its readers yielded.
+
+    To be asked after reading: what was folded meanwhile has been read, and what is new makes the sums only larger.
+    """
+    groups = ledger.totals(("run",), since=since)
+    counted = ((group.key[0], group.totals.calls + group.totals.charges) for group in groups)
+    return {run_id for run_id, records in counted if records > seen.get(run_id, 0)}
 
 
 # --- what LangSmith says -----------------------------------------------------------------------------------------
