@@ -161,6 +161,9 @@ def test_agents_have_the_figures_of_finops_economics(filled, client):
     [
         ("wage=abc", "What a person costs an hour: 'abc' is not an amount of money"),
         ("wage=25", "A person needs both"),
+        ("wage=1&pace=1e-999999", "Tasks that person does an hour: it is below 0.000001 or above 1,000,000,000,000"),
+        ("wage=1e-7&pace=1", "What a person costs an hour: it is below 0.000001"),
+        ("value=-1e13", "Worth of a success: it is below 0.000001 or above"),
         ("wage=25&pace=0", "human tasks_per_hour is 0: it is a number above 0."),
     ],
 )
@@ -175,6 +178,17 @@ def test_an_agents_page_has_its_nodes_alone(filled, client):
     assert "$1.5000 in 24h, 1 calls." in said
     assert "plan 0 - $1.5000 100.0%" in said
     assert "edit" not in said.partition("Was it worth it")[0]
+
+
+def test_what_names_no_agent_has_no_list_of_runs(ledger, client):
+    """The list can be asked for the runs of an agent, not for those of none: a link would lead to all."""
+    ledger.write(
+        a_call("a", usd="1", run_id="mine", agent_id=None, started_at=ago(minutes=1)),
+        a_call("b", usd="2", run_id="other", agent_id="coder", started_at=ago(minutes=1)),
+    )
+    assert "$1.0000 in 7d, 1 calls." in text_of(client.get("/agents?agent="))
+    assert "Its runs" not in client.get("/agents?agent=").text
+    assert 'href="/runs?agent=coder">Its runs' in client.get("/agents?agent=coder").text
 
 
 def test_runs_are_filtered_sorted_and_searched_by_their_address(filled, client):

@@ -55,6 +55,8 @@ CALLS: Final = 200
 """Calls of a run on one page."""
 CONTEXTS: Final = 4
 NODES: Final = 500
+LEAST: Final = Decimal("0.000001")
+MOST: Final = Decimal("1e12")
 MAIN_RANK: Final = 6
 """Columns of economics that a narrow terminal keeps longer than others; the page shows the others on demand."""
 
@@ -290,13 +292,20 @@ def _asked(request: Request) -> dict[str, str]:
     return {name: request.query_params.get(name, "")[:40] for name in ("period", *_AMOUNTS)}
 
 
+def _within_reason(amount: Decimal) -> Decimal:
+    """The amount; raises ValueError for one so large or small that no quotient of two can be shown."""
+    if amount and not LEAST <= abs(amount) <= MOST:
+        raise ValueError("it is below 0.000001 or above 1,000,000,000,000")
+    return amount
+
+
 def _worth(request: Request) -> tuple[Worth, list[str]]:
     """What the economics are asked by; what cannot be read is told, and left out."""
     asked, faults, read = _asked(request), [], dict[str, Decimal]()
     for name, label in _AMOUNTS.items():
         try:
             if asked[name].strip():
-                read[name] = usd(asked[name].strip())
+                read[name] = _within_reason(usd(asked[name].strip()))
         except ValueError as error:
             faults.append(f"{label}: {error}; write it as 5 or 0.25.")
     human = None
