@@ -216,6 +216,53 @@ def test_budgets_are_gauges_of_their_fullest_balance(metrics):
         assert dict(point.attributes) == {LABELS.budget: "daily", LABELS.unit: "usd"}
 
 
+@pytest.mark.parametrize("tellers", [1, 2])
+def test_budgets_of_every_observed_handler_are_gauges(metrics, tellers):
+    """Also where each handler has an OpenTelemetryMetrics of its own: the SDK makes each gauge but once."""
+    observers = [OpenTelemetryMetrics(metrics.provider) for _ in range(tellers)]
+    handlers = [
+        observers[number % tellers].observe(
+            FinOpsHandler(ledger=":memory:", budgets=[Budget(llm_calls=limit, per="day", name=name)])
+        )
+        for number, (name, limit) in enumerate((("first", 5), ("second", 8), ("second", 4)))
+    ]
+    for number, handler in enumerate(handlers):
+        ask(handler, graph_of(number + 1))
+    # Of two named alike the fuller one: 2 of 8 calls or 3 of 4.
+    for name, expected in (
+        ("limit", {"first": 5, "second": 4}),
+        ("spent", {"first": 1, "second": 3}),
+        ("share", {"first": 0.2, "second": 0.75}),
+    ):
+        points = metrics.points(GAUGES[name].otel)
+        assert {point.attributes[LABELS.budget]: point.value for point in points} == expected
+        assert len(points) == 2
+
+
+def test_a_ledger_that_cannot_be_read_takes_no_other_with_it(metrics, monkeypatch):
+    """Its handler counts a fault, and the budgets of the others show."""
+    observer = OpenTelemetryMetrics(metrics.provider)
+    broken, sound = (
+        observer.observe(FinOpsHandler(ledger=":memory:", budgets=[Budget(llm_calls=5, per="day", name=name)]))
+        for name in ("broken", "sound")
+    )
+    monkeypatch.setattr(broken.ledger, "balances", lambda: 1 / 0)
+    (point,) = metrics.points(GAUGES["limit"].otel)
+    assert point.attributes[LABELS.budget] == "sound"
+    assert broken.faults > 0
+    assert sound.faults == 0
+
+
+def test_budgets_of_a_handler_that_is_gone_are_gone(metrics):
+    """A handler for each request does not add up."""
+    observer = OpenTelemetryMetrics(metrics.provider)
+    handler = observer.observe(FinOpsHandler(ledger=":memory:", budgets=[Budget(llm_calls=5, per="day", name="calls")]))
+    assert len(metrics.points(GAUGES["limit"].otel)) == 1
+    del handler
+    gc.collect()
+    assert metrics.points(GAUGES["limit"].otel) == []
+
+
 def test_a_late_answer_is_counted_again_and_the_estimate_taken_back(metrics):
     """Counters only grow; what they say less what is taken back is what the ledger says."""
     observer = OpenTelemetryMetrics(metrics.provider)

@@ -44,7 +44,7 @@ class OpenTelemetryMetrics:
         except ImportError as error:
             raise MissingExtra("OpenTelemetryMetrics", "otel") from error
         self._baggage, self._trace, self._observation = baggage, trace, metrics.Observation
-        self._meter = meter = metrics.get_meter("langchain_finops", meter_provider=meter_provider)
+        meter = metrics.get_meter("langchain_finops", meter_provider=meter_provider)
         self._counters = {
             name: meter.create_counter(metric.otel, metric.unit, metric.meaning)
             for name, metric in COUNTERS.items()
@@ -57,6 +57,10 @@ class OpenTelemetryMetrics:
         if "explicit_bucket_boundaries_advisory" in inspect.signature(meter.create_histogram).parameters:
             advice["explicit_bucket_boundaries_advisory"] = BOUNDARIES
         self._histogram = meter.create_histogram(HISTOGRAM.otel, HISTOGRAM.unit, HISTOGRAM.meaning, **advice)
+        self._observed = _observed_for(meter_provider)
+        for name, metric in GAUGES.items():
+            if metric.otel is not None:
+                meter.create_observable_gauge(metric.otel, [self._reader(name)], metric.unit, metric.meaning)
         self._series: set[tuple[tuple[str, str], ...]] = set()
         self._on_spans: WeakKeyDictionary[Any, _OnSpan] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -64,10 +68,7 @@ class OpenTelemetryMetrics:
     def observe(self, handler: "FinOpsHandler") -> "FinOpsHandler":
         """Tell of everything that the handler records from now on, and of its budgets; the handler."""
         handler.observe(self)
-        for name, metric in GAUGES.items():
-            if metric.otel is not None:
-                callback = self._reader(handler, name)
-                self._meter.create_observable_gauge(metric.otel, [callback], metric.unit, metric.meaning)
+        self._observed.add(handler)
         return handler
 
     def __call__(self, record: CallRecord | ChargeRecord | RunRecord, before: CallRecord | None) -> None:
@@ -146,22 +147,56 @@ class OpenTelemetryMetrics:
 
     # --- budgets -------------------------------------------------------------------------------------------------
 
-    def _reader(
-        self, handler: "FinOpsHandler", name: str
-    ) -> "Callable[[CallbackOptions], Iterable[Observation]]":  # fmt: skip
+    def _reader(self, name: str) -> "Callable[[CallbackOptions], Iterable[Observation]]":
         def read(_: "CallbackOptions") -> "Iterable[Observation]":
-            try:
-                return [
-                    self._observation(
-                        float(getattr(one, name)), {LABELS.budget: one.budget, LABELS.unit: one.unit}
-                    )
-                    for one in _standings(handler)
-                ]  # fmt: skip
-            except Exception as error:  # noqa: BLE001  A ledger that cannot be read has no figures, and harms nobody.
-                handler.note_fault(error)
-                return []
+            return [
+                self._observation(float(getattr(one, name)), {LABELS.budget: one.budget, LABELS.unit: one.unit})
+                for one in self._observed.standings()
+            ]
 
         return read
+
+
+class _Observed:
+    """The handlers whose budgets a meter provider shows, as long as they live; safe between threads."""
+
+    def __init__(self) -> None:
+        self._handlers: WeakKeyDictionary[FinOpsHandler, None] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def add(self, handler: "FinOpsHandler") -> None:
+        with self._lock:
+            self._handlers[handler] = None
+
+    def standings(self) -> Iterable[Standing]:
+        """Each budget once, by its name and unit: of those named alike the fullest, since no label tells them apart."""
+        with self._lock:
+            handlers = list(self._handlers)
+        fullest: dict[tuple[str, str], Standing] = {}
+        for handler in handlers:
+            try:
+                found = list(_standings(handler))
+            except Exception as error:  # noqa: BLE001  A ledger that cannot be read has no figures, and harms nobody.
+                handler.note_fault(error)
+                continue
+            for one in found:
+                known = fullest.setdefault((one.budget, one.unit), one)
+                if one.share > known.share:
+                    fullest[one.budget, one.unit] = one
+        return fullest.values()
+
+
+_OF_GLOBAL: Final = _Observed()
+_OF_GIVEN: Final[WeakKeyDictionary[Any, _Observed]] = WeakKeyDictionary()
+_LOCK: Final = threading.Lock()
+
+
+def _observed_for(provider: "MeterProvider | None") -> _Observed:
+    """One for all who tell a provider: it makes each gauge once, and drops what a second one would show."""
+    if provider is None:
+        return _OF_GLOBAL
+    with _LOCK:
+        return _OF_GIVEN.setdefault(provider, _Observed())
 
 
 class _OnSpan:
