@@ -12,9 +12,11 @@ import pytest
 from langchain_finops.budgets.outside import set_budget
 from langchain_finops.budgets.policy import Budget
 from langchain_finops.budgets.switch import kill
+from langchain_finops.dashboard.charts import spend_chart
 from langchain_finops.reports.economics import economics
 from langchain_finops.reports.live import Watch
 from langchain_finops.reports.live_table import amount
+from langchain_finops.reports.spend import spend_over_time
 from langchain_finops.testing.records import a_call, a_charge, a_run, an_event, an_outcome
 
 PAGES = ("/", "/runs", "/agents", "/models", "/alerts")
@@ -178,6 +180,20 @@ def test_an_agents_page_has_its_nodes_alone(filled, client):
     assert "$1.5000 in 24h, 1 calls." in said
     assert "plan 0 - $1.5000 100.0%" in said
     assert "edit" not in said.partition("Was it worth it")[0]
+
+
+@pytest.mark.parametrize(
+    ("span", "first", "second"),
+    [
+        ("1h", "2026-01-05 11:32 - 11:35", "2026-01-05 11:35 - 11:40"),
+        ("7d", "2025-12-29 12:32 - 18:00", "2025-12-29 18:00 - 00:00"),
+        ("30d", "2025-12-06 from 12:32", "2025-12-07"),
+    ],
+)
+def test_the_first_bar_says_where_it_begins(ledger, span, first, second):
+    """A span begins within an hour or day: its first bar is shorter, and does not look like a whole one."""
+    over = spend_over_time(ledger, span, datetime(2026, 1, 5, 12, 32, tzinfo=UTC))
+    assert [bar.label for bar in spend_chart(over).bars[:2]] == [first, second]
 
 
 def test_what_names_no_agent_has_no_list_of_runs(ledger, client):

@@ -15,7 +15,7 @@ from langchain_finops.reports.spend import SPANS, nodes_of, spend_over_time
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, a_run, an_outcome
 from langchain_finops.usage import Usage
 
-NOW = MONDAY + timedelta(minutes=30)
+NOW = MONDAY + timedelta(minutes=32)
 
 
 @pytest.fixture
@@ -29,18 +29,19 @@ def ago(**span):
     return NOW - timedelta(**span)
 
 
-@pytest.mark.parametrize(("span", "bars"), [("1h", 12), ("24h", 24), ("7d", 28), ("30d", 30)])
+@pytest.mark.parametrize(("span", "bars"), [("1h", 13), ("24h", 25), ("7d", 29), ("30d", 31)])
 def test_each_span_has_its_bars_and_they_add_up(ledger, span, bars):
-    """$1 now and $2 long enough ago for the oldest bar; what is older than that is left out."""
-    length, step = SPANS[span]
+    """$1 now and $2 when the span begins, within its first bar; what is older is left out. Reports say the same."""
+    length, _ = SPANS[span]
     ledger.write(
         a_call("new", usd="1", agent_id="a", started_at=NOW),
-        a_call("old", usd="2", agent_id="b", started_at=NOW - length + step),
-        a_call("older", usd="4", agent_id="b", started_at=NOW - length - step),
+        a_call("old", usd="2", agent_id="b", started_at=NOW - length),
+        a_call("older", usd="4", agent_id="b", started_at=NOW - length - timedelta(microseconds=1)),
     )
     over = spend_over_time(ledger, span, NOW)
     assert len(over.starts) == len(over.bars) == bars
-    assert over.total.usd == 3
+    assert over.total.usd == 3 == next(iter(ledger.totals((), since=NOW - length))).totals.cost_usd
+    assert over.starts[0] == NOW - length
     assert [(each.agent, each.total.usd) for each in over.series] == [("b", 2), ("a", 1)]
     assert (over.bars[0].usd, over.bars[-1].usd) == (2, 1)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -80,12 +80,13 @@ def _bar(over: OverTime, place: int, slot: float, top: int) -> Bar:
             y -= height
             parts.append(Part(series=number, y=round(y, 3), height=round(height, 3)))
     start = over.starts[place]
+    end = over.starts[place + 1] if place + 1 < len(over.starts) else start + over.step
     every = -(-len(over.starts) // TICKS)
     return Bar(
         x=round(place * slot + slot * 0.08, 2),
         width=round(slot * 0.84, 2),
         parts=parts,
-        label=_label(start, over.step),
+        label=_label(start, end, over.step),
         tick=_tick(start, over.step) if (len(over.starts) - 1 - place) % every == 0 else "",
         total=said(over.bars[place]),
         amounts=[said(each.spent[place]) for each in over.series],
@@ -110,10 +111,10 @@ def _axis(pico: Decimal) -> str:
     return f"${usd.normalize():f}" if usd == usd.quantize(Decimal("0.001")) else show_usd(usd)
 
 
-def _label(start: datetime, step: timedelta) -> str:
+def _label(start: datetime, end: datetime, step: timedelta) -> str:
     if step >= timedelta(days=1):
-        return f"{start:%Y-%m-%d}"
-    return f"{start:%Y-%m-%d %H:%M} - {start + step:%H:%M}"
+        return f"{start:%Y-%m-%d}" if start.time() == time() else f"{start:%Y-%m-%d} from {start:%H:%M}"
+    return f"{start:%Y-%m-%d %H:%M} - {end:%H:%M}"
 
 
 def _tick(start: datetime, step: timedelta) -> str:

@@ -39,7 +39,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverTime:
-    """Bars from the oldest to the newest, which is not over yet."""
+    """Bars from the oldest, which begins within its hour or day, to the newest, which is not over yet."""
 
     starts: list[datetime]
     step: timedelta
@@ -61,12 +61,14 @@ def spent_of(totals: Totals) -> Spent:
 
 
 def spend_over_time(ledger: SqlLedger, span: str, now: datetime) -> OverTime:
-    """Return what was spent by agent in each bar of a span of `SPANS`; its first bar is a whole one."""
+    """Return what was spent by agent in each bar of a span of `SPANS`. The bars begin on the clock, but for the first,
+    which begins where the span does: what they add up to is the span's."""
     length, step = SPANS[span]
     size = step // timedelta(microseconds=1)
     last = to_micros(now) // size
-    first = (to_micros(now - length) // size) + 1
-    found = totals_by_label(ledger, ("agent_id",), Period(first * size, None), bucket=size)
+    since = to_micros(now - length)
+    first = since // size
+    found = totals_by_label(ledger, ("agent_id",), Period(since, None), bucket=size)
     by_agent: dict[str | None, list[Spent]] = {}
     for ((agent,), place), totals in found.items():
         # A clock that runs ahead: what it dates into the future is of now.
@@ -78,7 +80,7 @@ def spend_over_time(ledger: SqlLedger, span: str, now: datetime) -> OverTime:
         series.append(_series(None, _added(by_agent[agent] for agent in rest), is_rest=True))
     bars = _added((each.spent for each in series), last + 1 - first)
     return OverTime(
-        starts=[from_micros(place * size) for place in range(first, last + 1)],
+        starts=[from_micros(max(place * size, since)) for place in range(first, last + 1)],
         step=step,
         series=series,
         bars=bars,
