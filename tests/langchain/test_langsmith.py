@@ -233,6 +233,12 @@ def test_metadata_with_a_cost_can_be_copied() -> None:
     assert copy.deepcopy(whole) == pickle.loads(pickle.dumps(whole)) == whole == wanted
 
 
+def test_a_cost_that_is_not_ours_stays() -> None:
+    """Where we knew no price before and know none now, the cost that somebody else named is left."""
+    theirs = {"usage_metadata": {"input_tokens": 7, "total_cost": 0.5}, "finops:cost_usd": None}
+    assert marked(theirs, None, {"finops:cost_usd": None}, {"input_tokens": 7})[0] == theirs
+
+
 def test_an_unknown_cost_is_not_zero_in_the_usage(traced_by_environment: LangSmithServer) -> None:
     """Counts without a cost: LangSmith may look the price up, and is not told that it was nothing."""
     unpriced = FinOpsHandler(ledger=":memory:", prices=PriceBook(catalog=False))

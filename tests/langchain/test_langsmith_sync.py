@@ -307,3 +307,33 @@ def test_what_was_folded_makes_no_cost_smaller(
     table = finops()[1]
     assert "folded: finops prune has folded some of what they cost" in " ".join(table.split())
     assert max(len(line) for line in table.splitlines() if line.startswith(("what", "runs", "model"))) <= 80
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_costs_of_old_prices_do_not_stay(path: Path, server: LangSmithServer, counts: Any, bare: bool) -> None:
+    """With a discount the parts at list price go, without a price all of it; what a root's author put there stays."""
+    (name,) = many(path, server, 1)
+    root = str(UUID(int=9, version=4))
+    theirs = {"total_cost": 7.0, "input_cost": 3.0}
+    extra = {"metadata": {"usage_metadata": theirs}}
+    server.runs[root] = {**server.runs[name], "id": root, "extra": extra}
+    of: Any = {"run_id": root, "invocation_id": name if bare else root, "agent_id": "support"}
+    meters = {"input_tokens": Decimal(1), "output_tokens": Decimal(2)}
+    ledger = open_ledger(path)
+    ledger.write(*(a_run(root, invocation_id=each) for each in ([root, name] if bare else [root])))
+
+    def costs(revision: int, **changes: Any) -> dict[str, float]:
+        ledger.write(a_call(name, revision=revision, **of, **{"usd": "3", **changes}))
+        counts()
+        usage = server.runs[name]["extra"]["metadata"]["usage_metadata"]
+        assert usage["input_tokens"] > 0
+        return {field: usage[field] for field in usage if field.endswith("_cost")}
+
+    assert costs(1, meter_usd=meters) == {"total_cost": 3, "input_cost": 1, "output_cost": 2}
+    assert costs(2, meter_usd=meters, billed_usd=Decimal("0.3")) == {"total_cost": 0.3}
+    assert costs(3, usd=None) == {}
+    assert counts()["runs"][1] == 0
+    assert costs(4, meter_usd=meters) == {"total_cost": 3, "input_cost": 1, "output_cost": 2}
+    ledger.close()
+    assert server.runs[root]["extra"]["metadata"]["usage_metadata"] == theirs
+    assert "finops:cost_usd" in server.runs[root]["extra"]["metadata"]

@@ -89,6 +89,9 @@ TAGGED = ("finops:agent_id", "finops:task_id", "finops:status", "finops:cost_usd
 """What is a tag as well, as `name=value`, so that runs can be filtered by it."""
 
 
+COSTS = ("total_cost", "input_cost", "output_cost")
+"""What `paid` says of money."""
+
 INPUT_METERS = frozenset(name for name in TOKEN_METERS if "output" not in name)
 
 
@@ -138,7 +141,14 @@ class _Metadata(dict[str, Any]):
 def marked(
     metadata: Mapping[str, Any], tags: Sequence[str] | None, marks: Mapping[str, Any], usage: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """A run's metadata and tags with ours: of our own the newest, of others' all. Names of the model fill gaps only."""
+    """A run's metadata and tags with ours: of our own the newest, of others' all. Names of the model fill gaps only.
+
+    `usage` is what `paid` says; None where the run is none that is paid for, whose usage is not ours.
+    """
+    reported = metadata.get("usage_metadata")
+    if usage is not None and metadata.get("finops:cost_usd") is not None and isinstance(reported, Mapping):
+        # We priced it before: what `paid` leaves out now would stay beside the new amounts, as if it still held.
+        metadata = {**metadata, "usage_metadata": {name: reported[name] for name in reported if name not in COSTS}}
     gaps = {name: value for name, value in marks.items() if name.startswith("ls_") and not metadata.get(name)}
     whole = {**metadata, **{name: value for name, value in marks.items() if not name.startswith("ls_")}, **gaps}
     ours = [f"{name}={marks[name]}" for name in TAGGED if marks.get(name) is not None]

@@ -61,7 +61,7 @@ class _Past:
     kind: Kind
     run_id: str
     marks: Mapping[str, Any]
-    usage: Mapping[str, Any]
+    usage: Mapping[str, Any] | None
     is_folded: bool = False
 
 
@@ -144,7 +144,7 @@ def _past(ledger: Ledger, since: datetime | None) -> Iterator[_Past]:
     folded = _folded(ledger, since, seen) if runs else set()
     for invocation_id, record in runs.items():
         marks = marks_of_total(totals[invocation_id], record.attribution, record.status)
-        usage, is_folded = bare.get(invocation_id, {}), record.run_id in folded
+        usage, is_folded = bare.get(invocation_id), record.run_id in folded
         yield _Past(kind="runs", run_id=invocation_id, marks=marks, usage=usage, is_folded=is_folded)
 
 
