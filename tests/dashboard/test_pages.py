@@ -149,6 +149,18 @@ def test_a_run_that_was_folded_keeps_its_cost(ledger, visit, kept):
         assert ("edit 1 $0.2500" in said) is kept
 
 
+def test_a_charge_without_a_price_makes_a_subtree_a_bound_too(ledger, client):
+    """$1 of plan/search and a tool of unknown price: own cost and subtree say at least, and so does plan above it."""
+    names = {"run_id": "r", "invocation_id": "i", "agent_id": "a", "node_path": "plan/search"}
+    ledger.write(
+        a_call("a", usd="1", started_at=ago(minutes=2), **names), a_charge("h", usd=None, at=ago(minutes=1), **names)
+    )
+    for page in ("/runs/r", "/agents?agent=a"):
+        said = text_of(client.get(page))
+        assert "plan 0 - >= $1.0000" in said
+        assert "search 1 >= $1.0000 >= $1.0000" in said
+
+
 def test_agents_have_the_figures_of_finops_economics(filled, client):
     """$0.75 that brought no success cost more than that: the table is the command's, against a person too."""
     (coder, *_) = (row for row in economics(filled).rows if row["agent"] == "coder")

@@ -122,6 +122,7 @@ def _flat(by: Sequence[str], group: Group, *, subtree: Totals | None = None) -> 
     row["cost_usd"] = _cost_usd(totals)
     if subtree is not None:
         row |= {"subtree_calls": subtree.calls, "subtree_unpriced": subtree.unpriced}
+        row["subtree_charges_unpriced"] = subtree.charges_unpriced
         row["subtree_cost_usd"] = _cost_usd(subtree)
     row |= {"runs": group.runs, "tasks": group.tasks, "judged": group.judged, "successes": group.successes}
     row["value_usd"] = from_pico(group.value_pico)

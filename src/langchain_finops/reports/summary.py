@@ -114,7 +114,7 @@ def _total(by: tuple[str, ...], groups: Sequence[Group], counted: Sequence[Group
     everything = replace(counts, key=(), totals=merged(group.totals for group in groups))
     row: ReportRow = next(Summary((), [everything]).each_row())
     if "node" in by:
-        row |= {"subtree_calls": row["calls"], "subtree_unpriced": row["unpriced"], "subtree_cost_usd": row["cost_usd"]}
+        row |= {f"subtree_{name}": row[name] for name in ("calls", "unpriced", "charges_unpriced", "cost_usd")}
     blank: ReportRow = dict.fromkeys(by)
     return _enriched(blank | row, everything, everything.totals.cost_usd)
 
