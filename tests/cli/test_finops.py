@@ -353,9 +353,8 @@ def documented() -> dict[str, str]:
 
 
 def plain(text: str) -> str:
-    """Without the marks that versions of typer set differently."""
-    text = re.sub(r"[{}\\]| <(?:str|path)>", "", text)
-    return re.sub(r"([A-Z])  \[required\]", r"\1 [required]", text).strip()
+    """Its words, without the marks and line ends that versions of typer set differently."""
+    return " ".join(re.sub(r"[{}\\]| <[\w\[\]]+>|\[required\]|[\[\]]|\.\.\.", "", text).split())
 
 
 def commands(of=app, name="finops"):
