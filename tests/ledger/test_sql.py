@@ -490,3 +490,29 @@ def test_prune_goes_in_small_steps(path: Path, opened, monkeypatch: pytest.Monke
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT count(*) FROM postings WHERE n = 0").fetchone() == (7,)
     connection.close()
+
+
+def test_readers_find_the_ledger_open_while_it_is_pruned(tmp_path: Path, opened):
+    """A reader that opens a connection just as the write-ahead log is emptied waits for it, and is not refused."""
+    refused = list[str]()
+
+    def read(ledger: Any, done: threading.Event) -> None:
+        try:
+            while not done.is_set():
+                assert len(ledger.totals(["run"])) == 1
+        except LedgerError as error:
+            refused.append(str(error))
+
+    for number in range(12):
+        ledger, done = opened(tmp_path / f"{number}.db"), threading.Event()
+        ledger.write(a_call("old"), a_call("new", started_at=MONDAY + DAY))
+        readers = [threading.Thread(target=read, args=(ledger, done)) for _ in range(4)]
+        for reader in readers:
+            reader.start()
+        try:
+            assert [ledger.prune(MONDAY + DAY) for _ in range(3)] == [1, 0, 0]
+        finally:
+            done.set()
+            for reader in readers:
+                reader.join()
+    assert refused == []

@@ -27,6 +27,8 @@ from langchain_finops.ledger.stores import Busy, Cursor, Place, RecordRefused
 
 __all__ = ["Store", "place_of"]
 
+SET_UP_S: Final = 1.0
+"""How long a new connection waits for what others hold for a moment."""
 OPEN_TIMEOUT_S: Final = 10.0
 """How long opening waits for another process that creates or migrates the file."""
 STEPS_BETWEEN_LOOKS: Final = 10_000
@@ -77,6 +79,8 @@ def engine_for(path: Path, *, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(dbapi_connection: sqlite3.Connection, _: object) -> None:
+        # Setting up reads the file: without patience it fails while another connection empties the WAL.
+        dbapi_connection.execute(f"PRAGMA busy_timeout={SET_UP_S * 1000:.0f}")
         dbapi_connection.execute("PRAGMA synchronous=NORMAL")
         # Or a name that was forgotten stays readable in what pages leave free, where SQLite was not built with it.
         dbapi_connection.execute("PRAGMA secure_delete=FAST")
@@ -84,6 +88,7 @@ def engine_for(path: Path, *, read_only: bool) -> Engine:
         dbapi_connection.execute("PRAGMA temp_store=MEMORY")
         # A checkpoint syncs the file: once every 16 MB of writes, not every 4.
         dbapi_connection.execute("PRAGMA wal_autocheckpoint=4096")
+        dbapi_connection.execute("PRAGMA busy_timeout=0")
 
     return engine
 
