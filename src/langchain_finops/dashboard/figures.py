@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 PERIODS: Final[dict[str, timedelta | None]] = {
+    "1h": timedelta(hours=1),
     "24h": timedelta(days=1),
     "7d": timedelta(days=7),
     "30d": timedelta(days=30),
