@@ -451,6 +451,33 @@ def test_judges_that_start_together_do_not_break_the_maximum(judge: ProviderServ
     assert results.run["stopped"]
 
 
+def test_what_a_judge_paid_before_its_money_ended_counts(judge: ProviderServer, workshop: "Workshop") -> None:
+    """One of two tiers: the cheap one is paid, the dear one refused, and all of it asked again with more money."""
+    (workshop.folder / "helper.py").write_text(
+        "from langchain_finops.levers import Tier, TieredChatModel\n"
+        "from langchain_openai import ChatOpenAI\n\n"
+        "def model(length):\n"
+        f"    return ChatOpenAI(model='gpt-4.1-nano', base_url='{judge.url}/v1', api_key='k', max_tokens=length)\n\n"
+        "def tiers():\n    return TieredChatModel(tiers=[Tier('small', model(20)), Tier('large', model(9000))])\n"
+    )
+    lines = SUITE.format(url=judge.url).splitlines()
+    lines = ["    function: helper:tiers" if '{model: "openai' in line else line for line in lines]
+    lines = [line for line in lines if line != "    model:" and "max_tokens" not in line]
+    workshop.suite("\n".join([*lines, "limits: {usd: 0.0003}"]).replace(", {name: wrong, wrong: true}", ""))
+    workshop.data(number=[1, 2])
+    unread = says(YES, text="no verdict")
+    judge.answers = [unread, says(YES), unread, unread, says(YES)]
+
+    results = workshop.run(max_usd="0.2", concurrency=1)
+
+    first, second = (each for each in results.verdicts if each.scorer == "right")
+    assert (first.success, first.calls, first.cost_usd) == (True, 2, 2 * JUDGED_USD)
+    # Set aside for the second is what the first cost: enough for its small tier, not for the large one's 9,000 tokens.
+    assert (second.success, second.calls, second.cost_usd) == (True, 3, 3 * JUDGED_USD)
+    written = [call for call in open_ledger(results.run["ledger"]).calls() if call.attribution.role == "judge"]
+    assert len(written) == len(judge.seen) == 5
+
+
 def test_a_lost_verdict_of_another_prompt_takes_no_verdicts_place(judge: ProviderServer, workshop: "Workshop") -> None:
     """A crash while a changed prompt was judged, and the old prompt back: its verdicts stand, and nobody is asked."""
     workshop.run(concurrency=1)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,19 +70,16 @@ def test_another_task_is_refused_with_those_there_are(demo: Path) -> None:
         attempts_table(load_results(demo), "nix")
 
 
-def test_what_is_missing_costs_as_much_as_what_there_is(demo: Path) -> None:
-    """Needed and missing tasks, and the price of these at the mean cost of a task so far."""
-    rows = list(power_table(read_sources([demo]), half_width=0.1).rows)
+def test_what_is_missing_costs_as_much_as_what_there_is(tmp_path: Path) -> None:
+    """30 tasks at $1 and $2, all solved: u = +-1/3, sd(u) = sqrt(30/29)/3 = 0.33903, and for +-5% it takes
+    (1.95996 x 0.33903 / ln 1.05)^2 = 185.5 tasks. The 156 that are missing cost $1.50 each."""
+    lines = [f"{name},{task},{1 + task % 2},{won}" for name, won in (("right", 1), ("wrong", 0)) for task in range(30)]
+    (tmp_path / "theirs.csv").write_text("\n".join(["configuration,task,cost,success", *lines]))
 
-    right, wrong = rows
-    assert right["tasks_missing"] == max(0, right["tasks_needed"] - 20)
+    right, wrong = power_table(read_sources([tmp_path / "theirs.csv"]), half_width=0.05).rows
+
+    assert (right["tasks_needed"], right["tasks_missing"], right["missing_usd"]) == (186, 156, 234)
     assert (wrong["tasks_needed"], wrong["missing_usd"]) == (None, None)  # Without a success nothing can be told.
-    spent: defaultdict[str, float] = defaultdict(float)
-    for attempt in load_results(demo).attempts:
-        spent[attempt.configuration] += float(attempt.known_usd)
-    first = rows[0]
-    expected = spent[first["configuration"]] / 20 * first["tasks_missing"]
-    assert float(first["missing_usd"]) == pytest.approx(expected)
 
 
 def test_a_half_width_that_is_none_is_refused(demo: Path) -> None:

@@ -14,7 +14,7 @@ from langchain_finops.pricing.again import price_call_again, price_tool_again
 from langchain_finops.records import CallError, CallRecord, ChargeRecord, Event, Record, RunRecord
 from langchain_finops.usage import METERS_AND_REASONING
 
-__all__ = ["Sums", "Tally", "price_again", "tally", "total_usd"]
+__all__ = ["Sums", "Tally", "price_again", "tally", "total_usd", "whole_usd"]
 
 
 class Sums(TypedDict):
@@ -71,17 +71,17 @@ class Tally:
         costs = [call.cost_usd for call in self.calls]
         charged = [charge.cost_usd for charge in self.charges if charge.cost_usd is not None]
         return Sums(
-            cost_usd=_sum([*costs, *charged]),
+            cost_usd=whole_usd([*costs, *charged]),
             known_usd=sum_usd([*(cost for cost in costs if cost is not None), *charged]),
-            contracted_usd=_sum([*(call.contracted_usd for call in self.calls), *charged]),
-            billed_usd=_sum([*(call.billed_usd for call in self.calls), *charged]),
-            charges_usd=_sum(charged),
+            contracted_usd=whole_usd([*(call.contracted_usd for call in self.calls), *charged]),
+            billed_usd=whole_usd([*(call.billed_usd for call in self.calls), *charged]),
+            charges_usd=whole_usd(charged),
             costs_by_card={
-                name: _sum([*costs, *charged]) if name == self.priced_by else self._by(book)
+                name: whole_usd([*costs, *charged]) if name == self.priced_by else self._by(book)
                 for name, book in self.books.items()
             },
             costs_by_node=self._by_node(),
-            overhead_usd=_sum(record.cost_usd for record in self.apart),
+            overhead_usd=whole_usd(record.cost_usd for record in self.apart),
             usage=_usage(self.calls),
             calls=len(self.calls),
             unpriced_calls=costs.count(None),
@@ -97,7 +97,7 @@ class Tally:
         for record in records:
             if isinstance(record, CallRecord) or record.cost_usd is not None:
                 costs.setdefault(record.attribution.node_path or "", []).append(record.cost_usd)
-        return {node: _sum(amounts) for node, amounts in costs.items()}
+        return {node: whole_usd(amounts) for node, amounts in costs.items()}
 
     @property
     def steps(self) -> int:
@@ -153,7 +153,7 @@ class Tally:
     def _by(self, book: PriceBook) -> Decimal | None:
         charged = (price_again(charge, book).cost_usd for charge in self.charges)
         costs = (price_again(call, book).cost_usd for call in self.calls)
-        return _sum([*costs, *(amount for amount in charged if amount is not None)])
+        return whole_usd([*costs, *(amount for amount in charged if amount is not None)])
 
 
 def tally(records: Iterable[Record], books: Mapping[str, PriceBook], priced_by: str | None) -> Tally:
@@ -207,14 +207,9 @@ def total_usd(amounts: Iterable[Decimal | None]) -> tuple[Decimal | None, Decima
     return (None if None in listed else known), known
 
 
-def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+def whole_usd(amounts: Iterable[Decimal | None]) -> Decimal | None:
     """The exact sum, or None where one of the amounts is unknown."""
-    known: list[Decimal] = []
-    for amount in amounts:
-        if amount is None:
-            return None
-        known.append(amount)
-    return sum_usd(known)
+    return total_usd(amounts)[0]
 
 
 def _usage(calls: Iterable[CallRecord]) -> dict[str, int]:

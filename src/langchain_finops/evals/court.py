@@ -126,7 +126,7 @@ class Court:
     ) -> Heard:
         """Ask with what was set aside for the try; where that is refused as too little, with all that nobody else has.
 
-        A call that is refused was not sent, and cost nothing.
+        The call that is refused was not sent, but a judge may have paid for others before it: they count.
         """
         before = allowance.usd
         cap = self.spending.own_usd(allowance, spent)
@@ -137,10 +137,13 @@ class Court:
             why = "the run's money is used up before all answers are judged"
             nothing = Heard(judgement=Judgement(success=None, reason=NO_MONEY), stop_reason=MAX_USD, out_of_money=why)
             return heard or nothing
+        paid = () if heard is None else heard.priced
+        spent = sum_usd([spent, total_usd(record.cost_usd for record in paid)[1]])
         try:
-            return await ask_with(self.spending.own_usd(allowance, spent))
+            again = await ask_with(self.spending.own_usd(allowance, spent))
         finally:
             self.spending.shrink(allowance, before)
+        return again if heard is None or not paid else again.after(heard)
 
     async def _ask(
         self, scorer: Scorer, result: AttemptResult, key: JudgingKey, played: int, cap: Decimal | None

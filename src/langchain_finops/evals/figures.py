@@ -7,11 +7,11 @@ from decimal import Context, Decimal
 from typing import Any
 
 from langchain_finops.evals.arms import Arm, Plan
+from langchain_finops.evals.costs import whole_usd
 from langchain_finops.evals.results import Verdict
-from langchain_finops.money import sum_usd
 from langchain_finops.usage import TOKEN_METERS
 
-__all__ = ["UNSTATED", "all_known", "statuses", "work", "worth"]
+__all__ = ["UNSTATED", "statuses", "work", "worth"]
 
 OUTPUT_METERS = ("output_tokens", "audio_output_tokens")
 INPUT_METERS = tuple(meter for meter in TOKEN_METERS if meter not in OUTPUT_METERS)
@@ -29,12 +29,6 @@ UNSTATED = (
     *("handoff_minutes", "handoff_usd", "cost_per_solved_usd"),
 )
 """What rows of a foreign file do not say: unknown there, which is not 0."""
-
-
-def all_known(amounts: Sequence[Decimal | None]) -> Decimal | None:
-    """The sum; None where one of them is unknown."""
-    known = [amount for amount in amounts if amount is not None]
-    return sum_usd(known) if len(known) == len(amounts) else None
 
 
 def statuses(arm: Arm) -> Figures:
@@ -59,8 +53,8 @@ def work(arm: Arm, verdicts: Iterable[Verdict]) -> Figures:
     costs = [] if arm.whole.unknown else sorted(float(slot.cost_usd) for slot in arm.slots)
     said = list(verdicts)
     return {
-        "overhead_usd": all_known([attempt.overhead_usd for attempt in arm.tries]),
-        "judge_cost_usd": all_known([verdict.cost_usd for verdict in said]),
+        "overhead_usd": whole_usd([attempt.overhead_usd for attempt in arm.tries]),
+        "judge_cost_usd": whole_usd([verdict.cost_usd for verdict in said]),
         "judge_calls": sum(verdict.calls for verdict in said),
         "harness_ms": _harness_ms(arm),
         **_tokens(arm),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -54,6 +54,15 @@ class Heard:
     """How long the service asks to wait."""
     out_of_money: str | None = None
     """Why the run's money ended it, in a sentence."""
+
+    def after(self, before: "Heard") -> "Heard":
+        """What came of it, with what an asking before it was charged that the run's money cut off."""
+        return replace(
+            self,
+            priced=[*before.priced, *self.priced],
+            held_back=[*before.held_back, *self.held_back],
+            in_the_dark=before.in_the_dark or self.in_the_dark,
+        )
 
     @property
     def calls(self) -> list[CallRecord]:

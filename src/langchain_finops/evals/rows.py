@@ -9,7 +9,8 @@ from typing import Literal
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.evals.arms import Arm, Plan, arms_of
-from langchain_finops.evals.figures import UNSTATED, Figures, all_known, statuses, work, worth
+from langchain_finops.evals.costs import whole_usd
+from langchain_finops.evals.figures import UNSTATED, Figures, statuses, work, worth
 from langchain_finops.evals.pairs import expected_sums, with_unscored_won
 from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.money import sum_usd
@@ -162,9 +163,9 @@ def _money(arm: Arm) -> Figures:
         "cost_per_attempt_usd": _ratio(sums.cost, sums.attempts) if arm.slots and not all_unknown else None,
         # A share of what is known, or judged, would be a share of something else.
         "share_spent_on_failures": float(failed / total) if total > 0 and not unknown and not arm.unjudged else None,
-        "charges_usd": all_known([attempt.charges_usd for attempt in arm.tries]),
-        "contracted_usd": all_known([attempt.contracted_usd for attempt in arm.tries]),
-        "billed_usd": all_known([attempt.billed_usd for attempt in arm.tries]),
+        "charges_usd": whole_usd([attempt.charges_usd for attempt in arm.tries]),
+        "contracted_usd": whole_usd([attempt.contracted_usd for attempt in arm.tries]),
+        "billed_usd": whole_usd([attempt.billed_usd for attempt in arm.tries]),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_finops.errors import BadArguments
 from langchain_finops.evals import shown
 from langchain_finops.evals.arms import Slot, arms_of
-from langchain_finops.evals.figures import all_known
+from langchain_finops.evals.costs import whole_usd
 from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.evals.resume import Results, check_cards, plan_of
 from langchain_finops.reports.render import Column, Row, Table
@@ -107,7 +107,7 @@ def _try_row(
         "verdicts": "; ".join(map(_said, verdicts)) or None,
         "cost_usd": cost,
         "known_usd": attempt.known_usd if own_prices else cost,
-        "judge_cost_usd": all_known([verdict.cost_usd for verdict in verdicts]),
+        "judge_cost_usd": whole_usd([verdict.cost_usd for verdict in verdicts]),
         **{name: getattr(attempt, name) for name in _ALIKE},
         "input_tokens": usage.total() - usage["output_tokens"] - usage["audio_output_tokens"],
         "output_tokens": usage["output_tokens"] + usage["audio_output_tokens"],

@@ -29,9 +29,9 @@ __all__ = [
 ]
 
 KEYS_KEPT = 10_000
+"""Keys that a dimension keeps sums of; later ones are summed as `OTHER`."""
 WAITING = 4
 """So few ended runs wait to be summed: adding many at once would hold up an event loop."""
-"""Keys that a dimension keeps sums of; later ones are summed as `OTHER`."""
 OTHER = "other"
 
 DIMENSIONS_KEPT = tuple(name for name in DIMENSIONS if name != "run")
