@@ -12,7 +12,7 @@ from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import Command
+from langgraph.types import Command, RetryPolicy
 from tier_models import Said, answer, tool_call
 
 from langchain_finops import FinOpsHandler, Ledger, stopped
@@ -130,6 +130,29 @@ def test_what_is_not_understood_asks_again(said: Any, big: Said, handler: FinOps
     assert "__interrupt__" in app.invoke(Command(resume=said), config(handler))
     assert list(ledger.charges()) == []
     assert app.invoke(Command(resume="a"), config(handler))["messages"][-1].text == "a"
+
+
+def test_a_node_that_is_tried_again_charges_a_person_once(handler: FinOpsHandler, ledger: Ledger) -> None:
+    """It fails after it got the answer, and gets it again: the person's minutes were the same ones."""
+    ask, tries = handoff(threshold=0.5, scorer=hard, usd_per_hour=60, minutes=1), []
+
+    def node(state: State) -> State:
+        said = ask.asks(state["messages"])
+        tries.append(said)
+        if len(tries) == 1:
+            raise ValueError("once")
+        return {"messages": [said]}
+
+    built = StateGraph(State)
+    again = RetryPolicy(max_attempts=2, initial_interval=0.0, jitter=False, retry_on=ValueError)
+    built.add_node("ask", node, retry_policy=again)
+    built.add_edge(START, "ask")
+    app = built.compile(checkpointer=InMemorySaver())
+    app.invoke({"messages": [HumanMessage("hi")]}, config(handler))
+    app.invoke(Command(resume="42"), config(handler))
+
+    assert len(tries) == 2
+    assert [charge.cost_usd for charge in ledger.charges()] == [Decimal(1)]
 
 
 @pytest.mark.parametrize("scorer", [lambda _: float("nan"), lambda _: 1 / 0, lambda _: None])

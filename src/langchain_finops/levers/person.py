@@ -4,6 +4,7 @@ It stands before the model, as a node of any graph or as a middleware of `create
 LangGraph's interrupt. The run needs a checkpointer to go on; without one it ends there with what it has.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -27,6 +28,8 @@ __all__ = ["HANDOFF", "Handoff", "handoff", "messages_in"]
 
 HANDOFF: Final = "finops_handoff"
 """`type` of the interrupt's payload, and the mark of a message that a person gave."""
+ANSWERS_KEPT: Final = 10_000
+"""So many charged answers are remembered: a node is tried again soon, if at all."""
 PICO: Final = Decimal("0.000000000001")
 ANSWERS: Final = (
     {"answer": "text, which ends the loop", "minutes": "how long it took; left out: as usual"},
@@ -40,6 +43,8 @@ class Handoff:
     def __init__(self, *, threshold: float, scorer: Any, usd_per_hour: Decimal, minutes: Decimal) -> None:
         self.threshold, self.scorer = threshold, scorer
         self.usd_per_hour, self.minutes = usd_per_hour, minutes
+        self._charged: OrderedDict[tuple[str, int, int], None] = OrderedDict()
+        """Answers that were charged: a node that is tried again after it got one is given the same once more."""
 
     def asks(self, messages: Sequence[Any], *, tools: Sequence[str] = ()) -> BaseMessage | None:
         """What a person says instead of the model, or to it; None where nobody is asked. In a node of a graph."""
@@ -50,7 +55,7 @@ class Handoff:
         # would throw the person's answer away, and one that a model gave would be paid for twice.
         pure = self._is_pure
         score = share_of(self.scorer(request)) if pure else _SYNC_SCORE(self.scorer, request).result()
-        return self._said(score)
+        return self._said(score, len(request.messages))
 
     async def aasks(self, messages: Sequence[Any], *, tools: Sequence[str] = ()) -> BaseMessage | None:
         """The same, in async code."""
@@ -58,7 +63,7 @@ class Handoff:
         if request is None:
             return None
         score = share_of(self.scorer(request)) if self._is_pure else await _ASYNC_SCORE(self.scorer, request)
-        return self._said(score)
+        return self._said(score, len(request.messages))
 
     def node(self, then: str, *, end: str = END, messages_key: str = "messages") -> RunnableLambda[Any, Any]:
         """A node that goes on to node `then`, or with a person's answer to `end`. It needs no edges out of it."""
@@ -81,7 +86,7 @@ class Handoff:
             return None  # A person has helped with it already: asking at each step would cost more than the agent.
         return Request(messages=given, tools=frozenset(tools), config=get_config())
 
-    def _said(self, score: float | None) -> BaseMessage | None:
+    def _said(self, score: float | None, messages: int) -> BaseMessage | None:
         if score is None:
             warn_once("handoff: the scorer failed or gave no share between 0 and 1; nobody is asked meanwhile")
             return None
@@ -99,8 +104,19 @@ class Handoff:
             read = _read(interrupt(question), self.minutes)
             if read is not None:
                 message, minutes = read
-                self._charge(get_config(), minutes)
+                config = get_config()
+                # The namespace names this very execution of the node, however often it is tried.
+                where = str(config.get("configurable", {}).get("checkpoint_ns") or "")
+                self._charge_once((where, messages, hash(str(message.content))), config, minutes)
                 return message
+
+    def _charge_once(self, answer: tuple[str, int, int], config: RunnableConfig, minutes: Decimal) -> None:
+        if answer in self._charged:
+            return
+        self._charge(config, minutes)
+        self._charged[answer] = None
+        if len(self._charged) > ANSWERS_KEPT:
+            self._charged.popitem(last=False)
 
     def _charge(self, config: RunnableConfig, minutes: Decimal) -> None:
         handler = handler_in(config)
