@@ -136,6 +136,11 @@ def test_the_report_by_node_adds_up_to_the_table(results: Path) -> None:
     assert all(Decimal(row["billed_usd"]) == 0 for row in nodes.values())
 
 
+def test_no_advice_is_given_that_is_false(results: Path) -> None:
+    """One small model with short prompts, none of which are sent again to be read from a cache: nothing to find."""
+    assert json.loads(command("finops", "advise", "--ledger", str(results / "ledger.db"), "--format", "json")) == []
+
+
 def test_running_again_changes_nothing(results: Path) -> None:
     """Everything is done: the same command shows the same table and writes no further line."""
     before = (results / "attempts.jsonl").read_bytes()

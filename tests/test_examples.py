@@ -14,6 +14,7 @@ import pytest
 
 from langchain_finops import FinOpsHandler
 from langchain_finops.evals.replay import Recording, Slot
+from langchain_finops.reports.advise import KINDS
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -49,6 +50,7 @@ def test_every_example_is_executed_here() -> None:
         "shop_agent.py",
         "tagged_requests.py",
         "ticket_agent.py",
+        "wasteful_agents.py",
     }
 
 
@@ -74,6 +76,16 @@ def test_an_agent_that_waits_for_an_event_pays_for_no_looking() -> None:
         "polling: 24 calls, 2 replies, $0.010592, $0.005296 a reply",
         "triggered: 2 calls, 2 replies, $0.001440, $0.000720 a reply",
     ]
+
+
+def test_planted_waste_is_found_and_the_mended_twins_are_clean() -> None:
+    """Each agent's own kind is found in it, and nothing in its twin. tests/reports/test_advise_examples.py has the
+    amounts: 40 calls at $0.0016, of which a cheaper model takes a fifth, in five days, are $0.3072 a month."""
+    head, *rows = (line.split() for line in run("wasteful_agents.py").splitlines())
+    assert head[:3] == ["planted", "waste", "found"]
+    assert [(row[0], row[-1]) for row in rows] == [(kind, "nothing") for kind in KINDS]
+    assert [row[0] for row in rows] == [row[1] for row in rows]
+    assert rows[0] == ["cheaper_model", "cheaper_model", "0.3072", "medium", "nothing"]
 
 
 def test_the_runaway_agent_is_stopped_before_its_limit() -> None:

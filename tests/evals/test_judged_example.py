@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from langchain_finops import open_ledger
 from langchain_finops.evals.dataset import load_dataset
 from langchain_finops.evals.prepare import Options
 from langchain_finops.evals.resume import Results, table_of
 from langchain_finops.evals.runner import run
 from langchain_finops.evals.suite import load_suite
+from langchain_finops.reports.advise import advise
 
 GOLDEN = Path(__file__).parents[2] / "golden_datasets"
 
@@ -62,6 +64,14 @@ def test_agent_and_judge_cost_what_their_calls_do(
     assert row["total_cost_usd"] == cost_usd([line for line in lines if "scorer" not in line])
     assert row["judge_cost_usd"] == cost_usd([line for line in lines if line.get("scorer") == "judge"])
     assert row["judge_calls"] == 40
+
+
+def test_nothing_is_advised_that_is_false(results: Results) -> None:
+    """520 calls of a loop with a tool, of which the judge's are no waste of the agent."""
+    ledger = open_ledger(results.folder / "ledger.db")
+    assert advise(ledger).rows == []
+    assert sum(1 for _ in ledger.calls()) == 520
+    ledger.close()
 
 
 def test_the_judge_is_as_weak_as_the_readme_says(results: Results) -> None:
