@@ -114,6 +114,7 @@ def test_a_price_that_the_book_does_not_have_is_none(caches: Caches) -> None:
         assert unknown.break_even_reads is None
         assert unknown.least_reads is None
         assert unknown.stream(10_000, [1, 1]) is None
+        assert unknown.saved_usd(read_tokens=1, written_tokens=1) is None
 
 
 @pytest.mark.parametrize(
@@ -244,6 +245,7 @@ def test_it_saves_exactly_where_there_are_more_reads_than_break_even(
     assert even is not None
     assert cost.reads + cost.writes == len(gaps) + 1
     assert cost.uncached_usd == tokens * (len(gaps) + 1)
+    assert cost.saved_usd == cache.saved_usd(read_tokens=tokens * cost.reads, written_tokens=tokens * cost.writes)
     assert (cost.saved_usd > 0) == (Fraction(cost.reads, cost.writes) > even)
     assert (cost.saved_usd == 0) == (Fraction(cost.reads, cost.writes) == even)
 

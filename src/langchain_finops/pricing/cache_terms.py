@@ -12,7 +12,7 @@ Rules, all for one prefix, whose tokens are charged at `input_usd` where no cach
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -106,34 +106,36 @@ class CacheTerms:
         even = self.break_even_reads
         return None if even is None else max(0, floor(even) + 1)
 
-    def cost(self, tokens: int, *, reads: int, writes: int) -> StreamCost | None:
-        """So many reads and writes of a prefix of `tokens`; None where a price is unknown."""
+    def saved_usd(self, *, read_tokens: int, written_tokens: int) -> Decimal | None:
+        """What is saved against plain input where so many tokens are read and so many written; None where a price is
+        unknown. `least_tokens` is not looked at."""
         if self.write_usd is None or self.read_usd is None:
             return None
-        _whole("tokens", tokens)
-        _whole("reads", reads)
-        _whole("writes", writes)
-        uncached = EXACT.multiply(self.input_usd, tokens * (reads + writes))
-        if tokens < self.least_tokens:
-            return StreamCost(reads=0, writes=0, cached_usd=uncached, uncached_usd=uncached)
-        cached = EXACT.add(
-            EXACT.multiply(self.write_usd, tokens * writes), EXACT.multiply(self.read_usd, tokens * reads)
-        )
-        return StreamCost(reads=reads, writes=writes, cached_usd=cached, uncached_usd=uncached)
+        gained = EXACT.multiply(EXACT.subtract(self.input_usd, self.read_usd), read_tokens)
+        return EXACT.subtract(gained, EXACT.multiply(EXACT.subtract(self.write_usd, self.input_usd), written_tokens))
 
-    def stream(self, tokens: int, gaps_s: Iterable[float]) -> StreamCost | None:
+    def reads_in(self, gaps_s: Iterable[float]) -> int:
+        """How many uses after these gaps, in seconds, come in time to read; a gap as long as `ttl_s` is too long.
+
+        Raises BadArguments for a gap that is no finite number of 0 or more.
+        """
+        return sum(gap < self.ttl_s for gap in _gaps(gaps_s))
+
+    def stream(self, tokens: int, gaps_s: Sequence[float]) -> StreamCost | None:
         """Uses of a prefix of `tokens`, one more than there are gaps between them, in seconds. The first one writes.
 
-        A gap as long as `ttl_s` is too long. None where a price is unknown. Raises BadArguments for a gap that is no
-        finite number of 0 or more, or tokens that are no whole number.
+        None where a price is unknown. Raises BadArguments as `reads_in`, and for tokens that are no whole number.
         """
-        reads = writes = 0
-        for gap in _gaps(gaps_s):
-            if gap < self.ttl_s:
-                reads += 1
-            else:
-                writes += 1
-        return self.cost(tokens, reads=reads, writes=writes + 1)
+        _whole("tokens", tokens)
+        reads, uses = self.reads_in(gaps_s), len(gaps_s) + 1
+        if self.write_usd is None or self.read_usd is None:
+            return None
+        uncached = EXACT.multiply(self.input_usd, tokens * uses)
+        if tokens < self.least_tokens:
+            return StreamCost(reads=0, writes=0, cached_usd=uncached, uncached_usd=uncached)
+        written = EXACT.multiply(self.write_usd, tokens * (uses - reads))
+        cached = EXACT.add(written, EXACT.multiply(self.read_usd, tokens * reads))
+        return StreamCost(reads=reads, writes=uses - reads, cached_usd=cached, uncached_usd=uncached)
 
 
 def caches_of(book: PriceBook, key: PriceKey, *, prompt_tokens: int = SAMPLE_TOKENS) -> tuple[CacheTerms, ...]:
