@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from langchain_finops.evals.table import TableOptions
     from langchain_finops.reports.render import Table
 
-__all__ = ["mount"]
+__all__ = [
+    "ColumnsOption",
+    "FailureOption",
+    "Impute",
+    "ImputeOption",
+    "SourcesArgument",
+    "ZeroOption",
+    "dollars",
+    "mount",
+]
 
 
 class Impute(StrEnum):
@@ -166,16 +175,16 @@ def _options(given: Mapping[str, Any]) -> "TableOptions":
     from langchain_finops.evals.table import TableOptions
 
     alike = ("scorer", "margin", "k", "level", "min_tasks", "min_successes")
-    failure_usd = _dollars(given["failure_usd"], "--failure-usd")
+    failure_usd = dollars(given["failure_usd"], "--failure-usd")
     return TableOptions(impute=given["impute"].value, failure_usd=failure_usd, **{name: given[name] for name in alike})
 
 
 def _worth(plan: "Plan", value: str | None, usd_per_hour: str | None, tasks_per_hour: str | None) -> "Plan":
     """The plan, with what the options say of a success's worth in place of what the suite does."""
-    value_usd = _dollars(value, "--value-usd")
+    value_usd = dollars(value, "--value-usd")
     plan = plan if value_usd is None else replace(plan, value_usd=value_usd)
-    hour = _dollars(usd_per_hour, "--human-usd-per-hour")
-    pace = _dollars(tasks_per_hour, "--human-tasks-per-hour")
+    hour = dollars(usd_per_hour, "--human-usd-per-hour")
+    pace = dollars(tasks_per_hour, "--human-tasks-per-hour")
     if hour is None and pace is None:
         return plan
     if not hour or not pace:
@@ -239,8 +248,8 @@ def power_command(
     render_report(made, output_format)
 
 
-def _dollars(text: str | None, option: str) -> "Decimal | None":
-    """An amount that an option gives."""
+def dollars(text: str | None, option: str) -> "Decimal | None":
+    """An amount that an option gives. Raises BadArguments for what is none, or negative."""
     from langchain_finops.money import usd
 
     if text is None:

@@ -13,6 +13,7 @@ from langchain_finops.cli import (
     eval_gate,
     eval_init,
     eval_merge,
+    eval_routers,
     eval_run,
     eval_score,
     eval_shadow,
@@ -57,6 +58,7 @@ eval_demo.mount(app)
 eval_gate.mount(app)
 eval_init.mount(app)
 eval_merge.mount(app)
+eval_routers.mount(app)
 eval_score.mount(app)
 eval_shadow.mount(app)
 eval_table.mount(app)

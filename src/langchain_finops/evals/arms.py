@@ -37,6 +37,8 @@ class Plan:
     """The card set that `cost_usd` of the attempts is by; None: the price book."""
     foreign: frozenset[str] = frozenset()
     """Configurations of which costs and successes are known, and nothing else."""
+    routers: frozenset[str] = frozenset()
+    """Configurations that the suite marks by `router: true`: they choose among models by task."""
     human: "Human | None" = None
     """The person who would do the tasks otherwise."""
     value_usd: Decimal | None = None

@@ -16,7 +16,7 @@ from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.money import sum_usd
 from langchain_finops.reports import stats
 
-__all__ = ["Computed", "TableOptions", "compute"]
+__all__ = ["Computed", "TableOptions", "compute", "price_of_success"]
 
 MIN_DIFFERING = 5
 """Fewer tasks on which two configurations differ tell nothing of their rates."""
@@ -112,9 +112,14 @@ def _row(
     basis = "per-task means" if arm.whole.unequal else "sums"
     row: Figures = {"configuration": arm.name, "tasks": arm.whole.tasks, "attempts": len(arm.slots)}
     row |= {"planned_attempts": sum(map(len, planned.values())), "complete": complete, "basis": basis}
-    row |= statuses(arm) | _rate(arm, options) | _money(arm) | _per_success(arm, options) | work(arm, verdicts)
+    row |= statuses(arm) | price_of_success(arm, options) | work(arm, verdicts)
     row |= worth(row, plan)
     return row | dict.fromkeys(UNSTATED) if arm.name in plan.foreign else row
+
+
+def price_of_success(arm: Arm, options: TableOptions) -> Figures:
+    """How often a configuration succeeds, what it cost, and what a success does, with intervals over tasks."""
+    return _rate(arm, options) | _money(arm) | _per_success(arm, options)
 
 
 def _rate(arm: Arm, options: TableOptions) -> Figures:

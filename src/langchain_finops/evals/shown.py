@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-__all__ = ["figure", "named", "points", "ratio", "share", "usd"]
+__all__ = ["bound", "figure", "named", "points", "ratio", "share", "usd"]
 
 NAMES_SHOWN = 12
 """So many names stand in a sentence; programs get all of them."""
@@ -13,8 +13,12 @@ NAMES_SHOWN = 12
 def figure(value: float, *, decimals: int | None = None) -> str:
     """Three digits, or more where they stand before the point."""
     if decimals is None or 0 < abs(value) < 0.5 * 10.0**-decimals:
-        decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+        decimals = _decimals(value)
     return f"{value:,.{decimals}f}"
+
+
+def _decimals(value: float) -> int:
+    return max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
 
 
 def usd(amount: float | Decimal | None) -> str:
@@ -23,6 +27,13 @@ def usd(amount: float | Decimal | None) -> str:
         return "unknown"
     sign = "-" if amount < 0 else ""
     return f"{sign}${figure(abs(float(amount)))}"
+
+
+def bound(relation: str, amount: float | Decimal) -> str:
+    """Dollars behind `>=`, `>` or `<=`, rounded to the side on which the bound still holds."""
+    digit = Decimal(1).scaleb(-_decimals(float(amount)))
+    rounding = ROUND_CEILING if relation == "<=" else ROUND_FLOOR
+    return f"{relation} {usd(Decimal(str(amount)).quantize(digit, rounding))}"
 
 
 def ratio(value: float | None, low: float | None, high: float | None) -> str:

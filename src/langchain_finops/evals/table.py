@@ -10,7 +10,7 @@ from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.evals.rows import TableOptions, compute
 from langchain_finops.reports.render import Column, Row, Table
 
-__all__ = ["FIELDS", "Plan", "TableOptions", "evaluation_table"]
+__all__ = ["FIELDS", "Plan", "TableOptions", "evaluation_table", "success_unit"]
 
 FIELDS = (
     *("configuration", "baseline", "selected", "tasks", "attempts", "planned_attempts", "complete", "basis"),
@@ -63,7 +63,7 @@ def evaluation_table(
 
 def _columns(rows: Sequence[Row], options: TableOptions) -> tuple[Column, ...]:
     """The five that decide stand at any width; the others join as the terminal allows."""
-    unit, times = _unit([row["cost_per_success_usd"] for row in rows])
+    unit, times = success_unit([row["cost_per_success_usd"] for row in rows])
     columns = [
         Column(title="configuration", text=lambda row: row["configuration"], name=True),
         Column(title="tasks", text=_count("tasks"), rank=2),
@@ -109,7 +109,7 @@ def _columns(rows: Sequence[Row], options: TableOptions) -> tuple[Column, ...]:
     return tuple(column for column in columns if column.title in told or not column.rank)
 
 
-def _unit(figures: Iterable[float | None]) -> tuple[str, int]:
+def success_unit(figures: Iterable[float | None]) -> tuple[str, int]:
     """What a cost is told for: so many successes that the cheapest configuration's figure can be read."""
     known = [figure for figure in figures if figure is not None and figure > 0]
     if not known or min(known) >= 0.01:
