@@ -75,6 +75,7 @@ def test_json_is_one_array_with_exact_amounts(finops, path):
     assert (cheaper["n"], cheaper["kind"], cheaper["saving_usd"], cheaper["days"]) == (1, "cheaper_model", "0.288", 3)
     assert cheaper["usd_per_month"] == cheaper["adds_usd_per_month"] == "2.88"
     assert cheaper["evidence"][1]["model"] == "gpt-4.1-mini"
+    assert cheaper["change"] == small["change"] == {"provider": "openai", "model": "gpt-4.1-mini"}
     assert (small["kind"], small["saving_usd"]) == ("small_answers", str(60 * Decimal("0.000408") * 4 / 5))
 
 

@@ -27,17 +27,18 @@ __all__ = [
 
 
 @contextmanager
-def existing_ledger(url: str | None) -> Iterator["Ledger"]:
+def existing_ledger(url: str | None, option: str = "--ledger") -> Iterator["Ledger"]:
     """The ledger to work on; a file that is not there is an error, not an empty ledger that looking made."""
     from langchain_finops.ledger import default_path, open_ledger
 
-    check_named(url, "--ledger", "name a file, or leave it out for $FINOPS_LEDGER or the default")
+    check_named(url, option, "name a file, or leave it out for $FINOPS_LEDGER or the default")
     named = url or os.environ.get("FINOPS_LEDGER") or str(default_path())
     place = named.removeprefix("sqlite:///")
     path = Path(place).expanduser()
     if "://" not in place and place != ":memory:" and not path.exists():
-        whose = "name another with --ledger" if url else "run a graph with callbacks=[FinOpsHandler()], or name another"
-        raise LedgerError(f"no ledger at {path}: {whose}{'' if url else ' with --ledger or $FINOPS_LEDGER'}.")
+        made = "run a graph with callbacks=[FinOpsHandler()], or"
+        remedy = f"name another with {option}" if url else f"{made} name another with {option} or $FINOPS_LEDGER"
+        raise LedgerError(f"no ledger at {path}: {remedy}.")
     ledger = open_ledger(named)
     try:
         yield ledger

@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langchain_finops.cli.common import FormatOption, OutputFormat
+from langchain_finops.cli.eval_advice import (
+    AdviceFileOption,
+    AdviceForOption,
+    AdviceLedgerOption,
+    WithAdviceOption,
+    advised,
+    show_promise,
+)
 from langchain_finops.cli.eval_common import need
 from langchain_finops.cli.eval_html import HtmlOption, check_html, write_run_page
 from langchain_finops.cli.eval_langsmith import LangSmithOption, check_langsmith, send_to_langsmith
@@ -140,6 +148,10 @@ def run_command(
     seed: SeedOption = 0,
     record_mode: RecordModeOption = None,
     cassette: CassetteOption = None,
+    with_advice: WithAdviceOption = None,
+    advice_ledger: AdviceLedgerOption = None,
+    advice_file: AdviceFileOption = None,
+    advice_for: AdviceForOption = None,
     html: HtmlOption = None,
     output_format: FormatOption = OutputFormat.TABLE,
 ) -> None:
@@ -149,6 +161,7 @@ def run_command(
     finops-eval run golden_datasets/tickets.jsonl
     finops-eval run tickets.jsonl --live --concurrency 4 --format json
     finops-eval run tickets.jsonl --live --max-usd 2.50 --sample 50
+    finops-eval run tickets.jsonl --live --with-advice 1
 
     The same command goes on where a crash or Ctrl-C stopped it, and pays for nothing twice.
     """
@@ -156,14 +169,19 @@ def run_command(
     need("scipy", "finops-eval")
     check_langsmith(langsmith)
     check_html(html)
+    _tell(_evaluated(data, suite, given), given)
+
+
+def _tell(results: "Results", given: Mapping[str, Any]) -> None:
+    """The table, what an advice promised, the page, and where all of it is."""
     from langchain_finops.cli.finops_eval import show
 
-    results = _evaluated(data, suite, _options(given))
-    show(results, output_format, cards)
+    show(results, given["output_format"], given["cards"])
+    show_promise(results, given["output_format"])
     sys.stdout.flush()  # Without it what follows on stderr may stand in the middle of the table.
-    write_run_page(html, results, cards)
+    write_run_page(given["html"], results, given["cards"])
     typer.echo(f"Results: {results.folder}\nCosts by node: {_report_command(results)}", err=True)
-    if langsmith:
+    if given["langsmith"]:
         send_to_langsmith(results)
 
 
@@ -205,14 +223,16 @@ def _where(texts: Sequence[str]) -> dict[str, str]:
     return wanted
 
 
-def _evaluated(data: Path, suite: Path | None, options: "Options") -> "Results":
+def _evaluated(data: Path, suite: Path | None, given: Mapping[str, Any]) -> "Results":
     """Read what is to be run, and run it."""
+    options = _options(given)
     from langchain_finops.cli.finops_eval import both, progress
     from langchain_finops.evals.dataset import load_dataset
     from langchain_finops.evals.runner import run
     from langchain_finops.evals.suite import load_suite, suite_beside
 
     dataset, read_suite = both(lambda: load_dataset(data), lambda: load_suite(suite or suite_beside(data)))
+    read_suite = advised(read_suite, given)
     try:
         # What a target prints must not end up among the rows.
         with progress() as observer, redirect_stdout(sys.stderr):

@@ -17,7 +17,7 @@ from langchain_finops.evals.building import Make, endpoint_faults, maker
 from langchain_finops.evals.dataset import Dataset, Item
 from langchain_finops.evals.matrix import Trial, in_shard, trials
 from langchain_finops.evals.models import model_faults
-from langchain_finops.evals.recorded_dataset import check_recorded
+from langchain_finops.evals.recorded_dataset import check_configuration, check_recorded
 from langchain_finops.evals.scorers import Function, reference_faults
 from langchain_finops.evals.selection import selected
 from langchain_finops.evals.suite import Suite
@@ -59,7 +59,8 @@ class Options:
     folder: Path | None = None
     """Where results go; None: `default_folder`."""
     ledger: str | Path | None = None
-    """None: $FINOPS_LEDGER, else `ledger.db` in the results folder; never the user's own."""
+    """None: $FINOPS_LEDGER, else `ledger.db` in the results folder; never the user's own. Of a test of an advice always
+    the latter."""
     cards: str | None = None
     """The card set that prices; None: the suite's first."""
     concurrency: int | None = None
@@ -181,6 +182,7 @@ class Prepared:
             "where": dict(self.options.where),
             "sample": self.options.sample,
             "seed": self.options.seed,
+            "advice": suite.tested,
             "shard": None if self.options.shard is None else list(self.options.shard),
             "scorers": [
                 {"name": scorer.name, "type": scorer.type, "hash": self.scorer_hashes[scorer.name]}
@@ -214,8 +216,12 @@ def prepare(dataset: Dataset, suite: Suite, options: Options) -> Prepared:
         raise BadData(faults)
     if mode == "replay" and suite.recording is not None:
         check_recorded(suite.recording, dataset)
+        if suite.tested is not None:
+            check_configuration(suite.recording, suite.tested["configuration"])
     folder = options.folder or default_folder(dataset, suite, mode, options.shard)
-    ledger = str(options.ledger or os.environ.get("FINOPS_LEDGER") or folder / "ledger.db")
+    # Calls of a test in the ledger that is advised on would change the advice.
+    usual = None if suite.tested is not None else os.environ.get("FINOPS_LEDGER")
+    ledger = str(options.ledger or usual or folder / "ledger.db")
     if ledger in (":memory:", "sqlite://", "sqlite:///:memory:"):
         raise BadArguments(
             f"ledger {ledger!r} is gone when the run ends: name a file, or leave it to the results folder"
@@ -267,6 +273,8 @@ def default_folder(dataset: Dataset, suite: Suite, mode: Mode, shard: tuple[int,
         parts.append(suite.path.stem)
     if suite.recording is not None and mode != "replay":
         parts.append(mode)
+    if suite.tested is not None:
+        parts.append(f"advice-{suite.tested['n']}")
     if shard is not None:
         parts.append(f"{shard[0]}-of-{shard[1]}")
     return Path("results") / "-".join(parts)

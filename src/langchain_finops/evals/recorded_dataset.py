@@ -8,7 +8,7 @@ from pathlib import Path
 from langchain_finops.errors import EvalError
 from langchain_finops.evals.dataset import Dataset
 
-__all__ = ["RecordedDataset", "check_recorded"]
+__all__ = ["RecordedDataset", "check_configuration", "check_recorded"]
 
 SHOWN = 5
 """More items than this are counted."""
@@ -65,6 +65,20 @@ def check_recorded(path: Path, dataset: Dataset) -> None:
             f"recording {path} was made for another version of the dataset {dataset.name}, {versions[-1].hash[:12]} "
             f"and not {dataset.hash[:12]}: {' and '.join(found)}; run with --record to buy what these need and keep "
             "the rest, or replay the dataset as it was"
+        )
+
+
+def check_configuration(path: Path, name: str) -> None:
+    """Raise EvalError where a recording has nothing of a configuration that an advice makes."""
+    try:
+        with path.open("rb") as lines:
+            is_there = any(json.loads(line).get("configuration") == name for line in lines)
+    except (ValueError, AttributeError):
+        return  # Where it is no recording, opening it says so, with the line.
+    if not is_there:
+        raise EvalError(
+            f"recording {path} has nothing of {name!r}, which the advice makes: run with --record to buy it, or "
+            "with --live"
         )
 
 

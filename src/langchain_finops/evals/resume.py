@@ -102,6 +102,7 @@ def check_resumable(prepared: Prepared, run: Run, earlier: Earlier) -> None:
             f"{folder} holds a {earlier.run['mode']} run, which a {prepared.mode} run must not be mixed with; "
             "choose another --out, or start anew with --fresh"
         )
+    _check_advice(folder, earlier.run.get("advice"), run["advice"])
     others = sum(attempt.fingerprint != prepared.fingerprint for attempt in current_attempts(run, earlier.attempts))
     if not _is_same_ledger(prepared, earlier.run["ledger"]):
         raise EvalError(
@@ -116,6 +117,27 @@ def check_resumable(prepared: Prepared, run: Run, earlier: Earlier) -> None:
             f"{folder}: limits have changed since its attempts were made ({changed}), and what the ones before "
             "stopped might not be now; run with --fresh to start anew, or with --allow-mixed to keep them"
         )
+
+
+def _check_advice(folder: Path, before: Run | None, now: Run | None) -> None:
+    """Raise where the folder tests another advice: a ledger that grew may have another one at the same number."""
+    if before is None and now is None:
+        return
+    if before is None or now is None:
+        holds = "the suite's configurations" if before is None else _advice_in_words(before)
+        raise EvalError(f"{folder} has results of {holds}: choose another --out, or start anew with --fresh")
+    same = ("configuration", "baseline", "changed", "agent", "node")
+    if any(before[name] != now[name] for name in same):
+        raise EvalError(
+            f"{folder} has results of {_advice_in_words(before)}, and this is {_advice_in_words(now)}: choose another "
+            "--out, or start anew with --fresh; an --advice-file keeps an advice as it was"
+        )
+
+
+def _advice_in_words(advice: Run) -> str:
+    sets = ", ".join(f"{name} {value!r}" for name, (_, value) in advice["changed"].items())
+    where = "/".join(advice[name] for name in ("agent", "node") if advice[name]) or "any agent"
+    return f"advice {advice['n']}, {advice['kind']} of {where}, {advice['baseline']!r} with {sets}"
 
 
 def _changed_limits(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

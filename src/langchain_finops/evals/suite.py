@@ -7,9 +7,10 @@ from decimal import Context, Decimal
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_finops.errors import BadData, EvalError, Fault
+from langchain_finops.evals.advised import read_overrides
 from langchain_finops.evals.judge_prompts import read_judge
 from langchain_finops.evals.langsmith import PREFIX
 from langchain_finops.evals.matrix import Configuration, expand
@@ -48,6 +49,7 @@ __all__ = ["Human", "Limits", "Suite", "load_suite", "suite_beside"]
 FIELDS = (
     *("target", "scorer", "scorers", "configurations", "matrix", "repeats", "baseline", "recording"),
     *("cards", "limits", "tries", "concurrency", "max_usd", "human", "value_usd", "failure_usd", "margin"),
+    "advice",
 )
 QUOTIENT = Context(prec=28)
 """A quotient has no exact decimal: 28 digits are more than any reader or program needs."""
@@ -137,6 +139,10 @@ class Suite:
     """What it costs to mend a failure."""
     margin: Decimal | None = None
     """How much worse than the baseline is still as good, as a share."""
+    advice: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """By kind of finding: the parameters that an advice of `finops advise` sets."""
+    tested: Mapping[str, Any] | None = None
+    """The advice that the second of two configurations is made of, as `run.json` keeps it."""
 
 
 def suite_beside(dataset: Path) -> Path:
@@ -192,6 +198,7 @@ class _Reader:
             value_usd=self._read(data, "value_usd", read_not_negative, None),
             failure_usd=self._read(data, "failure_usd", read_not_negative, None),
             margin=self._read(data, "margin", read_not_negative, None),
+            advice=self._advice(data.get("advice")),
         )
         if self.faults:
             raise BadData(self.faults)
@@ -285,6 +292,12 @@ class _Reader:
                 self._plain(entry, f"{where}[{index}]")
         elif isinstance(value, date | datetime | bytes | set):
             self._fault(where, f"{value!r} is not plain data: write it in quotes")
+
+    def _advice(self, data: object) -> dict[str, dict[str, object]]:
+        if data is None:
+            return {}
+        self._plain(data, "advice")
+        return read_overrides(data, lambda name, what: self._fault(f"advice{name}", what))
 
     def _scorers(self, data: Mapping[object, object]) -> tuple[Scorer, ...]:
         one, many = data.get("scorer"), data.get("scorers")

@@ -4,7 +4,7 @@ docs/advise.md defines each finding.
 """
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -31,7 +31,7 @@ from langchain_finops.reports.advise_prices import Prices
 from langchain_finops.reports.render import exact
 from langchain_finops.reports.success_cost import QUOTIENT
 
-__all__ = ["FIELDS", "KINDS", "Advice", "Machine", "advise"]
+__all__ = ["CHANGES", "FIELDS", "KINDS", "Advice", "Machine", "advise"]
 
 Row = dict[str, Any]
 FINDERS: Final = (
@@ -42,9 +42,17 @@ KINDS: Final = (
     "cheaper_model", "small_answers", "overhead", "uncached_prefix", "unread_cache", "growing_context",
     "repeated_calls", "futile_retries", "idle_polling", "not_waited_for", "late_handoff", "self_hosting",
 )  # fmt: skip
+CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(KINDS, ()),
+    **dict.fromkeys(("cheaper_model", "small_answers", "overhead"), ("provider", "model")),
+    "not_waited_for": ("way",),
+    "late_handoff": ("calls",),
+}
+"""By kind, what `change` of a row may name: what its lever sets."""
 FIELDS: Final = (
     *("n", "kind", "agent", "node", "provider", "model", "usd_per_month", "adds_usd_per_month", "saving_usd"),
-    *("saving_is", "share", "calls", "unpriced", "confidence", "rests_on", "evidence", "see", "lever", "risk", "days"),
+    *("saving_is", "share", "calls", "unpriced", "confidence", "rests_on", "evidence", "see", "lever", "change"),
+    *("risk", "days"),
 )
 """What a row holds, in order."""
 MONTH_DAYS: Final = 30
@@ -179,6 +187,7 @@ def _row(number: int, finding: Finding, adds: int, cost: int, days: int) -> Row:
         "evidence": evidence,
         "see": finding.see,
         "lever": finding.lever,
+        "change": dict(finding.change),
         "risk": finding.risk,
         "days": days,
     }

@@ -189,6 +189,7 @@ def _patient(agent: Name, names: tuple[Name, Name], claims: Claims, way: str, *,
         rests_on=f"{why}. The price is the listed one of {way} for the same tokens",
         evidence=[{"calls": claims.calls, "price_by": way}],
         see=command("report", "--by", "user,thread", *(() if agent is None else ("--agent", agent))),
+        change={"way": "batch" if way.endswith("batch API") else "flex"},
         lever=f"{way[0].upper()}{way[1:]} for this agent",
         risk="Answers come later, up to a day by a batch, and a request may be refused when the provider is busy",
     )  # fmt: skip
@@ -259,6 +260,7 @@ def _handoff(agent: Name, claims: Claims, most: int, counts: tuple[int, int, int
         "tasks went on past that",
         evidence=[evidence],
         see=command("insight", "failed_tasks"),
+        change={"calls": most},
         lever=f"A hand-off to a person after {most:,} calls of a task: handoff(...), or "
         f"Budget(llm_calls={most}, scope='task_id', on_exceed='interrupt')",
         risk="A success that would have come later. What the person costs is not counted: the tasks failed anyway",

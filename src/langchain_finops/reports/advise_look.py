@@ -3,7 +3,7 @@
 import shlex
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Final, Literal
 
@@ -89,6 +89,8 @@ class Finding:
     """Whether the saving is the most that can be saved, rather than what would be."""
     is_unknown: bool = False
     """Whether nobody knows the saving, for want of a price to compare with."""
+    change: Mapping[str, object] = field(default_factory=dict)
+    """What the lever sets, by the names that `advise.CHANGES` has for the kind: another model, a number of calls."""
 
 
 @dataclass(slots=True, kw_only=True)

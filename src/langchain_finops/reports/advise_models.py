@@ -130,6 +130,7 @@ def _swap(look: Look, key: tuple[Name, ...], dear: _Side, cheap: _Side) -> Findi
         f"at worst (95%) {100 * worst:+.0f} points. Nobody drew lots: the harder tasks may have gone to the dear one",
         evidence=[dear.row(), cheap.row()],
         see=command("economics", "--by", "agent,node,model"),
+        change={"provider": cheap.provider, "model": cheap.model},
         lever=f"{cheap.model} at this node, or TieredChatModel with a cascade to {dear.model} where its answer fails",
         risk="Tasks that only the dear model solves; compare both on the same tasks (finops-eval) before switching",
     )  # fmt: skip
@@ -195,6 +196,7 @@ def _small(key: tuple[Name, Name, Name, Name], other: Name, claims: Claims, evid
         "hard they are to find, a count of tokens does not tell",
         evidence=[dict(evidence)],
         see=command("report", "--by", "node,model", *(() if agent is None else ("--agent", agent))),
+        change={"provider": provider, "model": other},
         lever=f"{other} at this node",
         risk="A short answer may be a hard one: compare both on the same tasks (finops-eval) before switching",
     )  # fmt: skip
@@ -240,6 +242,7 @@ def _overhead(look: Look, key: tuple[Name, Name, Name, Name], group: list[Series
         + (f"the same tokens at the price of {other}" if by_price else "what part can go, the ledger cannot tell"),
         evidence=[{"calls": calls, "cost_usd": from_pico(sum(sum(s.pico) for s in group)), "share": share}],
         see=command("insight", "overhead"),
+        change={"provider": provider, "model": other} if by_price else {},
         lever=(f"{other} for it, and " if by_price else "")
         + "summaries only where what they save in later steps is more than they cost",
         risk="A poorer summary loses what a later step needs",
