@@ -112,6 +112,22 @@ def test_a_summary_is_bought_only_where_it_pays(model: str, steps: int, calls: i
         assert "xxxx" in summarizer.asked[0][0][1].text
 
 
+def test_a_summary_must_pay_for_the_summariser_and_for_the_cache_that_it_invalidates() -> None:
+    """All is cached: a step saves $1 a million tokens saved. Once, what is behind costs $9 more, and `small` its price:
+    $1 a million for the N tokens summed up and 80 of instructions, and $10 for the N/5 that are expected of it."""
+    messages = talk(cached=10_000)
+    old, behind = prompt_tokens(messages[2:-1]), prompt_tokens(messages) - prompt_tokens(messages[:2])
+    length = old // 5
+    once = 9 * (behind - old + length) + (old + 80) + 10 * length
+    enough = once // (old - length) + 1
+    assert enough > 1 + 9 * (behind - old + length) // (old - length)  # The summariser's price alone makes it later.
+
+    for steps, calls in ((enough - 1, 0), (enough, 1)):
+        summarizer = Said(model_name="small", say=worded("small", "short"))
+        after = pruner(ways=["summary"], summarizer=summarizer, remaining_steps=steps).messages(messages)
+        assert (summarizer.calls, after != messages) == (calls, bool(calls))
+
+
 def test_nothing_is_done_where_nobody_knows_the_price(caplog: pytest.LogCaptureFixture) -> None:
     """Of the model, or of the summariser; it is said once, and a free model saves nothing."""
     unknown = Said(model_name="unheard-of", say=worded("unheard-of"))
@@ -214,11 +230,16 @@ def test_whatever_the_conversation_pairs_stay_whole(kinds: list[Any], keep_last:
 # --- summaries that are none -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("said", ["long " * 4_000, "", ConnectionError("down")])
+CUT_OFF = answer("It was", output_tokens=10, response_metadata={"finish_reason": "length"})
+DECLINED = answer("I cannot", output_tokens=10, additional_kwargs={"refusal": "I cannot"})
+NONE = ["long " * 4_000, "", " \n", CUT_OFF, DECLINED, ConnectionError("down")]
+
+
+@pytest.mark.parametrize("said", NONE, ids=["longer", "empty", "blank", "cut off", "declined", "failed"])
 def test_a_summary_that_is_none_is_not_used_and_three_are_enough(said: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """One that is longer than what it sums up, empty or not there; the next way is taken then."""
+    """One that is longer than what it sums up, no summary, or not there; the next way is taken then."""
     summarizer = Said(
-        model_name="small", say=lambda *_: said if isinstance(said, Exception) else answer(said, output_tokens=10)
+        model_name="small", say=lambda *_: answer(said, output_tokens=10) if isinstance(said, str) else said
     )
     made = pruner(ways=["summary", "tool_results"], summarizer=summarizer)
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from langchain_finops.levers.capping import cap_answers
     from langchain_finops.levers.choices import Choice, Request
     from langchain_finops.levers.difficulty import (
         DifficultyScorer,
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
         calibrated,
         shape_difficulty,
     )
-    from langchain_finops.levers.middleware import HandoffMiddleware, PruneMiddleware
+    from langchain_finops.levers.excerpts import passages
+    from langchain_finops.levers.middleware import CapMiddleware, HandoffMiddleware, PruneMiddleware
     from langchain_finops.levers.person import Handoff, handoff
     from langchain_finops.levers.policies import by_budget, by_difficulty, by_intent, by_rule, cascade
     from langchain_finops.levers.pruning import Pruner, prune
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
     from langchain_finops.levers.threshold import HandoffThreshold, TriedTask, best_threshold
     from langchain_finops.levers.tiering import TieredChatModel
     from langchain_finops.levers.tiers import Tier
+    from langchain_finops.levers.verbosity import AnswerCap, AnswerCaps, learn_caps, needed_tokens
 
 __all__ = [
+    "AnswerCap",
+    "AnswerCaps",
+    "CapMiddleware",
     "Choice",
     "DifficultyScorer",
     "Handoff",
@@ -45,14 +51,21 @@ __all__ = [
     "by_intent",
     "by_rule",
     "calibrated",
+    "cap_answers",
     "cascade",
     "handoff",
+    "learn_caps",
+    "needed_tokens",
+    "passages",
     "prune",
     "routing_costs",
     "shape_difficulty",
 ]
 
 _HOMES = {
+    "AnswerCap": "verbosity",
+    "AnswerCaps": "verbosity",
+    "CapMiddleware": "middleware",
     "Choice": "choices",
     "DifficultyScorer": "difficulty",
     "Handoff": "person",
@@ -73,8 +86,12 @@ _HOMES = {
     "by_intent": "policies",
     "by_rule": "policies",
     "calibrated": "difficulty",
+    "cap_answers": "capping",
     "cascade": "policies",
     "handoff": "person",
+    "learn_caps": "verbosity",
+    "needed_tokens": "verbosity",
+    "passages": "excerpts",
     "prune": "pruning",
     "routing_costs": "routing",
     "shape_difficulty": "difficulty",

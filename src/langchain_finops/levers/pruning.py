@@ -5,7 +5,7 @@ it is reckoned from list prices and estimated tokens, before anything is bought.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import takewhile
@@ -28,7 +28,14 @@ from langchain_finops.errors import BadArguments
 from langchain_finops.levers.choices import Request, is_sound
 from langchain_finops.levers.person import messages_in
 from langchain_finops.levers.pressure import handler_in
-from langchain_finops.levers.shortening import Unit, summary_message, units_of, with_summary, without_results
+from langchain_finops.levers.shortening import (
+    Unit,
+    summary_message,
+    units_of,
+    with_passages,
+    with_summary,
+    without_results,
+)
 from langchain_finops.levers.steps import Steps, asked, drive, drive_async, passes, text_of
 from langchain_finops.levers.tiers import chat_model_of, prompt_tokens, warn_once
 from langchain_finops.money import EXACT
@@ -38,7 +45,7 @@ from langchain_finops.usage import Usage
 
 __all__ = ["Pruner", "Way", "prune"]
 
-Way = Literal["tool_results", "summary", "trim"]
+Way = Literal["tool_results", "summary", "trim", "passages"]
 SUMMARY_SHARE: Final = 5
 """A summary is expected to be the fifth part of what it is made of."""
 ASKED_FOR: Final = 80
@@ -136,24 +143,28 @@ class Pruner:
 
     def _steps(self, messages: list[BaseMessage], config: RunnableConfig) -> Steps[list[BaseMessage]]:
         units = units_of(messages, keep_last=self._keep_last, protect=self._protect)
-        if all(unit.protected for unit in units):
+        is_old = any(not unit.protected for unit in units)
+        ways = [way for way in self._ways if is_old or way == "passages"]
+        if not ways:
             return messages
         steps = self._expected_steps(messages)
         prompt = self._prompt(messages, config)
-        for way in self._ways:
-            if way == "tool_results":
-                shortened = without_results(units)
-                if self._pays(messages, shortened, prompt, steps):
-                    return shortened
-            elif way == "trim":
-                shortened = with_summary(units, None)
-                if self._pays(messages, shortened, prompt, steps):
-                    return shortened
+        for way in ways:
+            if way == "summary":
+                shortened = yield from self._summed(messages, units, prompt, steps, config)
             else:
-                summed = yield from self._summed(messages, units, prompt, steps, config)
-                if summed is not None:
-                    return summed
+                shortened = self._cut(way, messages, units)
+                if shortened is not None and not self._pays(messages, shortened, prompt, steps):
+                    shortened = None
+            if shortened is not None:
+                return shortened
         return messages
+
+    def _cut(self, way: Way, messages: list[BaseMessage], units: Sequence[Unit]) -> list[BaseMessage] | None:
+        """The conversation shortened by a way that asks no model."""
+        if way == "passages":
+            return with_passages(messages, self._protect)
+        return without_results(units) if way == "tool_results" else with_summary(units, None)
 
     # --- does it pay? ------------------------------------------------------------------------------------------------
 
@@ -167,8 +178,8 @@ class Pruner:
         return Decimal(repr(steps))
 
     def _prompt(self, messages: Sequence[BaseMessage], config: RunnableConfig) -> _Prompt:
-        answers = [each for each in messages if isinstance(each, AIMessage) and each.usage_metadata]
-        usage: Mapping[str, Any] = cast("Mapping[str, Any]", answers[-1].usage_metadata) if answers else {}
+        last = messages[_answered_at(messages) :][:1]
+        usage = cast("Mapping[str, Any]", cast("AIMessage", last[0]).usage_metadata) if last else {}
         details = usage.get("input_token_details") or {}
         read, whole = details.get("cache_read") or 0, usage.get("input_tokens") or 0
         written = any(
@@ -197,6 +208,8 @@ class Pruner:
     ) -> bool:
         """Whether it saves more over the steps to come than it costs now, `beside` included."""
         same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], zip(before, after, strict=False)))
+        if same >= _answered_at(before):  # Nothing behind the last answer has been read from a cache yet.
+            prompt = replace(prompt, cached=0.0)
         tokens = prompt_tokens(after)
         return self._is_worth(
             prompt_tokens(before), tokens, tokens - prompt_tokens(after[:same]), prompt, steps, beside
@@ -282,9 +295,10 @@ def prune(
     """Shorten conversations with `model` by the first of `ways` that pays.
 
     `ways`: `tool_results` replaces old ones by a few words, `summary` has `summarizer` sum up what is old, `trim`
-    drops it. `remaining_steps`: model calls still expected; None: as many as there were since the user's last message.
-    `protect`: says of a message that it must stay. `prices`: None for those of the run's handler, else the shipped
-    ones. Raises BadArguments.
+    drops it, `passages` cuts a document that is most of the prompt, new or old, to what bears on the last request.
+    `remaining_steps`: model calls still expected, the one at hand among them; None: as many as there were since the
+    user's last message, one at least. `protect`: says of a message that it must stay. `prices`: None for those of the
+    run's handler, else the shipped ones. Raises BadArguments.
     """
     known = get_args(Way)
     faults = [f"way {each!r}: use {', '.join(known)}" for each in ways if each not in known]
@@ -312,6 +326,12 @@ def _steps_so_far(messages: Sequence[BaseMessage]) -> float:
     """As many steps as there were since the user's last message, one at least: what has gone on goes on."""
     asked_at = max((at for at, each in enumerate(messages) if isinstance(each, HumanMessage)), default=0)
     return max(1, sum(isinstance(each, AIMessage) for each in messages[asked_at:]))
+
+
+def _answered_at(messages: Sequence[BaseMessage]) -> int:
+    """Number of the last answer that tells its usage; past the end where there is none."""
+    numbers = (at for at in reversed(range(len(messages))) if getattr(messages[at], "usage_metadata", None))
+    return next(numbers, len(messages))
 
 
 def _update(before: Sequence[BaseMessage], after: list[BaseMessage]) -> dict[str, Any] | None:

@@ -2,13 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
-from langchain_finops.levers.tiers import prompt_tokens
+from langchain_finops.levers.excerpts import bearing_on
+from langchain_finops.levers.tiers import prompt_tokens, warn_once
 
-__all__ = ["DROPPED", "PROTECTED", "PRUNED", "Unit", "summary_message", "units_of", "with_summary", "without_results"]
+__all__ = [
+    "DROPPED",
+    "PROTECTED",
+    "PRUNED",
+    "Unit",
+    "summary_message",
+    "units_of",
+    "with_passages",
+    "with_summary",
+    "without_results",
+]
 
 PROTECTED: Final = "finops_protected"
 """A message with this in its `additional_kwargs` is never touched."""
@@ -67,6 +78,35 @@ def with_summary(units: Sequence[Unit], summary: BaseMessage | None) -> list[Bas
     return shortened
 
 
+def with_passages(
+    messages: Sequence[BaseMessage], protect: Callable[[BaseMessage], bool] | None
+) -> list[BaseMessage] | None:
+    """The document that is most of the prompt, cut to what bears on the last request; None where there is none.
+
+    A document is a result of a tool, or the longest of several text blocks in a request, whose others are the question.
+    """
+    requests = [each for each in messages if isinstance(each, HumanMessage) and PRUNED not in each.additional_kwargs]
+    documents = [
+        (len(text), number, place, text)
+        for number, message in enumerate(messages)
+        if not (PRUNED in message.additional_kwargs or message.additional_kwargs.get(PROTECTED))
+        for place, text in _documents(message)
+        if protect is None or not protect(message)
+    ]
+    if not requests or not documents:
+        return None
+    _, number, place, document = max(documents)
+    if 2 * prompt_tokens([HumanMessage(document)]) <= prompt_tokens(messages):
+        return None
+    asking = _documents(requests[-1])
+    question = "\n".join(text for at, text in _texts(requests[-1]) if (at, text) not in asking)
+    cut = bearing_on(document, question)
+    if cut is None:
+        warn_once("prune: no passage of the document has a word of the last request; such a document stays whole")
+        return None
+    return [_cut(each, place, cut) if at == number else each for at, each in enumerate(messages)]
+
+
 def summary_message(text: str) -> BaseMessage:
     """A summary as the conversation has it."""
     return HumanMessage(
@@ -103,3 +143,34 @@ def _emptied(message: BaseMessage) -> BaseMessage:
         return message
     marked = {**message.additional_kwargs, PRUNED: True}
     return message.model_copy(update={"content": DROPPED, "additional_kwargs": marked})
+
+
+def _texts(message: BaseMessage) -> list[tuple[int, str]]:
+    """Its texts, and at which place in its content each stands."""
+    content: str | list[Any] = message.content
+    if isinstance(content, str):
+        return [(0, content)]
+    texts = [(at, block if isinstance(block, str) else block.get("text")) for at, block in enumerate(content)]
+    return [(at, text) for at, text in texts if isinstance(text, str)]
+
+
+def _documents(message: BaseMessage) -> list[tuple[int, str]]:
+    """Those of its texts that may be cut."""
+    texts = _texts(message)
+    if isinstance(message, ToolMessage):
+        return texts
+    if isinstance(message, HumanMessage) and len(texts) > 1:
+        return [max(texts, key=lambda each: len(each[1]))]
+    return []
+
+
+def _cut(message: BaseMessage, place: int, text: str) -> BaseMessage:
+    """The message with another text at this place of its content."""
+    content: str | list[Any] = message.content
+    if isinstance(content, list):
+        block = content[place]
+        content = [*content[:place], text if isinstance(block, str) else {**block, "text": text}, *content[place + 1 :]]
+    else:
+        content = text
+    marked = {**message.additional_kwargs, PRUNED: True}
+    return message.model_copy(update={"content": content, "additional_kwargs": marked})
