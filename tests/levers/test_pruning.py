@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain.agents import create_agent
+from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import StructuredTool
 from langgraph.graph import START, StateGraph
@@ -248,6 +249,21 @@ def test_a_summary_that_is_none_is_not_used_and_three_are_enough(said: Any, capl
             assert [message.text for message in made.messages(talk())].count(DROPPED) == 3
     assert summarizer.calls == 3
     assert "no shorter" in caplog.text
+
+
+class Completing(FakeListLLM):
+    """A completion model of a known price: its answer is a text."""
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        return {"ls_provider": "test", "ls_model_name": "small", "ls_model_type": "llm"}
+
+
+@pytest.mark.parametrize(("said", "texts"), [("", 3), (" \n", 3), ("long " * 4_000, 3), ("short", 0)])
+def test_a_completion_models_empty_or_longer_text_is_no_summary(said: str, texts: int) -> None:
+    after = pruner(ways=["summary"], summarizer=Completing(responses=[said])).messages(talk())
+
+    assert sum("xxxx" in message.text for message in after) == texts
+    assert any("short" in message.text for message in after) == (said == "short")
 
 
 def test_a_refused_summary_stops_the_run(ledger: Ledger) -> None:

@@ -279,7 +279,8 @@ class Pruner:
             if passes(error):
                 raise
             return None
-        return text_of(answer) if is_sound(_NOTHING_BOUND, answer).accepted else None
+        text = text_of(answer)
+        return text if text.strip() and is_sound(_NOTHING_BOUND, answer).accepted else None
 
 
 def prune(
