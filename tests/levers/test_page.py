@@ -22,7 +22,7 @@ def test_its_code_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_every_lever_is_on_it_and_every_name_is_there() -> None:
     """What is public is documented; what a lever returns may be named by its fields alone."""
-    results = {"RoutingCosts", "HandoffThreshold", "Handoff", "Choice", "Pruner"}
+    results = {"RoutingCosts", "HandoffThreshold", "Handoff", "Choice", "Pruner", "PromptCachePolicy"}
     for name in levers.__all__:
         assert getattr(levers, name) is not None
         assert name in PAGE or name in results, name

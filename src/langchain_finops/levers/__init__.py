@@ -1,4 +1,4 @@
-"""What makes an agent cheaper: tiers of models, hand-off to a person, contexts cut where that pays.
+"""What makes an agent cheaper: tiers of models, hand-off to a person, prompt caches and contexts cut where that pays.
 
 None of them claims a saving: what one saves on your tasks, an evaluation shows. See docs/levers.md.
 """
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from langchain_finops.levers.capping import cap_answers
+    from langchain_finops.levers.cache_middleware import PromptCacheMiddleware
+    from langchain_finops.levers.caching import PromptCachePolicy, cache_policy
     from langchain_finops.levers.choices import Choice, Request
     from langchain_finops.levers.difficulty import (
         DifficultyScorer,
@@ -37,6 +39,8 @@ __all__ = [
     "HandoffMiddleware",
     "HandoffThreshold",
     "PastFailures",
+    "PromptCacheMiddleware",
+    "PromptCachePolicy",
     "PruneMiddleware",
     "Pruner",
     "Request",
@@ -50,6 +54,7 @@ __all__ = [
     "by_difficulty",
     "by_intent",
     "by_rule",
+    "cache_policy",
     "calibrated",
     "cap_answers",
     "cascade",
@@ -72,6 +77,8 @@ _HOMES = {
     "HandoffMiddleware": "middleware",
     "HandoffThreshold": "threshold",
     "PastFailures": "difficulty",
+    "PromptCacheMiddleware": "cache_middleware",
+    "PromptCachePolicy": "caching",
     "PruneMiddleware": "middleware",
     "Pruner": "pruning",
     "Request": "choices",
@@ -85,6 +92,7 @@ _HOMES = {
     "by_difficulty": "policies",
     "by_intent": "policies",
     "by_rule": "policies",
+    "cache_policy": "caching",
     "calibrated": "difficulty",
     "cap_answers": "capping",
     "cascade": "policies",

@@ -1,0 +1,87 @@
+"""How a request asks for a cache: Anthropic's breakpoints, OpenAI's `prompt_cache_key`. Requests are copied."""
+
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+
+from langchain_finops.langchain.extract import CACHE_MARKS
+from langchain_finops.levers.cache_plans import Plan
+
+__all__ = ["Dialect", "cache_key", "dialect_of", "is_marked", "with_breakpoints"]
+
+Dialect = Literal["anthropic", "openai"]
+KEY: Final = "prompt_cache_key"
+KEY_CHARACTERS: Final = 32
+
+
+def dialect_of(cls: type[object]) -> Dialect | None:
+    """Whose way of asking a chat model's class has; None for one that is left alone."""
+    names = {each.__name__ for each in cls.__mro__}
+    if "ChatAnthropic" in names:
+        return "anthropic"
+    return "openai" if "BaseChatOpenAI" in names else None
+
+
+def is_marked(
+    dialect: Dialect, model: BaseChatModel, messages: Sequence[BaseMessage], settings: Mapping[str, Any]
+) -> bool:
+    """Whether the user has asked for a cache already, wherever that stands: then nothing is added."""
+    places = [settings, getattr(model, "model_kwargs", None), settings.get("extra_body")]
+    places.append(getattr(model, "extra_body", None))
+    if dialect == "openai":
+        return any(isinstance(place, Mapping) and KEY in place for place in places)
+    places += settings.get("tools") or ()
+    for message in messages:
+        if isinstance(message.content, list):
+            places += message.content
+    return any(isinstance(place, Mapping) and not CACHE_MARKS.isdisjoint(place) for place in places)
+
+
+def with_breakpoints(
+    plan: Plan, messages: Sequence[BaseMessage], settings: Mapping[str, Any]
+) -> tuple[list[BaseMessage], dict[str, Any]]:
+    """The request with Anthropic's marks, three at most: the last tool, the system message, the last message.
+
+    The last one is the request's own `cache_control`, which the provider puts at the last block that may have one.
+    """
+    marked, kept = list(messages), dict(settings)
+    if plan.tools is not None and isinstance(kept["tools"][-1], Mapping):
+        kept["tools"] = [*kept["tools"][:-1], {**kept["tools"][-1], "cache_control": _control(plan.tools)}]
+    if plan.system is not None:
+        content = _marked(marked[0].content, _control(plan.system))
+        if content is not None:
+            marked[0] = marked[0].model_copy(update={"content": content})
+    if plan.messages is not None:
+        kept["cache_control"] = _control(plan.messages)
+    return marked, kept
+
+
+def cache_key(plan: Plan, tools: Sequence[Any], system: BaseMessage | None, secret: bytes) -> str | None:
+    """The same for all requests that begin alike, in every process that has the secret; None where none pays.
+
+    An HMAC of what the provider is sent anyway, so that no text is in it.
+    """
+    if plan.tools is None and plan.system is None:
+        return None
+    begun = [list(tools), None if plan.system is None or system is None else system.content]
+    text = json.dumps(begun, default=repr, sort_keys=True)
+    return "finops-" + hmac.digest(secret, b"prompt_cache_key\0" + text.encode(), sha256).hex()[:KEY_CHARACTERS]
+
+
+def _control(ttl: str) -> dict[str, str]:
+    return {"type": "ephemeral", "ttl": ttl}
+
+
+def _marked(content: str | list[Any], control: Mapping[str, str]) -> list[Any] | None:
+    """The content with its last block marked; None where that is no text, on which a mark is sure to be taken."""
+    blocks = [content] if isinstance(content, str) else list(content)
+    last = blocks[-1] if blocks else ""
+    block = {"type": "text", "text": last} if isinstance(last, str) else last
+    if not isinstance(block, Mapping) or block.get("type") != "text" or not str(block.get("text", "")).strip():
+        return None
+    return [*blocks[:-1], {**block, "cache_control": control}]

@@ -1,0 +1,478 @@
+"""`cache_policy`: what goes over the wire, by the providers' own SDKs, and when nothing does."""
+
+import asyncio
+import copy
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_anthropic import ChatAnthropic
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.tools import StructuredTool
+from langchain_openai import ChatOpenAI
+from provider_server import Answer, ProviderServer, anthropic_usage, openai_usage, provider_server
+from pydantic import BaseModel
+from tier_models import Said
+
+from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, open_ledger
+from langchain_finops.errors import BadArguments
+from langchain_finops.langchain import tag_requests
+from langchain_finops.levers import Tier, TieredChatModel, cascade
+from langchain_finops.levers.cache_middleware import PromptCacheMiddleware
+from langchain_finops.levers.caching import PromptCachePolicy, cache_policy
+
+SYSTEM = SystemMessage("Look it up before you answer. " * 200)
+"""6,000 bytes: about 1,500 tokens, and Claude Sonnet caches from 1,024."""
+LOOK = StructuredTool.from_function(lambda query="": "found", name="look", description="Look.")
+BIG_TOOL = StructuredTool.from_function(lambda query="": "found", name="search", description="Search. " * 600)
+FIVE, HOUR = {"type": "ephemeral", "ttl": "5m"}, {"type": "ephemeral", "ttl": "1h"}
+
+
+class Reply(BaseModel):
+    """A reply."""
+
+    city: str
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def policy(clock: Clock) -> PromptCachePolicy:
+    return cache_policy(clock=clock)
+
+
+@pytest.fixture
+def server() -> Iterator[ProviderServer]:
+    with provider_server() as server:
+        server.answers = [Answer(text="Rome", usage=anthropic_usage(10, 5), model="claude-sonnet-5")]
+        yield server
+
+
+@pytest.fixture
+def claude(server: ProviderServer) -> ChatAnthropic:
+    return ChatAnthropic(model="claude-sonnet-5", base_url=server.url, api_key="x", max_retries=0, max_tokens=100)  # type: ignore[call-arg, arg-type]
+
+
+@pytest.fixture
+def gpt(server: ProviderServer) -> ChatOpenAI:
+    server.answers = [Answer(text="Rome", usage=openai_usage(10, 5), model="gpt-4.1")]
+    return ChatOpenAI(model="gpt-4.1", base_url=f"{server.url}/v1", api_key="x", max_retries=0, stream_usage=True)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINOPS_USER_KEY", "a key that is kept secret")
+
+
+def conversation(steps: int) -> list[BaseMessage]:
+    """What an agent's model is asked at its nth step."""
+    messages: list[BaseMessage] = [SYSTEM, HumanMessage("Where is it?")]
+    for step in range(1, steps):
+        call = {"name": "look", "args": {"query": str(step)}, "id": f"call-{step}", "type": "tool_call"}
+        messages += [AIMessage("", tool_calls=[call]), ToolMessage("a page " * 100, tool_call_id=f"call-{step}")]
+    return messages
+
+
+def system_mark(body: dict[str, Any]) -> Any:
+    system = body["system"]
+    return None if isinstance(system, str) else system[-1].get("cache_control")
+
+
+def marks(body: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Where a request to Anthropic has marks: at its last tool, its system message, and for its last message."""
+    tools = body.get("tools") or [{}]
+    return tools[-1].get("cache_control"), system_mark(body), body.get("cache_control")
+
+
+Ask = Callable[..., AIMessage]
+
+# --- Anthropic -------------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_is_marked_as_soon_as_that_would_have_paid_and_its_messages_are_as_they_were(
+    ask: Ask, policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Nothing is known at the first step; at the second the system message comes again within seconds. Of the other
+    messages, 7 and then 193 tokens, only 7 came again, and writing all would have cost more: 193 / 4 against 7 x 0.9.
+    At the third 7 + 193 came again, of 379 in all."""
+    model = policy.bind(claude)
+    for step in (1, 2, 3):
+        before = copy.deepcopy(conversation(step))
+        messages = conversation(step)
+        assert ask(model, messages).text.strip() == "Rome"
+        assert messages == before
+        clock.now += 5
+
+    assert [marks(seen.body) for seen in server.seen] == [(None, None, None), (None, FIVE, None), (None, FIVE, FIVE)]
+    first, second, _ = (seen.body for seen in server.seen)
+    assert second["system"] == [{"type": "text", "text": SYSTEM.content, "cache_control": FIVE}]
+    assert first["system"] == SYSTEM.content
+    assert second["messages"][0] == first["messages"][0]
+
+
+def test_tools_are_marked_where_they_are_bound(
+    ask: Ask, policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """At the last one, which caches all of them; the bound ones are not changed."""
+    model: Any = policy.bind(claude).bind_tools([LOOK, BIG_TOOL])
+    for step in (1, 2):
+        ask(model, conversation(step))
+        clock.now += 5
+
+    assert marks(server.seen[0].body) == (None, None, None)
+    assert marks(server.seen[1].body) == (FIVE, FIVE, None)
+    assert "cache_control" not in server.seen[1].body["tools"][0]
+    assert "cache_control" not in model.kwargs["tools"][-1]
+
+
+def test_a_system_message_that_changes_leaves_the_tools_marked_alone(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """A time stamp in it: nothing behind the tools is ever the same."""
+    model = policy.bind(claude).bind_tools([BIG_TOOL])
+    for minute in range(6):
+        model.invoke([SystemMessage(f"It is 10:0{minute}. {SYSTEM.content}"), HumanMessage("Where?")])
+        clock.now += 60
+
+    assert marks(server.seen[-1].body) == (FIVE, None, None)
+
+
+def test_single_questions_far_apart_are_sent_as_they_are(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Two hours apart nothing can be read: each would pay a quarter more, or twice as much, for nothing."""
+    model = policy.bind(claude)
+    for question in range(8):
+        model.invoke([SYSTEM, HumanMessage(f"Question {question}")])
+        clock.now += 7_200
+
+    assert [marks(seen.body) for seen in server.seen] == [(None, None, None)] * 8
+    assert all(seen.body["system"] == SYSTEM.content for seen in server.seen)
+
+
+def test_uses_ten_minutes_apart_are_cached_for_an_hour(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Of three uses one writes and two read: 2 + 2 x 0.1 against 3. Of two, 2 + 0.1 against 2: not yet."""
+    model = policy.bind(claude)
+    for question in range(4):
+        model.invoke([SYSTEM, HumanMessage(f"Question {question}")])
+        clock.now += 600
+
+    assert [system_mark(seen.body) for seen in server.seen] == [None, None, HOUR, HOUR]
+    assert [seen.body.get("cache_control") for seen in server.seen] == [None] * 4
+
+
+def test_without_the_hour_they_are_not_cached(clock: Clock, claude: ChatAnthropic, server: ProviderServer) -> None:
+    """`ttls` says which caches there are to choose from."""
+    model = cache_policy(ttls=["5m"], clock=clock).bind(claude)
+    for question in range(4):
+        model.invoke([SYSTEM, HumanMessage(f"Question {question}")])
+        clock.now += 600
+
+    assert [system_mark(seen.body) for seen in server.seen] == [None] * 4
+
+
+def test_a_prefix_below_the_providers_least_is_not_marked(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """1,000 estimated tokens are too few for Sonnet, which caches from 1,024."""
+    small = SystemMessage("x" * 3_900)
+    for _ in range(5):
+        policy.bind(claude).invoke([small, HumanMessage("Where?")])
+        clock.now += 5
+
+    assert [marks(seen.body) for seen in server.seen] == [(None, None, None)] * 5
+
+
+def test_what_the_user_marked_stays_and_nothing_is_added(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """In a message, in a setting of the call, or at a tool."""
+    own = SystemMessage([{"type": "text", "text": SYSTEM.content, "cache_control": HOUR}])
+    tool = LOOK.model_copy(update={"extras": {"cache_control": HOUR}})
+    model = policy.bind(claude)
+    for step in (1, 2, 3):
+        model.invoke([own, *conversation(step)[1:]])
+        model.invoke(conversation(step), cache_control=HOUR)
+        model.bind_tools([tool]).invoke(conversation(step))
+        clock.now += 5
+
+    assert [marks(seen.body) for seen in server.seen] == 3 * [
+        (None, HOUR, None),
+        (None, None, HOUR),
+        (HOUR, None, None),
+    ]
+
+
+def test_known_loops_are_marked_from_the_first_step(
+    clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Who says that five uses follow is believed until five were seen; after five in vain no more."""
+    model = cache_policy(expected_uses=5, clock=clock).bind(claude)
+    for question in range(9):
+        model.invoke([SYSTEM, HumanMessage(f"Question {question}")])
+        clock.now += 7_200
+
+    assert system_mark(server.seen[0].body) == FIVE
+    assert system_mark(server.seen[-1].body) is None
+
+
+def test_calls_at_the_same_time_do_not_count_as_reads(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """What is still on its way cannot be read: four at once would each have written."""
+    gate = threading.Event()
+    server.answers = [Answer(text="Rome", usage=anthropic_usage(10, 5), wait_for=gate)]
+
+    async def fan_out() -> None:
+        model = policy.bind(claude)
+        asking = [asyncio.create_task(model.ainvoke([SYSTEM, HumanMessage(f"Part {n}")])) for n in range(4)]
+        while len(server.seen) < 4:
+            await asyncio.sleep(0.005)
+        gate.set()
+        await asyncio.gather(*asking)
+
+    asyncio.run(fan_out())
+    assert [marks(seen.body) for seen in server.seen] == [(None, None, None)] * 4
+
+    clock.now += 5
+    policy.bind(claude).invoke([SYSTEM, HumanMessage("And then?")])
+    # Five uses, of which the last alone could read: 4 x 1.25 + 0.1 is more than 5.
+    assert marks(server.seen[-1].body) == (None, None, None)
+
+
+def test_a_call_that_failed_has_cached_nothing(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """A provider that refused the first has nothing for the second to read."""
+    server.answers = [Answer(status=400), Answer(text="Rome", usage=anthropic_usage(10, 5))]
+    model = policy.bind(claude)
+    with pytest.raises(Exception, match="SECRET"):
+        model.invoke(conversation(1))
+    clock.now += 5
+    model.invoke(conversation(1))
+
+    assert marks(server.seen[-1].body) == (None, None, None)
+
+
+def test_an_agent_of_create_agent_is_marked_by_middleware(
+    policy: PromptCachePolicy, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Its system prompt and its tools, by the real middleware, in sync and async code."""
+    agent: Any = create_agent(
+        claude, [BIG_TOOL], system_prompt=SYSTEM, middleware=[PromptCacheMiddleware(policy)]
+    )
+    question = {"messages": [HumanMessage("Where?")]}
+    agent.invoke(question)
+    asyncio.run(agent.ainvoke(question))
+
+    assert marks(server.seen[0].body) == (None, None, None)
+    assert marks(server.seen[1].body)[:2] == (FIVE, FIVE)
+
+
+def test_a_tier_is_marked_by_what_that_tier_was_sent(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Each model has caches of its own: the first step that goes to the dear one finds nothing in its cache."""
+    cheap = Said(model_name="small", say=lambda messages, number: AIMessage("no" if len(messages) > 2 else "yes"))
+    tiers = TieredChatModel(
+        [Tier("worker", cheap), Tier("brain", claude.with_retry(stop_after_attempt=1))],
+        policy=cascade(lambda request, answer: answer.text == "yes"),
+    )
+    model = policy.bind(tiers)
+    for step in (1, 2, 3):
+        model.bind_tools([LOOK]).invoke(conversation(step))
+        clock.now += 5
+
+    assert isinstance(model, TieredChatModel)
+    assert [marks(seen.body) for seen in server.seen] == [(None, None, None), (None, FIVE, FIVE)]
+
+
+def test_schemas_fallbacks_tags_and_copies_keep_the_policy(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Whatever LangChain makes of a model, and whichever of the two goes first."""
+    server.answers = [Answer(text='{"city": "Rome"}', usage=anthropic_usage(10, 5))]
+    small = claude.model_copy(update={"model": "claude-sonnet-4-5"})
+    several: list[Any] = [
+        policy.bind(claude).with_structured_output(Reply, method="json_schema"),
+        policy.bind(small.with_fallbacks([claude])),
+        tag_requests(policy.bind(claude.model_copy(update={"model": "claude-sonnet-4-0"})), "gateway"),
+        policy.bind(tag_requests(claude.model_copy(update={"model": "claude-opus-4-1"}), "gateway")),
+        policy.bind(policy.bind(claude.model_copy(update={"model": "claude-sonnet-4-6"}))),
+    ]
+    for model in several:
+        for step in (1, 2):
+            model.invoke(conversation(step), {"metadata": {"agent_id": "a"}})
+            clock.now += 5
+
+    assert [marks(seen.body) for seen in server.seen] == len(several) * [(None, None, None), (None, FIVE, None)]
+    assert [seen.headers["x-agent-id"] for seen in server.seen[4:8]] == ["a"] * 4
+
+
+def test_a_bound_model_is_of_its_class_and_goes_to_another_process(policy: PromptCachePolicy) -> None:
+    model = ChatAnthropic(model="claude-sonnet-5", api_key="x")  # type: ignore[call-arg, arg-type]
+    bound = cache_policy().bind(model)
+    again = pickle.loads(pickle.dumps(bound))
+
+    assert isinstance(bound, ChatAnthropic)
+    assert type(again).__name__ == "ChatAnthropic"
+    assert hasattr(again, "__finops_caches__")
+    assert not hasattr(model, "__finops_caches__")
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_budget_sees_what_the_marks_may_cost(
+    marked: bool, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """A strict one: 6,000 bytes at $2 a million are 1.2 cents at most; written for an hour 2.4, and that is refused."""
+    budget = Budget(usd="0.018", admission="strict")
+    handler = FinOpsHandler(ledger=open_ledger(":memory:"), budgets=[budget])
+    short: Any = claude.model_copy(update={"max_tokens": 1})
+    model = cache_policy(ttls=["1h"], expected_uses=9, clock=clock).bind(short) if marked else short
+
+    if marked:
+        with pytest.raises(BudgetExceeded):
+            model.invoke([SYSTEM, HumanMessage("Where?")], {"callbacks": [handler]})
+    else:
+        model.invoke([SYSTEM, HumanMessage("Where?")], {"callbacks": [handler]})
+    assert len(server.seen) == (0 if marked else 1)
+
+
+# --- OpenAI ----------------------------------------------------------------------------------------------------------
+
+
+def keys(server: ProviderServer) -> list[Any]:
+    return [seen.body.get("prompt_cache_key") for seen in server.seen]
+
+
+def test_openai_gets_a_key_once_a_long_beginning_comes_again(
+    ask: Ask, policy: PromptCachePolicy, clock: Clock, gpt: ChatOpenAI, server: ProviderServer
+) -> None:
+    """The same key for all that begin alike, and none of the user's text in it."""
+    model = policy.bind(gpt)
+    for question in ("Where?", "Who?", "When?"):
+        ask(model, [SYSTEM, HumanMessage(question)])
+        clock.now += 60
+
+    first, second, third = keys(server)
+    assert first is None
+    assert second == third
+    assert second.startswith("finops-")
+    assert len(second) <= 64
+    assert all(seen.body["messages"][0]["content"] == SYSTEM.content for seen in server.seen)
+
+
+def test_the_key_is_the_same_in_every_process_with_the_secret_and_not_without(
+    clock: Clock, gpt: ChatOpenAI, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each process would be sent to a machine of its own, and read nothing that another one had written."""
+    for secret in ("one", "one", "two"):
+        monkeypatch.setenv("FINOPS_USER_KEY", secret)
+        model = cache_policy(clock=clock, expected_uses=1).bind(gpt)
+        model.invoke([SYSTEM, HumanMessage("Where?")])
+
+    one, same, other = keys(server)
+    assert one == same != other
+
+
+@pytest.mark.parametrize("way", ["short", "far", "own", "own in the model"])
+def test_openai_gets_no_key_of_ours_where_it_does_not_pay_or_there_is_one(
+    way: str, policy: PromptCachePolicy, clock: Clock, gpt: ChatOpenAI, server: ProviderServer
+) -> None:
+    """A short beginning, uses an hour apart, a key of the user's."""
+    system = SystemMessage("Be brief.") if way == "short" else SYSTEM
+    own: dict[str, Any] = {"prompt_cache_key": "mine"}
+    model = policy.bind(gpt.model_copy(update={"model_kwargs": own}) if way == "own in the model" else gpt)
+    for question in range(4):
+        model.invoke([system, HumanMessage(f"Question {question}")], **(own if way == "own" else {}))
+        clock.now += 3_600 if way == "far" else 5
+
+    assert keys(server) == [("mine" if way.startswith("own") else None)] * 4
+
+
+# --- others ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_has_no_way_to_ask_is_left_alone(policy: PromptCachePolicy, small: Said) -> None:
+    assert policy.bind(small) is small
+
+
+def test_a_model_without_a_known_price_is_sent_as_it_is_and_that_is_said_once(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer, caplog: Any
+) -> None:
+    model = policy.bind(claude.model_copy(update={"model": "claude-of-tomorrow"}))
+    for step in (1, 2, 3):
+        model.invoke(conversation(step))
+        clock.now += 5
+
+    assert [marks(seen.body) for seen in server.seen] == [(None, None, None)] * 3
+    said = [record.message for record in caplog.records if "cache_policy" in record.message]
+    assert said == ["cache_policy: no price of a prompt cache is known for claude-of-tomorrow; nothing is set for it"]
+
+
+def test_a_fault_of_ours_costs_no_answer(claude: ChatAnthropic, server: ProviderServer, caplog: Any) -> None:
+    """A clock that breaks: the prompt is sent without marks, and that is told once."""
+
+    def broken() -> float:
+        raise RuntimeError("no time")
+
+    model = cache_policy(clock=broken).bind(claude)
+    assert model.invoke("Where?").text == model.invoke("Where?").text == "Rome"
+    assert len([record for record in caplog.records if "fault of ours" in record.message]) == 1
+
+
+def test_no_text_is_kept(policy: PromptCachePolicy, claude: ChatAnthropic, server: ProviderServer) -> None:
+    """What is remembered are keyed hashes, counts and times."""
+    policy.bind(claude).invoke([SystemMessage("A secret of ours. " * 400), HumanMessage("Another secret.")])
+    prefixes = policy._prefixes
+    kept = repr([(store.keys(), store.values()) for store in (prefixes._uses, prefixes._agents, prefixes._prompts)])
+
+    assert "secret" not in kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"ttls": ["2h"]}, "ttls has '2h': use '5m' or '1h'"),
+        ({"ttls": []}, "ttls is empty"),
+        ({"expected_uses": 0}, "expected_uses=0: a whole number of 1 or more"),
+        ({"expected_uses": -3}, "expected_uses=-3"),
+        ({"expected_uses": float("nan")}, "expected_uses=nan"),
+        ({"expected_uses": True}, "expected_uses=True"),
+        ({"prices": "book"}, "prices is a str"),
+        ({"clock": 3}, "clock is a int"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused_in_one_sentence(arguments: Any, said: str) -> None:
+    with pytest.raises(BadArguments) as refused:
+        cache_policy(**arguments)
+    assert said in str(refused.value)
+    assert str(refused.value).count("\n") == 0
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(BadArguments, match=r"ttls has .*; expected_uses=0: .*"):
+        cache_policy(ttls=["1d"], expected_uses=0)
+
+
+def test_what_is_no_model_is_refused(policy: PromptCachePolicy) -> None:
+    with pytest.raises(BadArguments, match="binds chat models, and this is a str"):
+        policy.bind("gpt-4.1")  # type: ignore[type-var]
