@@ -276,9 +276,7 @@ def test_an_agent_of_create_agent_is_marked_by_middleware(
     policy: PromptCachePolicy, claude: ChatAnthropic, server: ProviderServer
 ) -> None:
     """Its system prompt and its tools, by the real middleware, in sync and async code."""
-    agent: Any = create_agent(
-        claude, [BIG_TOOL], system_prompt=SYSTEM, middleware=[PromptCacheMiddleware(policy)]
-    )
+    agent: Any = create_agent(claude, [BIG_TOOL], system_prompt=SYSTEM, middleware=[PromptCacheMiddleware(policy)])
     question = {"messages": [HumanMessage("Where?")]}
     agent.invoke(question)
     asyncio.run(agent.ainvoke(question))

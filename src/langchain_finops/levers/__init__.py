@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from langchain_finops.levers.capping import cap_answers
     from langchain_finops.levers.cache_middleware import PromptCacheMiddleware
     from langchain_finops.levers.caching import PromptCachePolicy, cache_policy
+    from langchain_finops.levers.capping import cap_answers
     from langchain_finops.levers.choices import Choice, Request
     from langchain_finops.levers.difficulty import (
         DifficultyScorer,
