@@ -52,6 +52,8 @@ class Answer:
     answers: int = 1
     """`n`: so many choices, in one answer."""
     tier: str | None = None
+    is_cut: bool = False
+    """It was cut off at its limit."""
     wait_after: int = 0
     """In a stream: `wait_for` after so many pieces of text."""
 
@@ -89,7 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
-        self.send_header("connection", "close")  # Clients are never closed by LangChain; their sockets would be left.
+        if not self.server.keeps_alive:
+            self.send_header("connection", "close")
         self.send_header("x-request-id", "req-scripted")
         self.send_header("request-id", "req-scripted")
         self.end_headers()
@@ -124,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "role": "assistant",
                 "model": answer.model,
                 "content": [{"type": "text", "text": answer.text}],
-                "stop_reason": "end_turn",
+                "stop_reason": "max_tokens" if answer.is_cut else "end_turn",
                 "stop_sequence": None,
                 "usage": answer.usage or anthropic_usage(0, 0),
             }
@@ -142,14 +145,14 @@ class _Handler(BaseHTTPRequestHandler):
                 "tool_choice": "auto",
                 "tools": [],
             }
-        chat = self.path.endswith("/chat/completions")
+        chat, why = self.path.endswith("/chat/completions"), "length" if answer.is_cut else "stop"
         said = {"message": {"role": "assistant", "content": answer.text}} if chat else {"text": answer.text}
         return {
             "id": "cmpl-scripted",
             "object": "chat.completion" if chat else "text_completion",
             "created": 1_700_000_000,
             "model": answer.model,
-            "choices": [{"index": n, "finish_reason": "stop", "logprobs": None} | said for n in range(answer.answers)],
+            "choices": [{"index": n, "finish_reason": why, "logprobs": None} | said for n in range(answer.answers)],
             **({"usage": answer.usage} if answer.usage else {}),
             **({"service_tier": answer.tier} if answer.tier else {}),
         }
@@ -170,7 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
             said = {"delta": {"role": "assistant", "content": piece}} if chat else {"text": piece}
             yield None, frame | {"choices": [{"index": 0, "finish_reason": None, "logprobs": None} | said]}, True
         last = {"delta": {}} if chat else {"text": ""}
-        yield None, frame | {"choices": [{"index": 0, "finish_reason": "stop", "logprobs": None} | last]}, False
+        why = "length" if answer.is_cut else "stop"
+        yield None, frame | {"choices": [{"index": 0, "finish_reason": why, "logprobs": None} | last]}, False
         if wants_usage and answer.usage:
             yield None, frame | {"choices": [], "usage": answer.usage}, False
         yield None, "[DONE]", False
@@ -185,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
             delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}
             yield "content_block_delta", delta, True
         yield "content_block_stop", {"type": "content_block_stop", "index": 0}, False
-        end = {"stop_reason": "end_turn", "stop_sequence": None}
+        end = {"stop_reason": "max_tokens" if answer.is_cut else "end_turn", "stop_sequence": None}
         # Cumulative counts; LangChain's integration reads them from here and not from the message's start.
         counted = {name: count for name, count in usage.items() if name.endswith("_tokens")}
         yield "message_delta", {"type": "message_delta", "delta": end, "usage": counted}, False
@@ -210,7 +214,15 @@ class ProviderServer(ThreadingHTTPServer):
         self.answers: list[Answer] = [Answer()]
         self.seen: list[_Seen] = []
         self.arrived = threading.Event()
+        self.keeps_alive = False
+        """Clients are never closed by LangChain: their sockets would be left."""
+        self.connections = 0
         self._lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Count it."""
+        self.connections += 1
+        super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of connections that a client dropped."""

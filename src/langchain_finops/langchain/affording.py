@@ -13,7 +13,7 @@ from langchain_finops.langchain.tracker import namespace_of
 from langchain_finops.meter import OpenCall
 from langchain_finops.meter.affording import share_left
 
-__all__ = ["Asked", "affordable_output_tokens", "let_end", "share_left_of"]
+__all__ = ["Asked", "affordable_output_tokens", "agent_of", "let_end", "share_left_of", "thinking_tokens"]
 
 
 class Asked(NamedTuple):
@@ -47,6 +47,22 @@ def share_left_of(recorder: Recorder, metadata: Mapping[str, Any]) -> float | No
         return None
     _, attribution, _ = recorder.tracker.attribute(span, metadata, None)
     return share_left(recorder.meter.guard.accounts, attribution, datetime.now(UTC), span.run.state)
+
+
+def agent_of(recorder: Recorder, metadata: Mapping[str, Any]) -> str | None:
+    """The agent that a call which is made here belongs to, as the ledger will have it."""
+    span = recorder.tracker.place(None, metadata)
+    if span is None:
+        return recorder.tracker.outside(metadata).agent_id
+    _, attribution, _ = recorder.tracker.attribute(span, metadata, None)
+    return attribution.agent_id
+
+
+def thinking_tokens(model: object, settings: Mapping[str, Any]) -> int:
+    """Tokens that a model is told to think with at most; 0 where it is told nothing."""
+    thinking = settings.get("thinking") or getattr(model, "thinking", None)
+    tokens = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
+    return tokens if isinstance(tokens, int) else 0
 
 
 def let_end(recorder: Recorder, metadata: Mapping[str, Any]) -> None:

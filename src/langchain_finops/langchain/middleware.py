@@ -13,7 +13,7 @@ from langgraph.config import get_config
 from langgraph.types import Command
 
 from langchain_finops.errors import BadArguments, MissingExtra
-from langchain_finops.langchain.affording import Asked, affordable_output_tokens, let_end
+from langchain_finops.langchain.affording import Asked, affordable_output_tokens, let_end, thinking_tokens
 from langchain_finops.langchain.extract import MAX_TOKENS
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.langchain.refusals import CallRefused, Killed, RunDrained
@@ -118,7 +118,7 @@ class FinOpsMiddleware(AgentMiddleware[Any, Any, Any]):
         if affordable is None or affordable >= (own or _most(model)):
             return request
         bound = max(affordable, LEAST_TOKENS)
-        if bound <= _thinking(model, settings) or (own is not None and bound >= own):
+        if bound <= thinking_tokens(model, settings) or (own is not None and bound >= own):
             return request  # A provider refuses a maximum that leaves no room beside the thinking it is to do.
         return request.override(model_settings={**settings, name: bound})
 
@@ -182,10 +182,3 @@ def _most(model: BaseChatModel) -> int:
     profile = getattr(model, "profile", None)
     most = profile.get("max_output_tokens") if isinstance(profile, Mapping) else None
     return most if isinstance(most, int) and most > 0 else SAFE_TOKENS
-
-
-def _thinking(model: BaseChatModel, settings: Mapping[str, Any]) -> int:
-    """Tokens that the model is told to think with at most; 0 where it is told nothing."""
-    thinking = settings.get("thinking") or getattr(model, "thinking", None)
-    tokens = thinking.get("budget_tokens") if isinstance(thinking, Mapping) else None
-    return tokens if isinstance(tokens, int) else 0

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from json import dumps
 from typing import Any, Final, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -17,7 +16,7 @@ from langchain_finops.errors import BadArguments
 from langchain_finops.langchain.handler import FinOpsHandler
 from langchain_finops.levers.choices import Choice, Policy, Request, Verdict, declined
 from langchain_finops.levers.pressure import handler_in
-from langchain_finops.levers.steps import Call, Given, Pending, Steps, drive, drive_async, passes, told
+from langchain_finops.levers.steps import Call, Given, Pending, Steps, chunk_of, drive, drive_async, passes, told
 from langchain_finops.levers.tiers import Slot, chat_model_of, warn_once
 
 __all__ = ["DECISION", "Ladder", "Tally"]
@@ -118,7 +117,7 @@ class Ladder(Runnable[Any, Any]):
                     try:
                         if isinstance(want, Call) and want.final and self._structured is None:
                             for each in want.runnable.stream(want.prompt, want.config, **want.settings):
-                                chunk = _chunk_of(each)
+                                chunk = chunk_of(each)
                                 whole = chunk if whole is None else whole + chunk
                                 yield chunk
                             streamed = True
@@ -154,7 +153,7 @@ class Ladder(Runnable[Any, Any]):
                             stream = want.runnable.astream(want.prompt, want.config, **want.settings)
                             async with aclosing(cast("AsyncGenerator[Any, None]", stream)):
                                 async for each in stream:
-                                    chunk = _chunk_of(each)
+                                    chunk = chunk_of(each)
                                     whole = chunk if whole is None else whole + chunk
                                     yield chunk
                             streamed = True
@@ -339,28 +338,4 @@ def _last_chunk(answer: Any, *, streamed: bool) -> Any:
     if streamed:
         decision = {DECISION: answer.response_metadata.get(DECISION)}
         return AIMessageChunk(content="", id=answer.id, response_metadata=decision)
-    return _chunk_of(answer)
-
-
-def _chunk_of(answer: Any) -> Any:
-    """A message as a chunk: one that is none could not be added to the next."""
-    if not isinstance(answer, AIMessage) or isinstance(answer, AIMessageChunk):
-        return answer
-    return AIMessageChunk(
-        content=answer.content,
-        id=answer.id,
-        name=answer.name,
-        additional_kwargs=answer.additional_kwargs,
-        response_metadata=answer.response_metadata,
-        usage_metadata=answer.usage_metadata,
-        tool_call_chunks=[
-            {
-                "type": "tool_call_chunk",
-                "name": call["name"],
-                "args": dumps(call["args"]),
-                "id": call["id"],
-                "index": at,
-            }
-            for at, call in enumerate(answer.tool_calls)
-        ],
-    )
+    return chunk_of(answer)

@@ -1,19 +1,48 @@
 """The levers that stand before the model, in an agent made with `create_agent`. Extra `langchain`."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage
 
 from langchain_finops.errors import MissingExtra
+from langchain_finops.levers.capping import capped_within, settings_of
 from langchain_finops.levers.person import Handoff
 from langchain_finops.levers.pruning import Pruner
+from langchain_finops.levers.verbosity import AnswerCaps
 
 try:
-    from langchain.agents.middleware import AgentMiddleware, hook_config
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse, hook_config
 except ImportError as error:
     raise MissingExtra("HandoffMiddleware", "langchain") from error
 
-__all__ = ["HandoffMiddleware", "PruneMiddleware"]
+__all__ = ["CapMiddleware", "HandoffMiddleware", "PruneMiddleware"]
+
+
+class CapMiddleware(AgentMiddleware[Any, Any, Any]):
+    """Bounds an agent's answers by caps, as `cap_answers` does, whichever model other middleware has chosen.
+
+    The node of `create_agent`'s model is `model`. Raises BadArguments for what are no caps.
+    """
+
+    def __init__(self, caps: AnswerCaps | Mapping[str, int], *, retry: bool = False) -> None:
+        super().__init__()
+        self._settings = settings_of(caps, retry=retry)
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """Make the call with a model that answers up to its cap."""
+        return handler(self._capped(request))
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """The same, in async code."""
+        return await handler(self._capped(request))
+
+    def _capped(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        return request.override(model=capped_within(request.model, self._settings))
 
 
 class HandoffMiddleware(AgentMiddleware[Any, Any, Any]):

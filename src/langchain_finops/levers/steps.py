@@ -6,9 +6,10 @@ A lever is a generator. It yields a `Call` or a `Pending`, is sent what came of 
 import inspect
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from json import dumps
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp
@@ -22,6 +23,7 @@ __all__ = [
     "Pending",
     "Steps",
     "asked",
+    "chunk_of",
     "drive",
     "drive_async",
     "passes",
@@ -163,6 +165,30 @@ def asked(
 def text_of(answer: object) -> str:
     """The text of an answer, whatever a model gave: nothing where it has none."""
     return str(answer.text) if isinstance(answer, BaseMessage) else answer if isinstance(answer, str) else ""
+
+
+def chunk_of(answer: Any) -> Any:
+    """A message as a chunk: one that is none could not be added to the next."""
+    if not isinstance(answer, AIMessage) or isinstance(answer, AIMessageChunk):
+        return answer
+    return AIMessageChunk(
+        content=answer.content,
+        id=answer.id,
+        name=answer.name,
+        additional_kwargs=answer.additional_kwargs,
+        response_metadata=answer.response_metadata,
+        usage_metadata=answer.usage_metadata,
+        tool_call_chunks=[
+            {
+                "type": "tool_call_chunk",
+                "name": call["name"],
+                "args": dumps(call["args"]),
+                "id": call["id"],
+                "index": at,
+            }
+            for at, call in enumerate(answer.tool_calls)
+        ],
+    )
 
 
 def passes(error: Exception) -> bool:
