@@ -11,13 +11,14 @@ import pytest
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import StructuredTool
 from langchain_openai import ChatOpenAI
 from provider_server import Answer, ProviderServer, anthropic_usage, openai_usage, provider_server
 from pydantic import BaseModel
 from tier_models import Said
 
-from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, open_ledger
+from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, LoopDetected, LoopGuard, open_ledger
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain import tag_requests
 from langchain_finops.levers import Tier, TieredChatModel, cascade
@@ -352,6 +353,24 @@ def test_a_budget_sees_what_the_marks_may_cost(
     else:
         model.invoke([SYSTEM, HumanMessage("Where?")], {"callbacks": [handler]})
     assert len(server.seen) == (0 if marked else 1)
+
+
+def test_a_prompt_is_the_same_with_marks_and_without(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """A loop of one prompt is seen although its marks come later: the third of the same is one too many."""
+    guard = LoopGuard(repeats=2)
+    handler = FinOpsHandler(ledger=open_ledger(":memory:"), budgets=[guard])
+    model = policy.bind(claude)
+
+    def ask_thrice(_: Any, config: Any) -> None:
+        for _ in range(3):
+            model.invoke(conversation(1), config)
+            clock.now += 5
+
+    with pytest.raises(LoopDetected):
+        RunnableLambda(ask_thrice).invoke("", {"callbacks": [handler]})
+    assert [system_mark(seen.body) for seen in server.seen] == [None, FIVE]
 
 
 # --- OpenAI ----------------------------------------------------------------------------------------------------------
