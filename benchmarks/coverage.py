@@ -188,6 +188,48 @@ def false_verdicts(*, adjusted: bool, samples: int, seed: int, configurations: i
     return wrong / samples
 
 
+def router_not_beating(*, picked: bool, samples: int, seed: int, singles: int = 24, tasks: int = 100) -> float:
+    """Return how often a router that costs what each of 24 singles does is found not to beat the best of them.
+
+    `picked`: by its comparison with the single that looks best, alone; else as `finops-eval routers` decides.
+    """
+    generator = np.random.default_rng([seed, 8])
+    wrong = 0
+    for _ in range(samples):
+        difficulty = generator.lognormal(0.0, 0.7, tasks)
+        arms = [_arm(tasks, 0.5, difficulty, generator) for _ in range(singles)]
+        router = _arm(tasks, 0.5, difficulty, generator)
+        ratios = _against([_least(arms)] if picked else arms, router)
+        wrong += any(each.verdict == "WORSE" for each in stats.judge(ratios))
+    return wrong / samples
+
+
+def router_beating(*, picked: bool, samples: int, seed: int, tasks: int = 100) -> float:
+    """Return how often a router is found to beat the best of two singles that in truth it does not beat.
+
+    The better single costs as much a success as the router, and varies so much that the other one, in truth half as
+    dear again, often looks better.
+    """
+    generator = np.random.default_rng([seed, 9])
+    wrong = 0
+    for _ in range(samples):
+        steady = np.ones(tasks)
+        wild = generator.lognormal(-2.0, 2.0, tasks)  # Its mean is 1.
+        arms = [_arm(tasks, 0.5, wild, generator), _arm(tasks, 0.5, 1.5 * steady, generator)]
+        router = _arm(tasks, 0.5, steady, generator)
+        ratios = _against([_least(arms)] if picked else arms, router)
+        wrong += all(stats.judge([each])[0].verdict == "BETTER" for each in ratios)
+    return wrong / samples
+
+
+def _least(arms: Sequence[stats.TaskSums]) -> stats.TaskSums:
+    return min(arms, key=lambda arm: sum(arm.cost) / max(sum(arm.successes), 1))
+
+
+def _against(singles: Sequence[stats.TaskSums], router: stats.TaskSums) -> list[stats.PairedRatio]:
+    return [stats.paired_ratio(router, single, level=LEVEL) for single in singles]
+
+
 def looked_at(every: int, *, samples: int, seed: int, tasks: int = 200, level: float = LEVEL) -> float:
     """Return how often two equal configurations are told apart, looking after each `every` tasks until they are."""
     generator = np.random.default_rng([seed, 7])
@@ -241,6 +283,12 @@ def show_rest(samples: int, seed: int) -> None:
         "... by attempt": no_success_misses(by_task=False, **how),
         "25 equal configurations, some verdict: Holm": false_verdicts(adjusted=True, samples=few, seed=seed),
         "... unadjusted": false_verdicts(adjusted=False, samples=few, seed=seed),
+        "router as dear as 24 singles, does not beat (0.025): all pairs": router_not_beating(
+            picked=False, samples=few, seed=seed
+        ),
+        "... by the single that looks best, alone": router_not_beating(picked=True, samples=few, seed=seed),
+        "router as dear as the better of 2, beats it (0.025): all pairs": router_beating(picked=False, **how),
+        "... by the one that looks best, alone": router_beating(picked=True, **how),
         "two equal configurations told apart: at 200 tasks": looked_at(200, **how),
         "... looking every 10 tasks": looked_at(10, samples=few, seed=seed),
         "... with the level divided by the 20 looks": looked_at(10, samples=few, seed=seed, level=1 - 0.05 / 20),

@@ -11,14 +11,14 @@ from typing import Any, Literal
 from langchain_finops.errors import BadArguments
 from langchain_finops.evals.arms import Arm, Plan, arms_of
 from langchain_finops.evals.figures import Figures
-from langchain_finops.evals.pairs import Judged, Pair, judged, paired
+from langchain_finops.evals.pairs import Judged, Pair, divided, judged, paired
 from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.evals.routing import (
     Price,
     Reach,
+    at_known_cost,
     best_single,
     held_out_oracle,
-    held_out_single,
     most_solved,
     on_tasks,
     oracle,
@@ -40,7 +40,7 @@ __all__ = [
     "router_report",
 ]
 
-Kind = Literal["router", "single", "single_held_out", "random", "oracle", "oracle_held_out", "oracle_most_solved"]
+Kind = Literal["router", "single", "random", "oracle", "oracle_held_out", "oracle_most_solved"]
 BEATS, DOES_NOT_BEAT = "beats BestSingle", "does not beat BestSingle"
 QUOTIENT = Context(prec=28)
 
@@ -141,7 +141,7 @@ def router_report(
         tasks=tasks,
         planned=len(planned),
         lacking={name: count for name, count in lacking.items() if count},
-        best=bench.best.name if bench.best else None,
+        best=bench.best_name,
         contenders=[arm.name for arm in bench.contenders],
         oracle_tasks=dict(Counter(slots[0].last.configuration for slots in bench.oracle.by_task.values())),
         left_out=[arm.name for arm in arms if arm.name not in names],
@@ -184,7 +184,6 @@ class _Bench:
     price: Price
     best: Arm | None
     contenders: Sequence[Arm]
-    other_tasks: Arm | None
     random: Arm
     oracle: Arm
     oracle_won: Arm
@@ -193,6 +192,11 @@ class _Bench:
     """The Oracle's figure."""
     other_repeats: Arm | None
     solves_most: Arm
+
+    @property
+    def best_name(self) -> str | None:
+        """BestSingle's."""
+        return None if self.best is None else self.best.name
 
 
 def _bench(singles: Sequence[Arm], tasks: Sequence[str], price: Price) -> _Bench:
@@ -206,7 +210,6 @@ def _bench(singles: Sequence[Arm], tasks: Sequence[str], price: Price) -> _Bench
         price=price,
         best=best,
         contenders=contenders,
-        other_tasks=held_out_single(singles, tasks, price),
         random=pooled(singles, tasks),
         oracle=least,
         oracle_won=won,
@@ -231,7 +234,6 @@ def _rows(
     policies: list[tuple[Kind, Arm | None]] = [
         *(("router", arm) for arm in routers),
         *(("single", arm) for arm in singles),
-        ("single_held_out", bench.other_tasks),
         ("random", bench.random),
         ("oracle", bench.oracle),
         ("oracle_held_out", bench.other_repeats),
@@ -244,8 +246,7 @@ def _rows(
             continue
         row: Figures = {"policy": arm.name, "kind": kind, "best_single": False, "highest_rate": False}
         if kind == "single":
-            row |= {"best_single": bench.best is not None and arm.name == bench.best.name}
-            row |= {"highest_rate": most is not None and arm.name == most}
+            row |= {"best_single": arm.name == bench.best_name, "highest_rate": arm.name == most}
         row |= {"tasks": len(arm.by_task), "tasks_left_out": left_out, "attempts": len(arm.slots)}
         row |= {"unjudged": arm.unjudged, "level": options.level, "failure_usd": bench.price.failure_usd}
         row["measure"] = "cost_per_success" if bench.price.failure_usd is None else "expected_cost"
@@ -256,7 +257,8 @@ def _rows(
         if kind in ("oracle", "oracle_most_solved"):
             row |= _flattered(bench, table_options) if kind == "oracle" else _NO_INTERVALS
         rows.append(row | _regret(kind, arm, row, bench) | dict.fromkeys(COMPARISON))
-    _compare(rows, routers, bench, options)
+    for row, router, said in zip(rows, routers, _verdicts(routers, singles, bench, options), strict=False):
+        row.update(_against(router, bench, options), **said)
     return rows
 
 
@@ -318,7 +320,7 @@ def _regret(kind: Kind, arm: Arm, row: Figures, bench: _Bench) -> Figures:
     return figures
 
 
-_ASSIGNMENTS = ("single", "single_held_out", "random", "oracle_most_solved")
+_ASSIGNMENTS = ("single", "random", "oracle_most_solved")
 
 
 def _finite(a: Fraction | float, b: Fraction | float) -> float | None:
@@ -336,54 +338,73 @@ def _gap_closed(exact: Fraction, ideal: Fraction, bench: _Bench) -> float | None
 # --- routers against BestSingle ----------------------------------------------------------------------------------
 
 COMPARISON = (
-    *("against", "vs_best_single_ratio", "vs_best_single_low", "vs_best_single_high", "vs_best_single_p_adjusted"),
+    *("against", "vs_best_single_ratio", "vs_best_single_low", "vs_best_single_high"),
     *("success_rate_difference", "success_rate_difference_low", "success_rate_difference_high"),
-    *("vs_held_out_ratio", "vs_held_out_low", "vs_held_out_high", "verdict", "verdict_why"),
+    *("verdict", "verdict_why", "dearer_than"),
 )
 
 
-def _compare(rows: list[Figures], routers: Sequence[Arm], bench: _Bench, options: RouterOptions) -> None:
-    best = bench.best
-    if best is None:
-        for row in rows[: len(routers)]:
-            row.update(verdict="INCONCLUSIVE", verdict_why="no single of which all costs are known")
-        return
-    pairs = [_paired(router, best, bench, options) for router in routers]
-    judgements = judged(pairs, margin=0.0, min_tasks=options.min_tasks, min_successes=options.min_successes)
-    for row, router, pair, judgement in zip(rows, routers, pairs, judgements, strict=False):
-        row.update(_against(pair, judgement, best.name), **_verdict(judgement, bench))
-        if bench.other_tasks is not None:
-            other = _paired(router, bench.other_tasks, bench, options)
-            low, high = other.interval
-            row.update(vs_held_out_ratio=other.ratio.ratio, vs_held_out_low=low, vs_held_out_high=high)
-
-
-def _against(pair: Pair, judgement: Judged, best: str) -> Figures:
+def _against(router: Arm, bench: _Bench, options: RouterOptions) -> Figures:
+    """The router's ratio to BestSingle, as `compare` has it; the interval is adjusted for nothing."""
+    if bench.best is None:
+        return {}
+    pair = _paired(router, bench.best, bench, options.level)
     (low, high), (rate_low, rate_high) = pair.interval, pair.rates_interval
     return {
-        "against": best,
+        "against": bench.best.name,
         "vs_best_single_ratio": pair.ratio.ratio,
         "vs_best_single_low": low,
         "vs_best_single_high": high,
-        "vs_best_single_p_adjusted": judgement.p_adjusted,
         "success_rate_difference": pair.rates.difference if pair.rates else None,
         "success_rate_difference_low": rate_low,
         "success_rate_difference_high": rate_high,
     }
 
 
-def _paired(router: Arm, single: Arm, bench: _Bench, options: RouterOptions) -> Pair:
-    tasks = tuple(router.by_task)
-    return paired(router, single, tasks, level=options.level, failure_usd=bench.price.failure_usd)
+def _verdicts(
+    routers: Sequence[Arm], singles: Sequence[Arm], bench: _Bench, options: RouterOptions
+) -> list[dict[str, Any]]:
+    """What is shown of each router, whichever single is best.
+
+    BestSingle is the least of several figures, and was picked by it: its own comparison would find against a router too
+    often, and may be with another single than the best. So a router does not beat BestSingle where it is dearer than
+    any single, Holm-adjusted over all pairs; it beats it where it is cheaper than each of them (a union of hypotheses:
+    Berger, Technometrics 24, 1982), at a level that is divided over the routers.
+    """
+    # Without success none is best, unless none has any.
+    rivals = [arm for arm in singles if arm is bench.best or math.isfinite(bench.price.reach(arm).least)]
+    family = [[_paired(router, rival, bench, options.level) for rival in rivals] for router in routers]
+    judgements = iter(_judged([pair for pairs in family for pair in pairs], options, options.min_successes))
+    found = []
+    for router in routers:
+        dearer = [rival.name for rival in rivals if next(judgements).verdict == "WORSE"]
+        why = None if dearer else _why_not_cheaper(router, rivals, bench, options, divided(options.level, len(routers)))
+        verdict = DOES_NOT_BEAT if dearer else "INCONCLUSIVE" if why else BEATS
+        found.append({"verdict": verdict, "verdict_why": why, "dearer_than": dearer})
+    return found
 
 
-def _verdict(judgement: Judged, bench: _Bench) -> dict[str, Any]:
-    if judgement.verdict == "WORSE":  # Where another single is better still, all the more.
-        return {"verdict": DOES_NOT_BEAT, "verdict_why": None}
-    if judgement.verdict == "BETTER":
-        if not bench.contenders:
-            return {"verdict": BEATS, "verdict_why": None}
-        names = ", ".join(arm.name for arm in bench.contenders)
-        why = f"unknown costs or unscored attempts: {names} may be the best single"
-        return {"verdict": "INCONCLUSIVE", "verdict_why": why}
-    return {"verdict": "INCONCLUSIVE", "verdict_why": judgement.why or "the interval holds 1"}
+def _why_not_cheaper(
+    router: Arm, rivals: Sequence[Arm], bench: _Bench, options: RouterOptions, level: float
+) -> str | None:
+    """Why it is not shown to be cheaper than each single, of BestSingle first; None where it is."""
+    if bench.best is None:
+        return "no single of which all costs are known"
+    contenders = {arm.name for arm in bench.contenders}
+    for rival in sorted(rivals, key=lambda arm: arm.name != bench.best_name):
+        is_best = rival.name == bench.best_name
+        other = rival if is_best or rival.name in contenders else at_known_cost(rival)
+        pair = _paired(router, other, bench, level)
+        (judgement,) = _judged([pair], options, options.min_successes if is_best else 0)
+        if judgement.verdict != "BETTER":
+            why = judgement.why or "the interval holds 1"
+            return why if is_best else f"{rival.name} may be the best single ({why})"
+    return None
+
+
+def _paired(router: Arm, single: Arm, bench: _Bench, level: float) -> Pair:
+    return paired(router, single, tuple(router.by_task), level=level, failure_usd=bench.price.failure_usd)
+
+
+def _judged(pairs: Sequence[Pair], options: RouterOptions, min_successes: int) -> list[Judged]:
+    return judged(pairs, margin=0.0, min_tasks=options.min_tasks, min_successes=min_successes)

@@ -141,11 +141,9 @@ def _verdict(row: Row, report: RouterReport) -> str:
         row["success_rate_difference"], row["success_rate_difference_low"], row["success_rate_difference_high"]
     )
     rates = "" if gap == "-" else f", its success rate {gap} points from BestSingle's"
-    text = f"{name} {verb} {best}{ratio}{rates}."
-    if verb == "beats" or row["vs_held_out_low"] is None or row["vs_held_out_low"] > 1:
-        return text
-    held_out = shown.ratio(row["vs_held_out_ratio"], row["vs_held_out_low"], row["vs_held_out_high"])
-    return f"{text} Against BestSingle held out it is {held_out}: a part of that may be the luck of being picked."
+    others = [each for each in row["dearer_than"] if each != report.best]
+    also = f" It is dearer than {shown.named(others)} too." if others else ""
+    return f"{name} {verb} {best}{ratio}{rates}.{also}"
 
 
 def _counted(report: RouterReport) -> Iterator[str]:
@@ -170,8 +168,6 @@ def _singles(report: RouterReport) -> Iterator[str]:
         if report.contenders:
             text += f", as far as is known: {', '.join(report.contenders)} may have a lower one"
         yield f"{text}. It was picked by that figure on these tasks, which flatters it."
-    if any(row["kind"] == "single_held_out" for row in report.rows):
-        yield "BestSingle, held out: picked on four fifths of the tasks, counted on the fifth left out, for each fifth."
     top = next((row for row in singles if row["highest_rate"]), None)
     if top is None or top["best_single"]:
         return
@@ -207,11 +203,15 @@ def _bounds(report: RouterReport) -> Iterator[str]:
 def _how(report: RouterReport) -> Iterator[str]:
     options = report.options
     routers: Sequence[Row] = [row for row in report.rows if row["kind"] == "router"]
-    several = f" The {len(routers)} verdicts are Holm-adjusted." if len(routers) > 1 else ""
     yield (
         f"Paired by task, {options.level * 100:g}% intervals; a verdict needs {options.min_tasks} tasks and "
-        f"{options.min_successes} successes a side.{several}"
+        f"{options.min_successes} successes a side."
     )
+    if routers:
+        yield (
+            "Whichever single is the best: a router beats it that is cheaper than each of them, and does not that is "
+            "dearer than one, adjusted for the number of pairs."
+        )
     used = options.cards or report.plan.priced_by
     by = f" by card set {used}" if used else ""
     yield f"Costs are list costs{by} of all attempts, a router's own calls included; judges and harness are apart."

@@ -6,7 +6,7 @@ A policy is an arm as any other: its attempts are those of the single that it se
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -16,18 +16,14 @@ from langchain_finops.money import sum_usd
 __all__ = [
     "Price",
     "Reach",
+    "at_known_cost",
     "best_single",
     "held_out_oracle",
-    "held_out_single",
     "most_solved",
     "on_tasks",
     "oracle",
     "pooled",
 ]
-
-FOLDS = 5
-"""The best single is chosen on four fifths of the tasks and counted on the fifth that is left out."""
-
 
 # --- what a policy's success, or attempt, costs ------------------------------------------------------------------
 
@@ -101,24 +97,6 @@ def _mean_cost(arm: Arm) -> Fraction:
     return Fraction(sum_usd([slot.cost_usd for slot in arm.slots])) / len(arm.slots)
 
 
-def held_out_single(singles: Sequence[Arm], tasks: Sequence[str], price: Price) -> Arm | None:
-    """The best single, chosen for each fifth of the tasks on the four others: its figure was not picked.
-
-    None with fewer than ten tasks, or unknown costs.
-    """
-    if len(tasks) < 2 * FOLDS or any(slot.unknown for arm in singles for slot in arm.slots):
-        return None
-    by_task: dict[str, Sequence[Slot]] = {}
-    for fold in range(FOLDS):
-        inside = tasks[fold::FOLDS]
-        outside = [task for number, task in enumerate(tasks) if number % FOLDS != fold]
-        chosen, _ = best_single([on_tasks(arm, outside) for arm in singles], price)
-        assert chosen is not None, "all costs are known"
-        arm = next(arm for arm in singles if arm.name == chosen.name)
-        by_task |= {task: arm.by_task[task] for task in inside}
-    return _arm("BestSingle, held out", {task: by_task[task] for task in tasks})
-
-
 def pooled(singles: Sequence[Arm], tasks: Sequence[str]) -> Arm:
     """Random: a single by equal chance for each task. All their attempts together have its means, exactly."""
     return _arm("Random", {task: [slot for arm in singles for slot in arm.by_task[task]] for task in tasks})
@@ -127,6 +105,12 @@ def pooled(singles: Sequence[Arm], tasks: Sequence[str]) -> Arm:
 def on_tasks(arm: Arm, tasks: Iterable[str]) -> Arm:
     """The same at these tasks alone, repeats in their order: in which order attempts ended changes no choice."""
     return _arm(arm.name, {task: sorted(arm.by_task[task], key=lambda slot: slot.last.repeat) for task in tasks})
+
+
+def at_known_cost(arm: Arm) -> Arm:
+    """The same at what is known of its costs, as if that were all: what is cheaper than this is cheaper than it."""
+    by_task = {task: [replace(slot, unknown=False) for slot in slots] for task, slots in arm.by_task.items()}
+    return _arm(arm.name, dict(by_task))
 
 
 def _arm(name: str, by_task: dict[str, Sequence[Slot]]) -> Arm:
