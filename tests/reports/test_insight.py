@@ -140,3 +140,42 @@ def test_a_day_without_spend_is_one_of_zero_and_today_is_not_judged(ledger):
 def test_an_empty_ledger_has_no_findings(ledger):
     """Nothing is wasted where nothing was spent."""
     assert all(rows == [] for rows in insight(ledger).rows.values())
+
+
+def test_verbosity_says_what_a_success_took_of_each_node(ledger):
+    """Node `say`: a solved task with 100 in and 50 out twice, a failed one with 100 and 700, one that nobody judged
+    with 100 and 100, and a call for no task. A success takes 300 + 800 + 200 tokens, a million make 1,000,000 / 1,300;
+    of 800 output tokens of judged tasks 700 were for the one that failed. The judge is in none of it."""
+    for number, (node, task, output) in enumerate(
+        [("say", "good", 50), ("say", "good", 50), ("say", "bad", 700), ("say", "open", 100), ("say", None, 10),
+         ("plan", None, 300)]
+    ):  # fmt: skip
+        usage = Usage(input_tokens=100, output_tokens=output)
+        ledger.write(a_call(str(number), agent_id="a", node_path=node, task_id=task, usage=usage))
+    ledger.write(a_call("judge", agent_id="a", node_path="say", task_id="good", role="judge"))
+    ledger.write(an_outcome("good"), an_outcome("bad", success=False))
+
+    found = insight(ledger)
+    say, plan = found.rows["verbosity"]
+    assert (say["agent"], say["node"], say["model"], say["calls"]) == ("a", "say", "gpt-4.1-mini", 5)
+    assert (say["tasks"], say["judged"], say["successes"], say["output_tokens"]) == (3, 2, 1, 910)
+    assert (say["tokens_per_success"], say["successes_per_million"]) == (1300, 1_000_000 / 1300)
+    assert (say["output_per_call"], say["output_share"], say["failed_output_share"]) == (182, 910 / 1410, 700 / 800)
+    assert (plan["tasks"], plan["output_share"]) == (0, 0.75)
+    assert plan["tokens_per_success"] is plan["successes_per_million"] is plan["failed_output_share"] is None
+    (summary,) = [row for row in found.summary() if row["finding"] == "verbosity"]
+    assert (summary["rows"], summary["cost_usd"], summary["share"]) == (2, None, None)
+
+
+def test_verbosity_without_a_success_is_no_number_of_tokens(ledger):
+    """A failed task: no success a million tokens, which is known, and no tokens a success, which is not."""
+    ledger.write(a_call("1", task_id="bad", usage=Usage(output_tokens=7)), an_outcome("bad", success=False))
+    (row,) = insight(ledger, only=["verbosity"]).rows["verbosity"]
+    assert (row["tokens_per_success"], row["successes_per_million"], row["failed_output_share"]) == (None, 0, 1)
+
+
+def test_what_was_folded_is_no_verbosity(ledger):
+    """Daily sums do not say of which task they are."""
+    ledger.write(a_call("1", task_id="t", usage=Usage(output_tokens=7)), an_outcome("t"))
+    ledger.prune(TODAY)
+    assert insight(ledger, only=["verbosity"]).rows["verbosity"] == []

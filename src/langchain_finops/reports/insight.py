@@ -19,8 +19,19 @@ from langchain_finops.money import from_pico, sum_usd
 from langchain_finops.reports.anomalies import anomalies
 from langchain_finops.reports.caching import cache_rows
 from langchain_finops.reports.economics import economics
+from langchain_finops.reports.verbosity import verbosity_rows
 
-__all__ = ["FIELDS", "FINDINGS", "SUMMARY_FIELDS", "Insight", "RunWay", "idle_runs", "insight", "pause_of"]
+__all__ = [
+    "FIELDS",
+    "FINDINGS",
+    "SUMMARY_FIELDS",
+    "WITHOUT_COST",
+    "Insight",
+    "RunWay",
+    "idle_runs",
+    "insight",
+    "pause_of",
+]
 
 Row = dict[str, Any]
 COST: Final = ("calls", "cost_usd", "unpriced", "share")
@@ -36,10 +47,16 @@ FIELDS: Final = {
         *("agent", "provider", "model", "calls", "input_tokens", "cache_read_tokens", "cache_write_tokens"),
         *("hit_rate", "prompt_usd", "uncached_usd", "saved_usd", "efficiency", "unknown"),
     ),
+    "verbosity": (
+        *("agent", "node", "model", "calls", "tasks", "judged", "successes", "output_tokens", "output_per_call"),
+        *("output_share", "tokens_per_success", "successes_per_million", "failed_output_share"),
+    ),
 }
 """What each finding's rows hold."""
 FINDINGS: Final = tuple(FIELDS)
 SUMMARY_FIELDS: Final = ("finding", "rows", "cost_usd", "unpriced", "share", "worst")
+WITHOUT_COST: Final = frozenset({"anomalies", "context", "cache", "verbosity"})
+"""Findings whose rows are no cost that can be summed."""
 NAMES: Final = ("agent", "node", "model", "name", "day")
 """What tells one row from another."""
 LEAST_RUNS: Final = 10
@@ -123,6 +140,7 @@ def insight(
         "idle": lambda: _idle_rows(seen.runs.values(), _solved(ledger), whole),
         "context": lambda: _context_rows(seen.contexts),
         "cache": lambda: cache_rows(ledger, since=since, until=until),
+        "verbosity": lambda: verbosity_rows(ledger, since=since, until=until),
     }
     return Insight(rows={name: list(makers[name]()) if name in only else [] for name in FINDINGS}, cost_usd=whole)
 
@@ -160,9 +178,9 @@ def _see(doings: Iterable[Doing]) -> _Seen:
 
 
 def _summed(name: str, rows: Sequence[Row], whole: Decimal) -> Row:
-    """A summary's row. What a cache saved is no cost; nor is there one of growing contexts."""
+    """A summary's row. What a cache saved is no cost; nor is there one of growing contexts or long answers."""
     costs = [row["cost_usd"] for row in rows if row.get("cost_usd") is not None]
-    has_cost = name not in {"context", "cache", "anomalies"}
+    has_cost = name not in WITHOUT_COST
     unpriced = sum(row["unpriced"] for row in rows) if has_cost else 0
     cost = None
     if has_cost and (costs or not unpriced):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from langchain_finops.ledger.summary import UNATTRIBUTED, show_usd
 from langchain_finops.reports.economics_table import percent
-from langchain_finops.reports.insight import FIELDS, FINDINGS, SUMMARY_FIELDS, Insight
+from langchain_finops.reports.insight import FIELDS, FINDINGS, SUMMARY_FIELDS, WITHOUT_COST, Insight
 from langchain_finops.reports.render import Column, Table
 
 __all__ = ["finding_table", "insight_table"]
@@ -26,6 +26,8 @@ NOTES: Final = {
     "which it made two or more.",
     "cache": "hit rate: tokens read from a cache, of all input. efficiency: 1 - prompt cost / what it had cost without "
     "a cache; below 0 the cache cost more than it saved.",
+    "verbosity": "Tokens of calls that name a task: tokens/success and successes a million over all such tasks, failed "
+    "output: of the output in judged tasks that of failed ones. output share: of all tokens. Daily sums are left out.",
 }
 
 
@@ -61,7 +63,7 @@ def finding_table(found: Insight, name: str, caption: str) -> Table:
 
 
 def _summary_cost(row: Row) -> str:
-    return "" if row["finding"] in {"anomalies", "context", "cache"} else _cost(row)
+    return "" if row["finding"] in WITHOUT_COST else _cost(row)
 
 
 def _cost(row: Row) -> str:
@@ -98,6 +100,10 @@ def _part(name: str) -> Callable[[Row], str]:
     return lambda row: percent(row[name])
 
 
+def _number(name: str) -> Callable[[Row], str]:
+    return lambda row: "-" if row[name] is None else f"{row[name]:,.0f}" if row[name] >= 10 else f"{row[name]:,.2g}"
+
+
 def _tokens(name: str) -> Callable[[Row], str]:
     return lambda row: f"{row[name]:,.0f}"
 
@@ -106,6 +112,14 @@ SHOWN: Final[Mapping[str, tuple[str, Callable[[str], Callable[[Row], str]], int]
     **{name: (name, _name, 0) for name in ("agent", "node", "model", "what", "name", "day")},
     "provider": ("provider", _name, 5),
     **{name: (name, _count, 1) for name in ("calls", "tasks", "runs", "days")},
+    "judged": ("judged", _count, 6),
+    "successes": ("success", _count, 0),
+    "output_tokens": ("output", _count, 5),
+    "output_per_call": ("a call", _number, 2),
+    "output_share": ("output share", _part, 3),
+    "tokens_per_success": ("tokens/success", _number, 4),
+    "successes_per_million": ("success/million", _number, 0),
+    "failed_output_share": ("failed output", _part, 0),
     "idle_runs": ("idle", _count, 0),
     "every_s": ("every", lambda name: lambda row: str(timedelta(seconds=round(row[name]))), 0),
     "cost_usd": ("cost", _usd, 0),
