@@ -86,7 +86,8 @@ class Court:
         if function is None and scorer.type != "regex":
             said = judge(scorer, result.answer, item)
         else:  # In a thread: a function of the user's or a pattern may take its time, and other attempts go on.
-            said = await asyncio.to_thread(judge, scorer, result.answer, item, function)
+            loop = asyncio.get_running_loop()
+            said = await asyncio.to_thread(judge, scorer, result.answer, item, function, loop)
         return spoken(scorer, result, said, self.prepared)
 
     async def _buy(self, scorer: Scorer, result: AttemptResult, allowance: Allowance, spent: Decimal) -> Verdict:

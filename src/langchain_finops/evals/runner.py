@@ -1,6 +1,5 @@
 """Runs a suite on a dataset: every slot is tried, judged and put on disk; running again goes on where it stopped."""
 
-import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from langchain_finops.errors import BadArguments
 from langchain_finops.evals.dataset import Dataset
+from langchain_finops.evals.one_loop import run_on_loop
 from langchain_finops.evals.prepare import Options, Prepared, prepare
 from langchain_finops.evals.progress import Observer, Progress
 from langchain_finops.evals.reprice import prices_changed, reprice
@@ -33,11 +32,7 @@ __all__ = ["Observer", "Progress", "arun", "run"]
 
 def run(dataset: Dataset, suite: Suite, options: Options | None = None, *, observer: Observer | None = None) -> Results:
     """Run a suite on a dataset, as `arun` does, from code that has no event loop of its own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(arun(dataset, suite, options, observer=observer))
-    raise BadArguments("an event loop is running here, as in a notebook or a server: use `await arun(...)`")
+    return run_on_loop(lambda: arun(dataset, suite, options, observer=observer), instead="arun")
 
 
 async def arun(

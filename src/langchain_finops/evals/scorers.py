@@ -8,13 +8,14 @@ import inspect
 import json
 import re
 import string
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from langchain_finops.errors import Fault
 from langchain_finops.evals.dataset import Dataset, Item, content_hash
+from langchain_finops.evals.one_loop import Loop, result_of
 from langchain_finops.evals.patterns import LIMIT_S, search
 from langchain_finops.evals.structured import (
     Match,
@@ -150,14 +151,17 @@ def decide(successes: Iterable[bool | None]) -> bool | None:
     return True if said and all(said) else None
 
 
-def judge(scorer: Scorer, answer: object, item: Item, function: Function | None = None) -> Judgement:
+def judge(
+    scorer: Scorer, answer: object, item: Item, function: Function | None = None, loop: Loop | None = None
+) -> Judgement:
     """Judge an answer, as plain data, against its item. A function of the user's that raises cannot tell.
 
-    A coroutine function runs in an event loop of its own, so call this in a thread that has none running.
+    A coroutine function runs on `loop`, which another thread runs: a client that it shares with the target belongs to
+    that one. Without it on a loop of its own; call this then in a thread that has none running.
     """
     if scorer.type == "python":
         assert function is not None, "the suite resolves the functions of its python scorers"
-        return _ask(function, scorer, answer, item)
+        return _ask(function, scorer, answer, item, loop)
     value = found_answer(scorer, answer, item)
     if isinstance(value, Judgement):
         return value
@@ -402,7 +406,7 @@ CHECKS: Mapping[str, Callable[[Scorer, object, object], tuple[bool, str | None] 
 }
 
 
-def _ask(function: Function, scorer: Scorer, answer: object, item: Item) -> Judgement:
+def _ask(function: Function, scorer: Scorer, answer: object, item: Item, loop: Loop | None) -> Judgement:
     """Call a function of the user's, by LangSmith's names or as (answer, outputs)."""
     try:
         names = inspect.signature(function).parameters
@@ -417,14 +421,10 @@ def _ask(function: Function, scorer: Scorer, answer: object, item: Item) -> Judg
         else:
             said = function(answer) if len(names) == 1 else function(answer, item.outputs)
         if inspect.isawaitable(said):
-            said = asyncio.run(_awaited(said))
+            said = result_of(said, loop)
     except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001  A scorer that breaks cannot tell; the answer was paid for and stays.
         return Judgement(success=None, reason=f"the scorer raised {type(error).__name__}: {error}")
     return _read(said, scorer.threshold)
-
-
-async def _awaited(said: Awaitable[object]) -> object:
-    return await said
 
 
 def _read(said: object, threshold: float) -> Judgement:

@@ -1,6 +1,5 @@
 """Scores stored answers with new or changed scorers: buys no answers, keeps old verdicts, goes on where it stopped."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from langchain_finops.errors import BadArguments, BadData, EvalError, Fault
 from langchain_finops.evals.dataset import Dataset, load_dataset
 from langchain_finops.evals.labels import Label, keep_labels, labels_of_items, read_labels, stored_labels
 from langchain_finops.evals.matrix import in_shard
+from langchain_finops.evals.one_loop import run_on_loop
 from langchain_finops.evals.prepare import Mode, Options, Prepared, prices_of, scorers_of
 from langchain_finops.evals.progress import Observer
 from langchain_finops.evals.reprice import prices_changed, reprice
@@ -59,11 +59,7 @@ def score(
     observer: Observer | None = None,
 ) -> Results:
     """Score the answers of a results folder, as `ascore` does, from code that has no event loop of its own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(ascore(folder, suite, options, dataset=dataset, observer=observer))
-    raise BadArguments("an event loop is running here, as in a notebook or a server: use `await ascore(...)`")
+    return run_on_loop(lambda: ascore(folder, suite, options, dataset=dataset, observer=observer), instead="ascore")
 
 
 async def ascore(
