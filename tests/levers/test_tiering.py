@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any, TypedDict
 
+import numpy as np
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -215,13 +217,22 @@ def test_a_small_models_classification_decides_and_is_overhead(
     [
         (0.29, "small", "difficulty"),
         (0.7, "big", "difficulty"),
+        (Decimal("0.29"), "small", "difficulty"),
+        (np.float32(0.9), "big", "difficulty"),
+        (np.bool_(0), "small", "difficulty"),
         (float("nan"), "big", "score_invalid"),
+        (np.float32("nan"), "big", "score_invalid"),
+        (Decimal("NaN"), "big", "score_invalid"),
+        (Decimal("sNaN"), "big", "score_invalid"),
         (2, "big", "score_invalid"),
+        (10**400, "big", "score_invalid"),
+        ("0.1", "big", "score_invalid"),
     ],
 )
 def test_difficulty_decides_and_what_is_no_score_is_taken_for_the_hardest(
-    score: float, tier: str, why: str, *, ask: Ask, small: Said, big: Said
+    score: Any, tier: str, why: str, *, ask: Ask, small: Said, big: Said
 ) -> None:
+    """NaN among it, of whatever kind; Decimals and NumPy's numbers are scores as well."""
     model = tiered(small, big, policy=by_difficulty(lambda request: score, {"big": 0.7}))
 
     message = ask(model, "hi")
@@ -362,6 +373,58 @@ def test_an_unpriced_tier_has_no_counterfactual_and_that_is_said(
         tiered(unknown, small).invoke("hi", {"callbacks": [strict]})
     assert stopped(refused.value) is not None
     assert small.calls == 1
+
+
+def test_only_a_tier_that_can_is_asked_for_an_answer_that_fits_a_schema(small: Said) -> None:
+    """LangChain's way to such an answer is a tool: where the dearest tier has none, the nearest that can answers."""
+    small.say = lambda *_: answer("", tool_calls=[tool_call("Reply", city="Rome")])
+    big = Toolless(model_name="big", say=worded("big"))
+
+    model = tiered(small, big, policy=lambda request: "big").with_structured_output(Reply, include_raw=True)
+    said = model.invoke("Where?")
+    assert (said["parsed"], decision(said["raw"])["why"], big.calls) == (Reply(city="Rome"), "no_tools", 0)
+
+
+def test_a_tier_that_times_out_is_charged_its_estimate_and_the_next_one_needs_room_beside_it(
+    ask: Ask, big: Said, ledger: Ledger
+) -> None:
+    """Nobody knows what it did until then: a cent for the small model's 1,000 tokens. The big one's ten cents fit into
+    twelve with that, and not into ten and a half, which ends the run."""
+    small = Said(model_name="small", say=lambda *_: TimeoutError("late"))
+    model = tiered(small, big)
+    graph = StateGraph(State).add_node("ask", lambda state: {"messages": [ask(model, "hi")]}).add_edge(START, "ask")
+
+    def run(usd: str) -> list[str | None]:
+        budget = Budget(usd=usd, expected_output_tokens=1_000, warn_at=())
+        before = sum(1 for _ in ledger.calls())
+        with suppress(BudgetExceeded):
+            config = {"callbacks": [FinOpsHandler(ledger=ledger, prices=BOOK, budgets=[budget])]}
+            graph.compile().invoke({"messages": []}, config)  # type: ignore[arg-type]
+        made = list(ledger.calls())[before:]
+        assert (made[0].estimated, "timed_out" in made[0].reasons) == (True, True)
+        # A few tokens of the prompt cost a dollar a million.
+        assert made[0].cost_usd == Decimal(made[0].usage.input_tokens) / 10**6 + Decimal("0.01")
+        return [call.attribution.tags["tier"] for call in made]
+
+    assert (run("0.12"), big.calls) == (["small", "big"], 1)
+    assert (run("0.105"), big.calls) == (["small"], 1)
+
+
+def test_a_tier_that_always_fails_is_told_of_once(big: Said, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong key would send all requests to the dearest tier, and nobody would know. One that works now and then is
+    not told of."""
+    small = Said(model_name="small", say=lambda _, number: answer() if number == 10 else PermissionError("secret"))
+    model = tiered(small, big)
+
+    with caplog.at_level(logging.WARNING, "langchain_finops"):
+        for _ in range(29):
+            model.bind_tools([LOOK]).invoke("hi")
+        assert caplog.records == []
+        for _ in range(21):
+            model.invoke("hi")
+    (told,) = [record.message for record in caplog.records]
+    assert told.startswith("tier 'small' has failed 20 times in a row, the last time with PermissionError: ")
+    assert "secret" not in told
 
 
 def test_a_policy_that_always_goes_up_is_told_of_once(small: Said, big: Said, caplog: pytest.LogCaptureFixture) -> None:

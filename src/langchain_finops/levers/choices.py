@@ -1,9 +1,10 @@
 """What a policy is asked and what it says: which tier, why, how far up, and who judges its answer."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from decimal import Decimal
+from numbers import Real
+from typing import Any, Protocol, cast
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
@@ -93,12 +94,16 @@ class Policy(Protocol):
 
 
 def share_of(value: object) -> float | None:
-    """A share between 0 and 1; None for what is none, NaN among it."""
-    if isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    """A share between 0 and 1, a Decimal's or NumPy's too; None for what is none, NaN among it."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        value = cast("Any", value).item()
+    if not isinstance(value, Real | Decimal):
         return None
-    return float(value) if 0 <= value <= 1 else None
+    try:
+        share = float(value)
+    except (ArithmeticError, ValueError):  # A whole number of hundreds of digits; a signalling NaN.
+        return None
+    return share if 0 <= share <= 1 else None
 
 
 def is_sound(request: Request, answer: object) -> Verdict:

@@ -31,11 +31,25 @@ NOT_USED: Final = object()
 class Tally:
     """What all copies of a model have decided; no lock: it only decides when a warning is due."""
 
-    __slots__ = ("in_vain", "warned")
+    __slots__ = ("failures", "in_vain", "warned")
 
     def __init__(self) -> None:
         self.in_vain = 0
         self.warned = False
+        self.failures: dict[str, int] = {}
+
+    def answered(self, tier: str) -> None:
+        """A tier works."""
+        self.failures.pop(tier, None)
+
+    def failed(self, tier: str, error: Exception) -> None:
+        """Count a failure that the next tier makes good, and say it once where that has become the rule."""
+        self.failures[tier] = self.failures.get(tier, 0) + 1
+        if self.failures[tier] == IN_A_ROW:
+            warn_once(
+                f"tier {tier!r} has failed {IN_A_ROW} times in a row, the last time with {type(error).__name__}: "
+                "dearer tiers answer meanwhile. Mend it, or leave it out"
+            )
 
     def count(self, names: Sequence[str], *, in_vain: bool) -> None:
         """Count a decision, and say it once where the tiers do nothing but cost."""
@@ -244,8 +258,10 @@ class Ladder(Runnable[Any, Any]):
         except Exception as error:
             if last or passes(error):
                 raise
+            self._tally.failed(slot.name, error)
             climb.why, climb.score = f"failed:{type(error).__name__}"[:64], None
             return NOT_USED
+        self._tally.answered(slot.name)
         climb.answered += 1
         answer = given.answer
         verdict = yield from self._judged(climb, choice, answer, streamed=given.streamed, last=last)

@@ -97,7 +97,7 @@ class TieredChatModel(BaseChatModel):
         def structured(model: Any) -> Runnable[Any, Any]:
             return cast("Runnable[Any, Any]", model.with_structured_output(schema, include_raw=True, **kwargs))
 
-        slots = [slot.bound(structured) for slot in self._slots]
+        slots = [slot.bound(structured, has_schema=True) for slot in self._slots]
         return Ladder(slots, self._chosen_by, tally=self._tally, converted=self._converted, structured=include_raw)
 
     # --- what LangChain calls ----------------------------------------------------------------------------------------

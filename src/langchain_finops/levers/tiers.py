@@ -45,17 +45,19 @@ class Slot:
     tier: Tier
     binding: Binding | None = None
     has_tools: bool = False
+    has_schema: bool = False
 
     @property
     def name(self) -> str:
         """The tier's."""
         return self.tier.name
 
-    def bound(self, binding: Binding, *, has_tools: bool = False) -> "Slot":
+    def bound(self, binding: Binding, *, has_tools: bool = False, has_schema: bool = False) -> "Slot":
         """The same with something bound to it."""
         earlier = self.binding
         both = binding if earlier is None else lambda model: binding(earlier(model))
-        return replace(self, binding=both, has_tools=self.has_tools or has_tools)
+        has_tools, has_schema = self.has_tools or has_tools, self.has_schema or has_schema
+        return replace(self, binding=both, has_tools=has_tools, has_schema=has_schema)
 
     def changed(self, change: Callable[[BaseChatModel], BaseChatModel]) -> "Slot":
         """The same with another model inside of its retries and bound arguments; fallbacks stay as they are."""
@@ -67,11 +69,14 @@ class Slot:
 
     def lacks(self, tokens: Callable[[], int]) -> str | None:
         """What it lacks for a request of so many tokens, as a short code; None where it may be asked."""
-        model = chat_model_of(self.tier.model)
+        model: Any = chat_model_of(self.tier.model)
         profile = getattr(model, "profile", None)
         known: Mapping[str, Any] = profile if isinstance(profile, Mapping) else {}
-        if self.has_tools:
-            cannot = isinstance(model, BaseChatModel) and type(model).bind_tools is BaseChatModel.bind_tools
+        is_chat, kind = isinstance(model, BaseChatModel), type(model)
+        # LangChain's own way to an answer that fits a schema is a tool; a model's own may be another.
+        by_tool = self.has_schema and is_chat and kind.with_structured_output is BaseChatModel.with_structured_output
+        if self.has_tools or by_tool:
+            cannot = is_chat and kind.bind_tools is BaseChatModel.bind_tools
             if cannot or known.get("tool_calling") is False:
                 return NO_TOOLS
         most = self.tier.max_input_tokens
