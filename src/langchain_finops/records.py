@@ -123,6 +123,9 @@ class CallRecord:
     region: str | None = None
     service_tier: str | None = None
     base_url_host: str | None = None
+    prompt_digests: bytes | None = None
+    """What its prompt and the prefixes of that are the same as: keyed digests, read by `ledger.marks.read_marks`. None
+    where they are not known, or the prompt is short."""
     revision: int = 0
 
 

@@ -227,6 +227,19 @@ class PrunesByTheNewestVersion(MemoryLedger):
         return len(old)
 
 
+class KeepsTheFirstDigests(MemoryLedger):
+    def calls(self, **options: Any) -> Iterator[CallRecord]:
+        found: dict[str, CallRecord] = {}
+        for call in super().calls(**options):
+            yield replace(call, prompt_digests=found.setdefault(call.call_id, call).prompt_digests)
+
+
+class HasTheKeyOfAll(MemoryLedger):
+    @property
+    def digest_key(self) -> bytes:
+        return bytes(32)
+
+
 class IsOfOneThread(MemoryLedger):
     def __init__(self) -> None:
         self._of_thread: dict[int, Any] = {}
@@ -565,6 +578,8 @@ FAULTS: dict[str, type[MemoryLedger]] = {
     "test_a_record_with_a_version_after_the_limit_stays_whole": PrunesByTheNewestVersion,
     "test_threads_write_at_once": IsOfOneThread,
     "test_it_works_under_an_event_loop": WritesLater,
+    "test_each_version_of_a_call_has_digests_of_its_own": KeepsTheFirstDigests,
+    "test_its_key_for_digests_is_one_key": HasTheKeyOfAll,
     "test_flush_and_close_may_come_twice": ClosesOnce,
 }
 

@@ -268,6 +268,27 @@ def test_a_newer_version_is_refused(opened, postgres: Server, postgres_url: str)
         open_ledger(postgres_url)
 
 
+def test_tables_of_version_2_become_what_new_ones_are(opened, postgres: Server, postgres_url: str):
+    """They get a key and a place for digests; what they hold stays."""
+    opened(postgres_url).write(a_call("1"))
+    tables = "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns "
+    tables += "WHERE table_schema = %s ORDER BY 1, 2"
+    with postgres.connected() as connection:
+        name = schema_of(postgres_url)
+        new = connection.execute(tables, (name,)).fetchall()
+        connection.execute(f"DROP TABLE {name}.prompts")
+        connection.execute(f"DELETE FROM {name}.meta WHERE name = 'digest_key'")
+        connection.execute(f"UPDATE {name}.meta SET value = '2' WHERE name = 'schema_version'")
+
+    ledger = opened(postgres_url)
+
+    ledger.write(a_call("2", prompt_digests=b"\1two"))
+    assert [call.prompt_digests for call in opened(postgres_url).calls()] == [None, b"\1two"]
+    assert (len(ledger.digest_key), opened(postgres_url).digest_key) == (32, ledger.digest_key)
+    with postgres.connected() as connection:
+        assert connection.execute(tables, (name,)).fetchall() == new
+
+
 def test_a_migration_that_fails_changes_nothing(opened, postgres_url: str, monkeypatch: pytest.MonkeyPatch):
     """All steps are one transaction: the older version can still open the database."""
     opened(postgres_url).write(a_call())

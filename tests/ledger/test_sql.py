@@ -282,7 +282,7 @@ def test_a_file_of_a_newer_version_is_refused(path: Path, opened):
     connection.close()
     before = path.read_bytes()
 
-    with pytest.raises(LedgerTooNew, match=r"ledger\.db has schema version 7, .* knows 2: pip install -U"):
+    with pytest.raises(LedgerTooNew, match=r"ledger\.db has schema version 7, .* knows 3: pip install -U"):
         open_ledger(path)
 
     assert path.read_bytes() == before
@@ -327,6 +327,50 @@ def test_a_file_of_version_1_becomes_what_a_new_one_is(path: Path, opened):
     new = path.with_name("new.db")
     opened(new)
     assert tables_of(path) == tables_of(new)
+
+
+def test_a_file_of_version_2_becomes_what_a_new_one_is(path: Path, opened):
+    """Its calls stay as they are, without digests, its holds too; from now on it has a key, and keeps digests."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript(Path(__file__).with_name("version-2.sql").read_text())
+    connection.close()
+
+    ledger = opened(path)
+
+    assert list(ledger.calls(history=True)) == [
+        a_call("1", user_id="u"), a_call("1", usd="0.30", revision=1), a_call("2", agent_id="a", node_path="n"),
+    ]  # fmt: skip
+    assert [balance.balance for balance in ledger.balances()] == ["a"]
+    ledger.write(a_call("3", prompt_digests=b"\1two"))
+    assert [call.prompt_digests for call in opened(path).calls()] == [None, None, b"\1two"]
+    assert (len(ledger.digest_key), opened(path).digest_key) == (32, ledger.digest_key)
+    new = path.with_name("new.db")
+    opened(new)
+    assert tables_of(path) == tables_of(new)
+
+
+def test_a_ledger_without_its_key_is_damaged(path: Path, opened):
+    """A new key would make equal prompts look different for ever after: it is not made in passing."""
+    opened(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM meta WHERE name = 'digest_key'")
+    connection.close()
+
+    with pytest.raises(LedgerError, match=r"ledger\.db has no key for digests: it is damaged"):
+        open_ledger(path)
+
+
+def test_a_file_that_took_the_place_of_another_has_its_own_key(path: Path, opened):
+    """What is written to it from then on is comparable with what others write to it."""
+    ledger = opened(path)
+    for old in path.parent.glob("ledger.db*"):
+        old.unlink()
+    other = opened(path)
+    assert ledger.digest_key != other.digest_key
+
+    ledger.write(a_call())
+
+    assert ledger.digest_key == other.digest_key
 
 
 def tables_of(path: Path) -> dict[str, str]:

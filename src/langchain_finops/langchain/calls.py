@@ -16,6 +16,7 @@ from langchain_finops.langchain import extract, failures
 from langchain_finops.langchain.digests import Digests
 from langchain_finops.langchain.langsmith import paid
 from langchain_finops.langchain.opened import OpenCalls
+from langchain_finops.langchain.prefixes import Prefixes
 from langchain_finops.langchain.runs import RunCall
 from langchain_finops.langchain.settling import broken, marks_of_call, missing, model_name, numbered, streamed
 from langchain_finops.langchain.sums import who_of
@@ -36,11 +37,12 @@ LATE_KEPT = 1_000
 class Calls:
     """The part of a recorder that books model calls. Safe between threads."""
 
-    __slots__ = ("_digests", "_late", "_open", "_recorder")
+    __slots__ = ("_digests", "_late", "_open", "_prefixes", "_recorder")
 
     def __init__(self, recorder: "Recorder", digests: Digests) -> None:
         self._recorder = recorder
         self._digests = digests
+        self._prefixes = Prefixes(recorder.digest_key)
         self._open = OpenCalls()
         self._late: OrderedDict[int, tuple[int, str]] = OrderedDict()
 
@@ -79,6 +81,7 @@ class Calls:
         if signal is not None:
             self._turn_away(call, bare=bare)
             return signal
+        call.prompt_digests = self._prefixes_of(prompt, params)
         if call.sent_with is not None and isinstance(prompt, str):
             call.batch = self._open.batch(params)
         run.open_calls.add(call)
@@ -113,6 +116,14 @@ class Calls:
                 return open_blindly(self._recorder.meter.guard, call, run.state)
 
         return self._recorder.gate.admit(run, namespace, start)
+
+    def _prefixes_of(self, prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> bytes | None:
+        """What the prompt is the same as. One that cannot be read has no digests, and is a call all the same."""
+        try:
+            return self._prefixes.of(prompt, params)
+        except Exception as error:  # noqa: BLE001
+            self._recorder.meter.faults.note(error)
+            return None
 
     def _turn_away(self, call: RunCall, *, bare: bool) -> None:
         """Forget a call that was refused, and those of the same request, which nobody will send either."""

@@ -14,7 +14,11 @@ from langchain_finops.meter import NOTHING, UNKNOWN_ENDPOINT, Answer, Endpoint, 
 from langchain_finops.pricing.server_tools import shown_in
 
 __all__ = [
+    "BESIDE",
+    "CACHE_MARKS",
+    "MEDIA",
     "answer_of",
+    "beside",
     "chunk_bytes",
     "endpoint_of",
     "event_bytes",
@@ -38,6 +42,8 @@ CACHE_MARKS = frozenset({"cache_control", "cachePoint", "cache_point"})
 """What has a prompt written to a cache, wherever it stands."""
 SCHEMAS = ("response_format", "text", "output_config", "output_format", "instructions")
 """What goes into the prompt beside its messages and tools."""
+BESIDE = frozenset({"tools", "functions", *SCHEMAS})
+"""Parameters that hold what goes into the prompt beside its messages."""
 ADDED_TOKENS = 1_000
 """What a provider adds to a prompt that has tools, or a schema, in words of its own: hundreds of tokens at most."""
 SERVED = (
@@ -158,8 +164,8 @@ def request_of(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any], m
 
 def request_bytes(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
     """UTF-8 bytes of all that goes into a request's prompt: more than its tokens, whatever the tokenizer."""
-    beside = _beside(params)
-    size = _json_bytes(beside) + ADDED_TOKENS if beside else 0
+    extra = beside(params)
+    size = _json_bytes(extra) + ADDED_TOKENS if extra else 0
     if isinstance(prompt, str):
         return size + utf8(prompt)
     return size + sum(_message_bytes(message) for message in prompt)
@@ -170,7 +176,7 @@ def _tools(params: Mapping[str, Any]) -> Sequence[Any]:
     return tools if isinstance(tools, Sequence) and not isinstance(tools, str) else (tools,)
 
 
-def _beside(params: Mapping[str, Any]) -> list[object]:
+def beside(params: Mapping[str, Any]) -> list[object]:
     """What goes into the prompt beside its messages: tools, and how the answer is to look."""
     return [*_tools(params), *(_schema(value) for name in SCHEMAS if (value := params.get(name)))]
 
@@ -261,8 +267,8 @@ def _message_bytes(message: BaseMessage) -> int:
 
 def _prompt_tokens(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> int:
     text = tokens_of_bytes(utf8(prompt)) if isinstance(prompt, str) else _message_tokens(prompt)
-    beside = _beside(params)
-    return text + (tokens_of_bytes(_json_bytes(beside)) if beside else 0)
+    extra = beside(params)
+    return text + (tokens_of_bytes(_json_bytes(extra)) if extra else 0)
 
 
 def _content_tokens(message: BaseMessage) -> int:

@@ -57,6 +57,10 @@ class Recorder:
         self.tools = Tools(self, digests)
         self._warned = False
 
+    def digest_key(self) -> bytes:
+        """What digests of prompts are keyed with."""
+        return self.meter.ledger.digest_key
+
     # --- what nobody tells -----------------------------------------------------------------------------------------
 
     def watch_root(self, run: Run) -> None:

@@ -71,6 +71,12 @@ def _post(sql: Compile, *, is_numbered: bool) -> str:
     return sql(insert(schema.postings).values({each.name: bindparam(each.name) for each in c} | {"n": number}))
 
 
+def _add_prompt(sql: Compile, *, is_numbered: bool) -> str:
+    """Keep the digests of a version that was inserted just before; its number as in `_post`."""
+    number = bindparam("n") if is_numbered else func.lastval()
+    return sql(insert(schema.prompts).values({c.name: bindparam(c.name) for c in schema.prompts.c} | {"n": number}))
+
+
 def _take_back(sql: Compile) -> str:
     """Append the negative of one posting."""
     c = schema.postings.c
@@ -91,6 +97,7 @@ class Appender:
         self.book, self.controls = Book(dialect), Controls(dialect)
         labels, parties, outcomes, runs = schema.labels, schema.parties, schema.outcomes, schema.VERSIONED["run"]
         self._versioned = {kind: _versioned(table, sql) for kind, table in schema.VERSIONED.items()}
+        self._add_prompt = _add_prompt(sql, is_numbered=self._is_sqlite)
         self._find_label = sql(select(labels.c.label).where(labels.c.key == bindparam("key")))
         self._find_party = sql(select(parties.c.party).where(parties.c.key == bindparam("key")))
         self._add_label = _insert(labels, sql, without=("label",))
@@ -198,6 +205,8 @@ class Appender:
         label, party = self._label(cursor, row), self._party(cursor, row)
         self._insert_version(cursor, row, row.revision, label, party)
         number = (self._number(cursor),) if self._is_sqlite else ()
+        if row.digests is not None:
+            cursor.execute(self._add_prompt, (row.at, *number, row.ended_at, label, party, row.digests))
         if latest is not None:
             if latest[0] > row.revision:
                 return True  # An older version that comes late is history: the newer one stays the current one.

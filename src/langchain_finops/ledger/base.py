@@ -26,6 +26,13 @@ class Ledger(Protocol):
     def url(self) -> str:
         """Where it is, in the form `open_ledger` takes."""
 
+    @property
+    def digest_key(self) -> bytes:
+        """What digests of prompts are keyed with: 32 bytes of this ledger's own, the same for all who open it.
+
+        Known once the ledger is open, so that a hook may ask for it.
+        """
+
     def write(self, *records: Record) -> None:
         """Append records, all or none. On return they are durable, or in the spill file; a full disk or a locked file
         raises nothing. Raises LedgerError only where the spill file fails too or the ledger is closed, and BadArguments

@@ -186,6 +186,7 @@ _SPECIAL: Final[Mapping[str, tuple[Encoder, Encoder]]] = {
     "reasons": (list, tuple),
     "tags": _MAP,
     "scores": (lambda scores: dict(sorted(scores.items())), dict),
+    "prompt_digests": (bytes.hex, bytes.fromhex),
     "raw_usage": _MAP,
     "before": _MAP,
     "after": _MAP,

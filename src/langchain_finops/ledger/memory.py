@@ -1,5 +1,6 @@
 """A ledger that lives as long as its process. It keeps all records, and its totals are the plain sums of them."""
 
+import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -40,6 +41,7 @@ class MemoryLedger:
         self._folded: dict[str, dict[str, Record]] = {"call": {}, "charge": {}}
         self._writes = 0
         self._book = MemoryBook()
+        self._digest_key = secrets.token_bytes(32)
         renew_in_child(self)
 
     def after_fork(self) -> None:
@@ -50,6 +52,11 @@ class MemoryLedger:
     def url(self) -> str:
         """Another ledger: what is in memory has no address."""
         return ":memory:"
+
+    @property
+    def digest_key(self) -> bytes:
+        """Of this ledger alone."""
+        return self._digest_key
 
     def write(self, *records: Record) -> None:
         """Append records, all or none."""
@@ -220,7 +227,7 @@ class MemoryLedger:
                 ids = self._kinds.get(kind, {})
                 for id_ in [id_ for id_, versions in ids.items() if _is_before(versions, limit)]:
                     versions = ids.pop(id_)
-                    folded[id_] = versions[max(versions)][1]
+                    folded[id_] = _without_digests(versions[max(versions)][1])
                     count += 1
             self._book.prune(limit // 1_000_000)
         return count
@@ -253,6 +260,10 @@ def _unlinked(record: Record, user_id: str) -> Record | None:
     if record.attribution.user_id != user_id:
         return None
     return replace(record, attribution=replace(record.attribution, user_id=None))
+
+
+def _without_digests(record: Record) -> Record:
+    return replace(record, prompt_digests=None) if isinstance(record, CallRecord) else record
 
 
 def _is_before(versions: Versions, limit: int) -> bool:

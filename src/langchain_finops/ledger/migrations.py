@@ -1,5 +1,6 @@
 """How older tables become what `schema` says: one step a version, append-only."""
 
+import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -8,7 +9,7 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from langchain_finops.errors import LedgerError, LedgerTooNew
 from langchain_finops.ledger import schema
 
-__all__ = ["STEPS", "is_newest", "migrate", "newest_version", "version_of"]
+__all__ = ["STEPS", "digest_key", "is_newest", "migrate", "newest_version", "version_of"]
 
 Step = Callable[[Connection], None]
 
@@ -33,7 +34,23 @@ def _add_holds(connection: Connection) -> None:
     )
 
 
-STEPS: Final[tuple[Step, ...]] = (_add_holds,)
+def _add_prompts(connection: Connection) -> None:
+    """Digests of prompts, and the key that they are made with."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    number, digests, end = ("INTEGER", "BLOB", " WITHOUT ROWID") if is_sqlite else ("BIGINT", "BYTEA", "")
+    _run(
+        connection,
+        "CREATE TABLE prompts (at BIGINT NOT NULL, n BIGINT NOT NULL, ended_at BIGINT NOT NULL, "
+        f"label {number} NOT NULL, party {number} NOT NULL, digests {digests} NOT NULL, PRIMARY KEY (at, n)){end}",
+    )
+    _add_digest_key(connection)
+
+
+def _add_digest_key(connection: Connection) -> None:
+    connection.execute(insert(schema.meta).values(name=schema.DIGEST_KEY, value=secrets.token_hex(32)))
+
+
+STEPS: Final[tuple[Step, ...]] = (_add_holds, _add_prompts)
 """Step k brings version k + 1 to k + 2. Never change one that was released, and never take one away: append."""
 
 
@@ -77,6 +94,15 @@ def _known_version(connection: Connection) -> int:
     return version
 
 
+def digest_key(connection: Connection) -> bytes:
+    """The key that this ledger's digests of prompts are made with. Raises LedgerError where it is gone."""
+    meta = schema.meta.c
+    found = connection.execute(select(meta.value).where(meta.name == schema.DIGEST_KEY)).scalar_one_or_none()
+    if found is None:
+        raise LedgerError(f"{_name(connection)} has no key for digests: it is damaged")
+    return bytes.fromhex(found)
+
+
 def migrate(connection: Connection) -> None:
     """Bring the tables to the newest version, within the transaction that is open. Raises LedgerTooNew."""
     newest, version, meta = newest_version(), _known_version(connection), schema.meta
@@ -84,6 +110,7 @@ def migrate(connection: Connection) -> None:
         schema.metadata.create_all(connection, checkfirst=False)
         connection.execute(insert(meta).values(name="schema_version", value=str(newest)))
         connection.execute(insert(meta).values(name=schema.CONTROLS_VERSION, value="0"))
+        _add_digest_key(connection)
         return
     for step in STEPS[version - 1 :]:
         step(connection)

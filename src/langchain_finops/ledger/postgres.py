@@ -71,11 +71,11 @@ class _Opening:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._is_known = False
+        self._digest_key: bytes | None = None
 
     def __call__(self) -> "PostgresStore":
-        store = PostgresStore(self._address, is_known=self._is_known)
-        self._is_known = True
+        store = PostgresStore(self._address, digest_key=self._digest_key)
+        self._digest_key = store.digest_key
         return store
 
 
@@ -108,13 +108,15 @@ class PostgresStore:
 
     most_at_once = 100
 
-    def __init__(self, address: Address, *, is_known: bool = False) -> None:
+    def __init__(self, address: Address, *, digest_key: bytes | None = None) -> None:
+        """`digest_key`: of a ledger whose tables were looked at before; None to look at them."""
         self._name = address.shown
         make = partial(connect, address.parameters)
         self._engine = _engine(address, make)
         self._link = Link(make)
         self.appender = Appender(self._engine.dialect)
-        if is_known:
+        if digest_key is not None:
+            self.digest_key = digest_key
             return
         try:
             self._open()
@@ -130,11 +132,11 @@ class PostgresStore:
         with self._connected(partial(_begin, deadline=deadline)) as connection:
             raw = _raw(connection)
             # Read first: who only looks needs no rights to write, and another program's database stays as it is.
-            if migrations.is_newest(connection):
-                return
-            _begin(raw, deadline, _writing(deadline))
-            migrations.migrate(connection)
-            raw.execute("COMMIT")
+            if not migrations.is_newest(connection):
+                _begin(raw, deadline, _writing(deadline))
+                migrations.migrate(connection)
+                raw.execute("COMMIT")
+            self.digest_key = migrations.digest_key(connection)
 
     @contextmanager
     def _connected(

@@ -8,7 +8,7 @@ from functools import partial
 from operator import add
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, literal_column, or_, select, tuple_
+from sqlalchemy import Delete, bindparam, delete, insert, literal_column, or_, select, tuple_
 
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.append import pruned_key
@@ -94,6 +94,7 @@ class _Fold:
         self._id_of = store.sql(select(table.c.id).where(table.c.n == bindparam("n")))
         self._newest = store.sql(select(table.c.at).where(table.c.id == bindparam("id")).order_by(table.c.at.desc()))
         self._delete = store.sql(delete(table).where(table.c.id == bindparam("id")))
+        self._delete_prompts = store.sql(_delete_prompts()) if kind == "call" else None
         self._delete_posting = store.sql(delete(postings).where(*one))
         self._post = store.sql(insert(postings).values({c.name: bindparam(c.name) for c in postings.c}))
         self._mark = store.sql(insert(schema.pruned).values(key=bindparam("key")))
@@ -105,6 +106,8 @@ class _Fold:
         # A record with a version on a later day stays whole: its next version must still find what to take back.
         stay = {id_ for id_ in set(ids.values()) if cursor.execute(self._newest, (id_,)).fetchone()[0] >= self._limit}
         going = sorted(set(ids.values()) - stay)
+        if self._delete_prompts is not None:
+            cursor.executemany(self._delete_prompts, [(id_,) for id_ in going])
         cursor.executemany(self._delete, [(id_,) for id_ in going])
         cursor.executemany(self._mark, [(pruned_key(self._kind, id_),) for id_ in going])
         self._fold(cursor, [row for row in old if ids.get(abs(row[N])) not in stay])
@@ -139,6 +142,14 @@ class _Fold:
                 cursor.executemany(self._post, [(*key, APART + i, *row[AT:]) for i, row in enumerate(group)])
             elif figures[0]:
                 cursor.execute(self._post, (*key, 0, _first(group), *figures))
+
+
+def _delete_prompts() -> Delete:
+    """Take away the digests of all versions of a call."""
+    p, calls = schema.prompts.c, schema.VERSIONED["call"].c
+    return delete(schema.prompts).where(
+        tuple_(p.at, p.n).in_(select(calls.at, calls.n).where(calls.id == bindparam("id")))
+    )
 
 
 def _first(group: Sequence[Posting]) -> int:

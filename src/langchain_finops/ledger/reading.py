@@ -66,6 +66,10 @@ def _query(kind: str, *, history: bool, filters: Mapping[str, object]) -> Select
             .join(labels, labels.c.label == table.c.label)
             .join(parties, parties.c.party == table.c.party)
         )
+        if kind == "call":
+            prompts = schema.prompts
+            is_its_own = and_(prompts.c.at == table.c.at, prompts.c.n == table.c.n)
+            query = query.add_columns(prompts.c.digests).join(prompts, is_its_own, isouter=True)
         for columns, names in ((labels.c, LABEL_COLUMNS), (parties.c, PARTY_COLUMNS)):
             query = query.where(*(columns[name] == value for name, value in _texts(filters, names)))
     query = query.where(*(table.c.id == value for _, value in _texts(filters, (IDS[kind],))))

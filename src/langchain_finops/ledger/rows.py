@@ -84,7 +84,8 @@ _PARTY_KEY: Final = attrgetter(*_OWN_RUN, *(f"attribution.{name}" for name in _P
 def _elsewhere(kind: str) -> tuple[str, ...]:
     """Fields that have columns of their own, or are in the label or party."""
     own = (IDS[kind], TIMES[kind], "revision", "supersedes")
-    return (*own, "attribution", *_OWN_RUN, *_label_fields(kind)) if kind in LABEL_DETAIL else own
+    elsewhere = (*own, "attribution", *_OWN_RUN, *_label_fields(kind)) if kind in LABEL_DETAIL else own
+    return (*elsewhere, "prompt_digests") if kind == "call" else elsewhere
 
 
 _BODY: Final = {kind: plan(KINDS[kind], without=_elsewhere(kind)) for kind in KINDS}
@@ -113,6 +114,10 @@ class Row:
     posting: tuple[int, ...] = ()
     """Token meters, then list, contracted and billed cost in picodollars. Empty for what is not summed."""
 
+    digests: bytes | None = None
+    """Of the prompt of a call."""
+    ended_at: int = 0
+    """When that call ended, in microseconds; 0 where there are no digests."""
     supersedes: int | None = None
     hold_id: str | None = None
     """The hold that this record settles."""
@@ -150,6 +155,8 @@ def row_of(record: Record) -> Row:
         tags = record.attribution.tags
         row.party = (*_PARTY_KEY(record), tuple(sorted(tags.items())) if tags else ())
         row.posting = _posting(record)
+    if isinstance(record, CallRecord) and record.prompt_digests is not None:
+        row.digests, row.ended_at = record.prompt_digests, to_micros(record.ended_at)
     return row
 
 
@@ -231,6 +238,8 @@ def record_of(kind: str, columns: Mapping[str, Any]) -> Record:
         parts |= {name: columns[name] for name in _OWN_RUN}
         parts |= {name: columns[name] for name in _label_fields(kind) if name in LABEL_CALL}
         parts[IDS[kind]] = columns["id"]
+    if kind == "call" and columns["digests"] is not None:
+        own["prompt_digests"] = bytes(columns["digests"])
     if kind != "event":
         own["revision"] = columns["revision"]
     if kind == "outcome":

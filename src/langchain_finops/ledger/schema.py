@@ -7,9 +7,9 @@ from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData
 from langchain_finops.ledger.rows import LABEL_COLUMNS, PARTY_COLUMNS
 from langchain_finops.usage import METERS_AND_REASONING
 
-__all__ = ["AMOUNT_COLUMNS", "CONTROLS_VERSION", "PART", "POSTING_COLUMNS", "VERSIONED", "balances", "claims",
-           "controls", "events", "holds", "labels", "meta", "metadata", "outcomes", "parties", "postings", "pruned",
-           "used_figures"]  # fmt: skip
+__all__ = ["AMOUNT_COLUMNS", "CONTROLS_VERSION", "DIGEST_KEY", "PART", "POSTING_COLUMNS", "VERSIONED", "balances",
+           "claims", "controls", "events", "holds", "labels", "meta", "metadata", "outcomes", "parties", "postings",
+           "prompts", "pruned", "used_figures"]  # fmt: skip
 
 metadata = MetaData()
 # SQLite numbers rows by itself only where the type is spelled INTEGER.
@@ -61,6 +61,19 @@ def _versioned(name: str) -> Table:
 
 
 VERSIONED: Final = {"call": _versioned("calls"), "charge": _versioned("charges"), "run": _versioned("runs")}
+
+# The digests of the prompts of calls that have some, in the order of time: who looks for prefixes reads nothing else.
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("at", BigInteger, primary_key=True),
+    Column("n", BigInteger, primary_key=True),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("label", _NUMBER, nullable=False),
+    Column("party", _NUMBER, nullable=False),
+    Column("digests", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
 
 outcomes = Table(
     "outcomes",
@@ -148,6 +161,9 @@ controls = Table(
     Column("body", Text, nullable=False),
     sqlite_with_rowid=False,
 )
+
+DIGEST_KEY: Final = "digest_key"
+"""The name in `meta` of the key that digests of prompts are made with, in hexadecimal."""
 
 CONTROLS_VERSION: Final = "controls_version"
 """The name in `meta` of how often the controls were changed."""

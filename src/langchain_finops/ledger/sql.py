@@ -58,6 +58,11 @@ class SqlLedger:
         return self._writer.place.url
 
     @property
+    def digest_key(self) -> bytes:
+        """Of the ledger that was opened last; in a child that is forked, the parent's, which is the same."""
+        return self._writer.digest_key
+
+    @property
     def place(self) -> Place:
         """Where it is, for another process of the same program: with what it takes to open it, a password too."""
         return self._writer.place

@@ -164,6 +164,7 @@ class Store:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             if is_new:
                 _migrate(connection)
+            self.digest_key = migrations.digest_key(connection)
         except BaseException:
             connection.close()
             raise
@@ -179,6 +180,7 @@ class Store:
             self._writer = self._engine.connect()
             if migrations.version_of(self._writer) != migrations.newest_version():
                 raise LedgerError(f"{self.path} cannot be written: {reason.orig}")
+            self.digest_key = migrations.digest_key(self._writer)
         except DBAPIError as error:
             raise LedgerError(f"cannot open the ledger {self.path}: {reason.orig}") from error
 

@@ -57,6 +57,8 @@ class SqlStore(Protocol):
     """An open database. One writer at a time in this process: the caller holds a lock around `transaction`."""
 
     appender: "Appender"
+    digest_key: bytes
+    """What digests of prompts are keyed with, read when it was opened."""
     most_at_once: int
     """How many rows a transaction that holds all writers up may touch."""
 

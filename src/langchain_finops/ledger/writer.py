@@ -46,6 +46,7 @@ class Writer:
         self.lock = threading.RLock()
         self.starting = threading.RLock()
         self.store: SqlStore | None = place.open()
+        self.digest_key = self.store.digest_key
         self.worker: Worker | None = None
         self.owed: list[Owed] = []
         """What holds are to be given back or lowered once the ledger can be written."""
@@ -68,6 +69,7 @@ class Writer:
             stale.close()  # SQLite sees that the file has moved, and leaves the log of its successor alone.
         if self.store is None:
             self.store = self.place.open()
+            self.digest_key = self.store.digest_key
         return self.store
 
     def own_thread(self) -> Worker:

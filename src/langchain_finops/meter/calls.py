@@ -75,6 +75,7 @@ class OpenCall:
         "invocation_id",
         "last_chunk",
         "metadata",
+        "prompt_digests",
         "received_bytes",
         "request",
         "run_id",
@@ -97,6 +98,8 @@ class OpenCall:
         self.request = request
         """Measures the request; asked only where no usage is reported, because it takes reading the prompt."""
         self.endpoint = UNKNOWN_ENDPOINT
+        self.prompt_digests: bytes | None = None
+        """What the prompt is the same as."""
         self.received_bytes = 0
         """Text streamed so far, in UTF-8 bytes."""
         self.usage_so_far: Mapping[str, Any] | None = None

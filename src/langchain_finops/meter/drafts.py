@@ -78,6 +78,7 @@ def record_of(
     # Some say it beside their counts, some in them: without it the call could not be priced again.
     draft.service_tier = short_text(response.get("service_tier")) or ("batch" if key.batch else key.tier)
     draft.base_url_host = endpoint.base_url_host
+    draft.prompt_digests = call.prompt_digests
     draft.revision = 0
     draft.__class__ = CallRecord
     return cast(CallRecord, draft)

@@ -267,6 +267,7 @@ class Meter:
         # Without the old output as its bound, an answer that still reports nothing would lower the estimate.
         request = Request(old.usage.total_input_tokens, old.usage.total_output_tokens, 1)
         call = OpenCall((old.call_id, old.run_id, old.invocation_id), old.attribution, metadata, lambda: request)
+        call.prompt_digests = old.prompt_digests
         call.endpoint = Endpoint(
             base_url_host=old.base_url_host, account=old.account, project=old.project, region=old.region
         )

@@ -114,6 +114,22 @@ class UpkeepContract:
         assert ledger.totals()[0].totals.cost_usd == Decimal(3)
         assert len(list(ledger.calls(history=True))) == 3
 
+    def test_each_version_of_a_call_has_digests_of_its_own(self, ledger: Ledger) -> None:
+        """Priced again it is the same prompt; where the ledger lost them, those of another call are not its own."""
+        ledger.write(a_call("1", prompt_digests=b"one"), a_call("2"), a_call("3", prompt_digests=b"three"))
+        ledger.write(a_call("1", usd="2", revision=1, prompt_digests=b"one"), a_call("3", usd="2", revision=1))
+
+        told = [(call.call_id, call.prompt_digests) for call in ledger.calls(history=True)]
+        assert sorted(told, key=str) == [("1", b"one"), ("1", b"one"), ("2", None), ("3", None), ("3", b"three")]
+        assert ledger.prune(MONDAY + DAY) == 3
+        assert list(ledger.calls(history=True)) == []
+
+    def test_its_key_for_digests_is_one_key(self, ledger: Ledger) -> None:
+        """Made by chance for this ledger: with a key that all have, whoever knows it could guess what was asked."""
+        key = ledger.digest_key
+        assert (type(key), len(key), ledger.digest_key) == (bytes, 32, key)
+        assert len(set(key)) > 16
+
     def test_threads_write_at_once(self, ledger: Ledger) -> None:
         """Nothing is lost or doubled, revisions included."""
 

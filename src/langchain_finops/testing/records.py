@@ -65,6 +65,7 @@ def a_full_call() -> CallRecord:
         first_token_at=datetime(2026, 3, 3, 0, 0, 0, 1, tzinfo=UTC),
         ended_at=datetime(2026, 3, 3, 0, 0, 7, tzinfo=UTC),
         error=CallError(error_class="APITimeoutError", http_status=504, code="timeout"),
+        prompt_digests=bytes(range(256)),
         revision=2,
         **texts,
     )  # fmt: skip
