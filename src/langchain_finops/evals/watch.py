@@ -127,6 +127,11 @@ class Witness:
         return self._ledger.url
 
     @property
+    def digest_key(self) -> bytes:
+        """The shared ledger's."""
+        return self._ledger.digest_key
+
+    @property
     def records(self) -> list[Record]:
         """All that was written so far, oldest first."""
         with self._lock:
