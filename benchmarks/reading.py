@@ -1,4 +1,4 @@
-"""Reading a ledger of a million calls: `finops report`, `finops top --once` and a FOCUS file, as whole processes.
+"""Reading a ledger of a million calls: `finops report`, `top --once`, `advise` and a FOCUS file, as whole processes.
 
     python benchmarks/reading.py [--calls 1000000] [--ledger FILE]
 
@@ -148,19 +148,20 @@ def timed(action: Callable[[], object], repeat: int) -> list[float]:
     return seconds
 
 
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "report": ("report", "--format", "json"),
-    "report --by node": ("report", "--by", "node", "--format", "json"),
-    "top --once": ("top", "--once"),
+COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "report": ("3 s", ("report", "--format", "json")),
+    "report --by node": ("3 s", ("report", "--by", "node", "--format", "json")),
+    "top --once": ("3 s", ("top", "--once")),
+    "advise": ("10 s", ("advise", "--format", "json")),
 }
-"""Whole processes."""
+"""Whole processes, and what each may take."""
 
 
 def commands(path: Path, repeat: int) -> None:
     """What a person waits for at a prompt."""
-    for name, words in COMMANDS.items():
+    for name, (target, words) in COMMANDS.items():
         run = partial(subprocess.run, [FINOPS, *words, "--ledger", str(path)], capture_output=True, check=True)
-        show(f"finops {name}", "3 s", timed(run, repeat))
+        show(f"finops {name}", target, timed(run, repeat))
 
 
 def exports(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Agents that run for nothing, that nobody waits for, that go on with what fails, or whose load fills a machine."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -72,6 +72,9 @@ def idle_polling(look: Look) -> Iterator[Finding]:
     """Agents that look at regular times whether there is something to do, and mostly find nothing."""
     solved = {task for task, success in look.verdicts.items() if success}
     for agent, group in _of_agents(look).items():
+        # Few agents have a clock, and what their runs did takes long to put together.
+        if pause_of(sorted(_began(group).values())) is None:
+            continue
         numbers, runs = _runs(look, group)
         found = idle_runs(runs, solved)
         if found is None:
@@ -95,6 +98,16 @@ def idle_polling(look: Look) -> Iterator[Finding]:
                     claims.add(series, place, series.pico[place])
         if claims.pico or claims.unpriced:
             yield _idle(agent, claims, len(runs), len(idle), pause, found_work=found_work)
+
+
+def _began(group: Iterable[Series]) -> dict[int, int]:
+    """When each run of these began."""
+    began: dict[int, int] = {}
+    for series in group:
+        for run, at in zip(series.run, series.at, strict=True):
+            if run >= 0 and (run not in began or at < began[run]):
+                began[run] = at
+    return began
 
 
 def _runs(look: Look, group: list[Series]) -> tuple[dict[int, int], list[RunWay]]:
@@ -138,17 +151,13 @@ def not_waited_for(look: Look) -> Iterator[Finding]:
     """Agents that nobody waits for, and whose models are cheaper by a slower way."""
     for agent, group in _of_agents(look).items():
         calls = [series for series in group if series.sort.is_call]
-        runs = {run for series in calls for run in series.run if run >= 0}
+        began = _began(calls)
         is_said = agent is not None and agent in look.unattended
-        began: dict[int, int] = {}
-        for series in calls:
-            for run, at in zip(series.run, series.at, strict=True):
-                began[run] = min(at, began.get(run, at))
         pause = pause_of(sorted(began.values()))
         is_clocked = pause is not None and pause >= LEAST_PAUSE
-        if not runs or not (is_said or (is_clocked and runs.isdisjoint(look.columns.waited_for))):
+        if not began or not (is_said or (is_clocked and look.columns.waited_for.isdisjoint(began))):
             continue
-        is_single = sum(map(len, calls)) == len(runs)
+        is_single = sum(map(len, calls)) == len(began)
         yield from _slower(look, agent, calls, is_single=is_single, is_said=is_said, pause=pause)
 
 
@@ -201,40 +210,43 @@ def _patient(agent: Name, names: tuple[Name, Name], claims: Claims, way: str, *,
 def late_handoff(look: Look) -> Iterator[Finding]:
     """Agents that go on with tasks which fail, past the number of calls that any success took."""
     for agent, group in _of_agents(look).items():
-        protected = _touched(look, group, "task")
-        successes: list[int] = []
-        failures: list[tuple[int, list[tuple[Series, int]]]] = []
-        for task, places in _tasks(group):
-            success = look.verdicts.get(look.columns.tasks[task])
-            calls = sum(series.sort.is_call for series, _ in places)
-            if success:
-                successes.append(calls)
-            elif success is False:
-                failures.append((task, places))
+        calls = _calls_by_task(group)
+        by_verdict: dict[bool | None, list[int]] = {}
+        for task in calls:
+            by_verdict.setdefault(look.verdicts.get(look.columns.tasks[task]), []).append(task)
+        successes, failures = by_verdict.get(True, []), by_verdict.get(False, [])
         if len(successes) < LEAST_SUCCESSES or len(failures) < LEAST_FAILURES:
             continue
-        most = max(successes)
+        most = max(calls[task] for task in successes)
+        late = {task for task in failures if calls[task] > most} - _touched(look, group, "task")
         claims = Claims()
-        late = 0
-        for task, places in failures:
-            rest = _after(places, most) if task not in protected else []
-            late += bool(rest)
-            for series, place in rest:
+        for places in _places(group, late):
+            for series, place in _after(places, most):
                 claims.add(series, place, series.pico[place])
         whole = sum(sum(series.pico) for series in group)
-        if late >= LEAST_FAILURES and (claims.pico or claims.unpriced) and claims.pico >= LEAST_SHARE * whole:
-            yield _handoff(agent, claims, most, (len(successes), len(failures), late))
+        if len(late) >= LEAST_FAILURES and (claims.pico or claims.unpriced) and claims.pico >= LEAST_SHARE * whole:
+            yield _handoff(agent, claims, most, (len(successes), len(failures), len(late)))
 
 
-def _tasks(group: list[Series]) -> Iterator[tuple[int, list[tuple[Series, int]]]]:
+def _calls_by_task(group: list[Series]) -> Counter[int]:
+    """How many calls each task took, 0 where it was done by tools alone."""
+    calls: Counter[int] = Counter()
+    for series in group:
+        calls.update(series.task if series.sort.is_call else dict.fromkeys(series.task, 0))
+    del calls[-1]
+    return calls
+
+
+def _places(group: list[Series], tasks: Set[int]) -> Iterator[list[tuple[Series, int]]]:
+    """What was done for each of these tasks, in the order in which it began."""
     places = sorted(
         (task, at, number, place)
         for number, series in enumerate(group)
         for place, (task, at) in enumerate(zip(series.task, series.at, strict=True))
-        if task >= 0
+        if task in tasks
     )
-    for task, those in groupby(places, key=lambda each: each[0]):
-        yield task, [(group[number], place) for _, _, number, place in those]
+    for _, those in groupby(places, key=lambda each: each[0]):
+        yield [(group[number], place) for _, _, number, place in those]
 
 
 def _after(places: list[tuple[Series, int]], most: int) -> list[tuple[Series, int]]:
