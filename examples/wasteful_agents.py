@@ -32,7 +32,7 @@ from langchain_finops import FinOpsHandler, Ledger, PriceBook, open_ledger
 from langchain_finops.cli.common import run as run_command
 from langchain_finops.cli.finops import app
 from langchain_finops.clock import CALL_CLOCK, CallClock
-from langchain_finops.levers import Request, handoff, prune
+from langchain_finops.levers import Request, cap_answers, handoff, prune
 from langchain_finops.pricing import parse_cards
 from langchain_finops.reports.advise import Machine, advise
 
@@ -71,22 +71,24 @@ class Scripted(BaseChatModel):
     def _get_ls_params(self, *_: object, **__: object) -> LangSmithParams:
         return LangSmithParams(ls_provider=self._provider, ls_model_type="chat", ls_model_name=self.model_name)
 
-    def _generate(self, messages: list[BaseMessage], *_: object, **__: object) -> ChatResult:
+    def _generate(
+        self, messages: list[BaseMessage], *_: object, max_tokens: int | None = None, **__: object
+    ) -> ChatResult:
         if (clock := CALL_CLOCK.get()) is not None:
             clock.started_at = clock.ended_at = Clock.now
         steps = sum(isinstance(each, AIMessage) for each in messages)
         calls = [ToolCall(name="look", args={}, id=f"look-{steps}")] if steps < self.looks else []
         said = {"model_name": self.model_name, "model_provider": self._provider, "service_tier": self.service_tier}
-        answer = AIMessage(words(self.words), tool_calls=calls, usage_metadata=self._usage(messages))
+        count = self.words if max_tokens is None else min(self.words, max_tokens)
+        answer = AIMessage(words(count), tool_calls=calls, usage_metadata=self._usage(messages, count))
         answer.response_metadata = {name: value for name, value in said.items() if value is not None}
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
-    def _usage(self, messages: list[BaseMessage]) -> UsageMetadata:
+    def _usage(self, messages: list[BaseMessage], said: int) -> UsageMetadata:
         asked = sum(len(each.text.split()) for each in messages)
         details = self._from_cache(messages)
-        total = asked + self.words
         return UsageMetadata(
-            input_tokens=asked, output_tokens=self.words, total_tokens=total, input_token_details=details
+            input_tokens=asked, output_tokens=said, total_tokens=asked + said, input_token_details=details
         )
 
     def _from_cache(self, messages: list[BaseMessage]) -> InputTokenDetails:
@@ -342,6 +344,16 @@ def late_handoff(office: Office, *, mended: bool) -> None:
         office.judge(number, success=mended or not hard)
 
 
+def long_answers(office: Office, *, mended: bool) -> None:
+    """What it cannot solve it talks about at length. Mended: no answer is longer than those that solve something."""
+    for number in tasks(80):
+        solves = number % 4 != 3
+        model = Scripted(model_name="gpt-4.1-mini", words=100 if solves else 900)
+        graph = in_a_row(answer=calling(cap_answers(model, {"answer": 100}) if mended else model))
+        office.run(graph, number, {"messages": [request(400)]})
+        office.judge(number, success=solves)
+
+
 def self_hosting(office: Office, *, mended: bool) -> None:
     """Ten long calls in each hour of a day, by the token. Mended: on a machine of one's own."""
     if mended:
@@ -362,7 +374,8 @@ WASTE: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
         cheaper_model, small_answers, overhead, uncached_prefix, unread_cache, growing_context, repeated_calls,
-        futile_retries, idle_polling, not_waited_for, late_handoff, self_hosting,
+        futile_retries, idle_polling, not_waited_for, late_handoff, long_answers,
+        self_hosting,
     )
 }  # fmt: skip
 

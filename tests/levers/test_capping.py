@@ -105,6 +105,21 @@ def test_a_learnt_cap_is_for_its_agent_and_model(small: Said, big: Said, handler
     assert bounds(big) == [None]
 
 
+@pytest.mark.parametrize(
+    "own", [{"metadata": {"mine": 1}}, {"metadata": {"mine": 1}, "callbacks": []}, {"tags": ["mine"]}]
+)
+@pytest.mark.parametrize("metered", [False, True])
+def test_a_config_of_the_users_own_hides_no_node(
+    own: dict[str, Any], metered: bool, small: Said, handler: FinOpsHandler
+) -> None:
+    """Metadata of theirs takes the place of the node's in the config; with callbacks of theirs, too, nothing is left
+    of it but the context."""
+    model = cap_answers(small, CAPS)
+    in_node(lambda messages: model.invoke(messages, own), callbacks=[handler] if metered else [])  # type: ignore[arg-type]
+
+    assert bounds(small) == [120]
+
+
 @pytest.mark.parametrize(("own", "sent"), [(80, 80), (120, 120), (500, 120)])
 def test_it_is_never_more_than_the_user_set(own: int, sent: int, small: Said) -> None:
     """By a bound argument of the call, whatever it is called."""

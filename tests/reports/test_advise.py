@@ -1,5 +1,6 @@
 """Planted waste, by hand: each kind is found where it is, at what it costs, and nothing is found where nothing is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -623,6 +624,53 @@ def test_calls_in_daily_sums_are_told_of(ledger, book):
     result = advise(ledger, book=book)
     assert result.rows == []
     assert result.folded == 120
+
+
+def answers(ledger, *, good, bad=20, length=900, node="say", name=None, **more):
+    """So many tasks that succeed with 100 tokens out, and others that fail with more."""
+    for number in range(good + bad):
+        output = 100 if number < good else length
+        who = {"agent_id": "a", "node_path": node, "task_id": f"{node}{number}", "user_id": f"u{number}", **more}
+        made = call(f"{node}{number}", "gpt-4.1-mini", 400, 0, 0, output, at=NOON + minutes(number**2), **who)
+        ledger.write(replace(made, model=name or made.model))
+        ledger.write(an_outcome(f"{node}{number}", success=number < good))
+
+
+@pytest.mark.parametrize(("good", "confidence"), [(58, None), (59, "low"), (298, "low"), (299, "medium")])
+def test_answers_beyond_those_of_successes_are_found(ledger, book, good, confidence):
+    """20 x 800 tokens at $1.60 a million, at most. 59 successes show it for 95% of all, 299 for 99%; 58 for neither."""
+    answers(ledger, good=good)
+    rows = found(ledger, book)
+    assert set(rows) == ({"long_answers"} if confidence else set())
+    if confidence:
+        row = rows["long_answers"]
+        assert (row["confidence"], row["saving_is"], row["node"]) == (confidence, "at_most", "say")
+        assert row["saving_usd"] == 20 * 800 * Decimal("1.6") / 1_000_000
+        assert row["change"] == {"tokens": 100}
+        (evidence,) = row["evidence"]
+        assert (evidence["longer"], evidence["successful_tasks"], evidence["tokens_beyond"]) == (20, good, 16_000)
+
+
+@pytest.mark.parametrize("clean", [{"bad": 19}, {"length": 100}, {"length": 175}, {"role": "judge"}])
+def test_answers_that_are_little_longer_or_few_are_clean(ledger, book, clean):
+    """19 long ones; none; 75 tokens more in 20 of 80 answers, which are 1,500 of 9,400, no fifth; a judge's."""
+    answers(ledger, **{"good": 60, **clean})
+    assert found(ledger, book) == {}
+
+
+def test_long_answers_of_a_protected_node_are_left_alone(ledger, book):
+    """And only there: another node of the agent is named."""
+    answers(ledger, good=60)
+    answers(ledger, good=60, node="check")
+    rows = advise(ledger, book=book, protect=["check"]).rows
+    assert [row["node"] for row in rows] == ["say"]
+
+
+def test_what_long_answers_cost_without_a_price_is_unknown(ledger, book):
+    """A model that nobody has a price of: the finding stands, and its saving is unknown."""
+    answers(ledger, good=60, name="unheard-of")
+    row = found(ledger, book)["long_answers"]
+    assert (row["usd_per_month"], row["saving_is"]) == (None, "unknown")
 
 
 def test_an_empty_ledger_has_nothing_to_advise(ledger, book):

@@ -38,6 +38,8 @@ SAVED: dict[str, Decimal] = {
     "not_waited_for": 12 * (900 * Decimal("1.25") + 100 * Decimal(10)) / 2,
     # The fourth to tenth call of six tasks: 340, 420 ... 820 tokens in, 40 out.
     "late_handoff": 6 * (7 * 580 * Decimal("0.4") + 7 * 40 * Decimal("1.6")),
+    # Twenty answers with 800 tokens more than any that solved a task.
+    "long_answers": 20 * 800 * Decimal("1.6"),
     # 240 calls, less a machine for 24 hours at $0.25.
     "self_hosting": 240 * (8_000 * Decimal(2) + 2_000 * Decimal(8)) - 24 * 250_000,
 }

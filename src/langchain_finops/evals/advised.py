@@ -34,6 +34,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("uncached_prefix", "unread_cache"), "{cache: true}"),
     "growing_context": "{prune: true}",
     "late_handoff": '{handoff_after: "{calls}"}',
+    "long_answers": '{max_tokens: "{tokens}"}',
     "not_waited_for": '{sent_by: "{way}"}',
     "futile_retries": "{retries: 0}",
 }

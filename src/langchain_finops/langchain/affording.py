@@ -12,8 +12,9 @@ from langchain_finops.langchain.recorder import Recorder
 from langchain_finops.langchain.tracker import namespace_of
 from langchain_finops.meter import OpenCall
 from langchain_finops.meter.affording import share_left
+from langchain_finops.records import Attribution
 
-__all__ = ["Asked", "affordable_output_tokens", "agent_of", "let_end", "share_left_of", "thinking_tokens"]
+__all__ = ["Asked", "affordable_output_tokens", "let_end", "share_left_of", "thinking_tokens", "whose"]
 
 
 class Asked(NamedTuple):
@@ -49,13 +50,13 @@ def share_left_of(recorder: Recorder, metadata: Mapping[str, Any]) -> float | No
     return share_left(recorder.meter.guard.accounts, attribution, datetime.now(UTC), span.run.state)
 
 
-def agent_of(recorder: Recorder, metadata: Mapping[str, Any]) -> str | None:
-    """The agent that a call which is made here belongs to, as the ledger will have it."""
+def whose(recorder: Recorder, metadata: Mapping[str, Any]) -> Attribution:
+    """Whom a call that is made here belongs to, as the ledger will have it."""
     span = recorder.tracker.place(None, metadata)
     if span is None:
-        return recorder.tracker.outside(metadata).agent_id
+        return recorder.tracker.outside(metadata)
     _, attribution, _ = recorder.tracker.attribute(span, metadata, None)
-    return attribution.agent_id
+    return attribution
 
 
 def thinking_tokens(model: object, settings: Mapping[str, Any]) -> int:

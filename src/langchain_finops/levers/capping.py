@@ -7,24 +7,25 @@ is told of: budgets hold no more than that, and its cache keeps capped answers a
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
 from langchain_core.language_models import BaseChatModel, BaseLLM
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 
 from langchain_finops.errors import BadArguments
-from langchain_finops.langchain.affording import agent_of, thinking_tokens
-from langchain_finops.langchain.attribution import NAMESPACE, node_path
+from langchain_finops.langchain.affording import thinking_tokens, whose
+from langchain_finops.langchain.attribution import NAMESPACE, attribution, node_path, said
 from langchain_finops.langchain.extract import MAX_TOKENS
 from langchain_finops.levers.choices import CUT_OFF, ended_by
 from langchain_finops.levers.pressure import handler_in
 from langchain_finops.levers.steps import Call, Steps, chunk_of, drive, drive_async, passes, told
 from langchain_finops.levers.tiers import warn_once
 from langchain_finops.levers.verbosity import CAP_TAG, AnswerCaps, checked_caps, too_few
+from langchain_finops.records import NO_ATTRIBUTION, Attribution
 
 __all__ = ["cap_answers", "capped_within", "settings_of"]
 
@@ -237,21 +238,28 @@ def _check_kept(ask: _Ask, answer: object) -> None:
 def _cap_of(
     caps: AnswerCaps | dict[str, int], model: Any, config: RunnableConfig, given: Mapping[str, Any]
 ) -> int | None:
-    metadata = config.get("metadata") or {}
+    who = _whose(config)
+    if isinstance(caps, AnswerCaps):
+        return caps.tokens(who.agent_id, who.node_path, _name(model, given))
+    path = who.node_path
+    return None if path is None else caps.get(path, caps.get(path.rpartition("/")[2]))
+
+
+def _whose(config: RunnableConfig) -> Attribution:
+    """Whose call this is, and in which node, as the ledger will have it."""
+    metadata: dict[str, Any] = {}
+    # Whoever gives metadata of their own takes the place of the node's in the config, and not in the callbacks'.
+    for place in (var_child_runnable_config.get(), config):
+        if place is not None:
+            metadata |= getattr(place.get("callbacks"), "metadata", None) or {}
+            metadata |= place.get("metadata") or {}
+    handler = handler_in(config)
+    known = None if handler is None else handler.tell(whose, handler.recorder, metadata)
     namespace = metadata.get(NAMESPACE)
     path = node_path(namespace) if isinstance(namespace, str) and namespace else None
-    if isinstance(caps, dict):
-        return None if path is None else caps.get(path, caps.get(path.rpartition("/")[2]))
-    return caps.tokens(_agent(config, metadata), path, _name(model, given))
-
-
-def _agent(config: RunnableConfig, metadata: Mapping[str, Any]) -> str | None:
-    """Whose answers these are, as the ledger will have it."""
-    handler = handler_in(config)
-    if handler is None:
-        name = metadata.get("agent_id") or metadata.get("lc_agent_name")
-        return None if name is None else str(name)
-    return handler.tell(agent_of, handler.recorder, metadata)
+    if known is None:
+        return attribution(said(metadata), NO_ATTRIBUTION, graph_name=None, path=path)
+    return replace(known, node_path=path) if known.node_path is None else known  # The handler is new to this run.
 
 
 def _name(model: Any, given: Mapping[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ from langchain_finops.ledger.totals import APART
 from langchain_finops.money import EXACT, from_pico
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.reports.advise_agents import Machine, idle_polling, late_handoff, not_waited_for, self_hosting
+from langchain_finops.reports.advise_answers import long_answers
 from langchain_finops.reports.advise_calls import (
     futile_retries,
     growing_context,
@@ -36,17 +37,19 @@ __all__ = ["CHANGES", "FIELDS", "KINDS", "Advice", "Machine", "advise"]
 Row = dict[str, Any]
 FINDERS: Final = (
     cheaper_success, small_answers, overhead, uncached_prefix, unread_cache, growing_context, repeated_calls,
-    futile_retries, idle_polling, not_waited_for, late_handoff,
+    futile_retries, idle_polling, not_waited_for, late_handoff, long_answers,
 )  # fmt: skip
 KINDS: Final = (
     "cheaper_model", "small_answers", "overhead", "uncached_prefix", "unread_cache", "growing_context",
-    "repeated_calls", "futile_retries", "idle_polling", "not_waited_for", "late_handoff", "self_hosting",
+    "repeated_calls", "futile_retries", "idle_polling", "not_waited_for", "late_handoff", "long_answers",
+    "self_hosting",
 )  # fmt: skip
 CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(KINDS, ()),
     **dict.fromkeys(("cheaper_model", "small_answers", "overhead"), ("provider", "model")),
     "not_waited_for": ("way",),
     "late_handoff": ("calls",),
+    "long_answers": ("tokens",),
 }
 """By kind, what `change` of a row may name: what its lever sets."""
 FIELDS: Final = (

@@ -14,6 +14,7 @@ from langchain_finops.reports.advise_look import (
     Finding,
     Look,
     Place,
+    as_paid,
     command,
     longest_input,
     sequences,
@@ -65,13 +66,6 @@ def _when(place: Place) -> int:
     return place[0].at[place[1]]
 
 
-def _as_paid(units: Units, place: Place, saved: int) -> int:
-    """A saving at list prices, less where the call was cheaper than these: by a slower tier, or at an older price."""
-    series, at = place
-    listed, paid = units.cost(series, at), series.pico[at]
-    return saved if paid >= listed else saved * paid // listed
-
-
 def _by_model(key: tuple[Name, ...]) -> dict[str, Any]:
     return dict(zip(BY_MODEL, key, strict=True))
 
@@ -105,7 +99,7 @@ class _Cached:
             return
         self.miss(written)
         gained = self.units.pico(fresh=read) - self.units.pico(read=read)
-        saved = _as_paid(self.units, place, gained) - self.debt
+        saved = as_paid(self.units, place, gained) - self.debt
         self.debt = max(0, -saved)
         self.claims.add(series, at, saved)
 
@@ -213,7 +207,7 @@ def unread_cache(look: Look) -> Iterator[Finding]:
         for series in group:
             for place, tokens in enumerate(series.written):
                 extra = units.pico(written=tokens) - units.pico(fresh=tokens)
-                claims.add(series, place, _as_paid(units, (series, place), extra))
+                claims.add(series, place, as_paid(units, (series, place), extra))
         listed = sum(units.cost(series, place) for series in group for place in range(len(series)))
         claims.scale(lost * min(sum(sum(series.pico) for series in group), listed) // listed)
         yield Finding(
@@ -257,7 +251,7 @@ def growing_context(look: Look) -> Iterator[Finding]:
                 series, place = calls[number]
                 # What comes from a cache is cheap already, and cutting it may have the rest written anew.
                 saved = 0 if units is None else units.pico(**{"read" if has_cache else "fresh": old})
-                claims.add(series, place, 0 if units is None else _as_paid(units, (series, place), saved))
+                claims.add(series, place, 0 if units is None else as_paid(units, (series, place), saved))
         whole = sum(_tokens((series, place)) for series in group for place in range(len(series)))
         if runs >= max(LEAST_RUNS, shrunk) and tokens >= LEAST_AVOIDED * whole:
             yield _context(key, claims, units, {"runs": runs, "old_tokens": tokens, "input_tokens": whole}, has_cache)

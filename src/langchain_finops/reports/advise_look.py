@@ -11,7 +11,18 @@ from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.columns import Columns, Series
 from langchain_finops.reports.advise_prices import Prices, Units
 
-__all__ = ["PAID_MODES", "Claims", "Confidence", "Finding", "Look", "Place", "command", "longest_input", "sequences"]
+__all__ = [
+    "PAID_MODES",
+    "Claims",
+    "Confidence",
+    "Finding",
+    "Look",
+    "Place",
+    "as_paid",
+    "command",
+    "longest_input",
+    "sequences",
+]
 
 Confidence = Literal["high", "medium", "low"]
 PAID_MODES: Final = frozenset({None, "payg", "committed", "credit", "replay"})
@@ -166,6 +177,13 @@ def longest_input(group: Iterable[Series]) -> int:
         (max(map(sum, zip(series.fresh, series.read, series.written, strict=True)), default=0) for series in group),
         default=0,
     )
+
+
+def as_paid(units: Units, place: Place, saved: int) -> int:
+    """A saving at list prices, less where the call was cheaper than these: by a slower tier, or at an older price."""
+    series, at = place
+    listed, paid = units.cost(series, at), series.pico[at]
+    return saved if paid >= listed else saved * paid // listed
 
 
 def command(*words: str) -> str:
