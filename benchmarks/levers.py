@@ -8,6 +8,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -38,6 +39,8 @@ CARDS = parse_cards(
     where="benchmark",
 )
 BOOK = PriceBook(cards=CARDS, catalog=False)
+HANDBOOK = Path(__file__).parent.parent / "golden_datasets" / "levers" / "handbooks" / "tessaro.md"
+QUESTION = "How often is the brake fluid of the Tessaro City changed?"
 TOOLS = [StructuredTool.from_function(lambda query: "found", name=f"look{n}", description="Look.") for n in range(5)]
 
 
@@ -116,6 +119,8 @@ def rows() -> list[tuple[str, Callable[[], Any], Callable[[], Any]]]:
         return lambda: app.invoke({"messages": [HumanMessage("hi")]}, metered)
 
     shorten = prune(model=plain, keep_last=40, prices=BOOK)
+    cut = prune(model=plain, ways=["passages"], prices=BOOK)
+    retrieved = [HumanMessage(QUESTION), ToolMessage(HANDBOOK.read_text(encoding="utf-8"), tool_call_id="1")]
     ask = handoff(threshold=0.99, usd_per_hour=60, minutes=5)
     learnt = handoff(threshold=0.99, usd_per_hour=60, minutes=5, scorer=scorer)
     bound = Scripted().bind_tools(TOOLS)
@@ -137,6 +142,7 @@ def rows() -> list[tuple[str, Callable[[], Any], Callable[[], Any]]]:
         ("handoff: by shape", graph(ask.node(then="model")), graph(None)),
         ("handoff: by 500 past tasks, kept over a pause", graph(learnt.node(then="model")), graph(None)),
         ("prune: 41 messages, does it pay?", lambda: shorten.messages(messages), lambda: None),
+        ("prune: a document of 1,000 tokens cut to passages", lambda: cut.messages(retrieved), lambda: None),
     ]
 
 
