@@ -185,7 +185,7 @@ def _prefix(key: tuple[Name, ...], group: list[Series], found: _Cached, *, is_gr
         ],
         see=command("insight", "context"),
         lever="Prompt caching: what stays the same first (system prompt, tools in one order, no time stamp), then what "
-        "changes; a cache breakpoint where the provider wants one",
+        "changes; cache_policy() sets a breakpoint where the provider wants one and it pays",
         risk="None to the answers. Writes cost more than they save where a prefix is not read again in time",
     )
 
@@ -219,7 +219,7 @@ def unread_cache(look: Look) -> Iterator[Finding]:
             "the provider",
             evidence=[{"calls": sum(map(len, group)), "cache_write_tokens": written, "cache_read_tokens": read}],
             see=command("insight", "cache"),
-            lever="No cache breakpoint at this node, or one only before what is sent again within its time to live",
+            lever="cache_policy(), which sets a breakpoint only where it would have paid; or none at this node",
             risk="None to the answers; waiting for the first token may take longer where the cache was read",
         )
 
