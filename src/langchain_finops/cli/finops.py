@@ -17,6 +17,7 @@ from langchain_finops.cli import (
     imports,
     insight,
     langsmith,
+    machines,
     prices,
     serve,
     top,
@@ -239,6 +240,7 @@ guards.mount(app)
 economics.mount(app)
 insight.mount(app)
 advise.mount(app)
+machines.mount(app)
 allocation.mount(app)
 imports.mount(app)
 exports.mount(app)

@@ -78,6 +78,15 @@ class PriceBook:
         """This book with more cards above its own."""
         return PriceBook(cards=(*cards, *self._cards), aliases=self._aliases, catalog=self._has_catalog)
 
+    def card(self, card_id: str) -> Card | None:
+        """The user's card of that id; None where the book has none."""
+        return next((card for card in self._cards if card.id == card_id), None)
+
+    def without_machines(self) -> "PriceBook":
+        """This book without cards of machines of one's own, which may be of models that others sell, too."""
+        cards = [card for card in self._cards if card.self_hosted is None]
+        return PriceBook(cards=cards, aliases=self._aliases, catalog=self._has_catalog)
+
     @property
     def hash(self) -> str:
         """The same for books that give the same prices: of the catalogue's version, the overlay, cards and aliases."""
