@@ -243,6 +243,19 @@ def test_a_context_that_grows_in_a_cache_saves_what_the_cache_costs(ledger, book
     assert (row["saving_usd"], row["confidence"]) == (6 * 6000 * Decimal("0.5") / 1_000_000, "low")
 
 
+def test_a_context_that_is_cut_already_is_not(ledger, book):
+    """A thousand tokens a step until three steps are there, and then next to none: what is older goes already."""
+    runs(ledger, "gpt-4.1", [1000, 2000, 3000, 4000, 4050, 4100, 4150, 4200], apart=6)
+    assert "growing_context" not in found(ledger, book)
+
+
+def test_a_document_that_is_read_first_and_stays_is_found(ledger, book):
+    """5,000 tokens of it at the second step, little after: 5,000, 5,100 and 5,200 are older in the last three."""
+    runs(ledger, "gpt-4.1", [400, 5400, 5500, 5600, 5700, 5800, 5900], apart=6)
+    row = found(ledger, book)["growing_context"]
+    assert row["saving_usd"] == 6 * (5000 + 5100 + 5200) * Decimal(2) / 1_000_000
+
+
 @pytest.mark.parametrize("sizes", [[3000] * 7, [1000, 2000, 3000, 4000], [100, 200, 300, 400, 500, 600, 700]])
 def test_contexts_that_do_not_grow_too_long(ledger, book, sizes):
     """Always the same, over in four calls, or small."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 from typing import Any, Final
 
 from langchain_finops.ledger.columns import Series
@@ -35,6 +36,8 @@ LEAST_SAVED: Final = 0.05
 SAME_SIZE: Final = 0.9
 """The smallest input over the mean one, from which prompts are taken for one template."""
 KEPT_STEPS: Final = 3
+STOPPED: Final = 4
+"""How many times less the last steps add than the first ones did where a history is cut."""
 LEAST_RUNS: Final = 3
 LEAST_AVOIDED: Final = 0.2
 """Of the input tokens of the node."""
@@ -239,7 +242,8 @@ def growing_context(look: Look) -> Iterator[Finding]:
             sizes = [_tokens(place) for place in calls]
             if len(sizes) <= KEPT_STEPS + 1 or sizes[-1] < LEAST_LAST or sizes[-1] < 2 * sizes[0]:
                 continue
-            if sum(later < size for size, later in pairwise(sizes)) > (1 - GROWN_SHARE) * (len(sizes) - 1):
+            shorter = sum(later < size for size, later in pairwise(sizes))
+            if shorter > (1 - GROWN_SHARE) * (len(sizes) - 1) or _has_stopped(sizes):
                 shrunk += 1  # Texts that have nothing to do with each other, or a history that is pruned already.
                 continue
             runs += 1
@@ -255,6 +259,13 @@ def growing_context(look: Look) -> Iterator[Finding]:
         whole = sum(_tokens((series, place)) for series in group for place in range(len(series)))
         if runs >= max(LEAST_RUNS, shrunk) and tokens >= LEAST_AVOIDED * whole:
             yield _context(key, claims, units, {"runs": runs, "old_tokens": tokens, "input_tokens": whole}, has_cache)
+
+
+def _has_stopped(sizes: list[int]) -> bool:
+    """Whether the last steps added much less than the first ones did: what is older is being cut already."""
+    first = sizes[: len(sizes) // 2 + 1]
+    usual = median(later - size for size, later in pairwise(first))
+    return STOPPED * (sizes[-1] - sizes[-1 - KEPT_STEPS]) < KEPT_STEPS * usual
 
 
 def _context(
