@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import StructuredTool
 from langgraph.graph import START, StateGraph
@@ -27,6 +27,8 @@ from langchain_finops.levers import (
     TieredChatModel,
     by_budget,
     by_difficulty,
+    cache_policy,
+    cap_answers,
     cascade,
     handoff,
     prune,
@@ -64,6 +66,13 @@ class Scripted(BaseChatModel):
         usage = {"input_tokens": 10, "output_tokens": 40, "total_tokens": 50}
         message = AIMessage("ok", usage_metadata=usage, response_metadata={"model_name": "scripted"})
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class ChatAnthropic(Scripted):
+    """Named as the model whose requests a cache's marks are for, and answering at once."""
+
+    def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
+        return {"ls_provider": "anthropic", "ls_model_name": "claude-sonnet-5", "ls_model_type": "chat"}
 
 
 def difference(with_lever: Callable[[], Any], without: Callable[[], Any], repeat: int) -> tuple[float, float]:
@@ -108,8 +117,8 @@ def rows() -> list[tuple[str, Callable[[], Any], Callable[[], Any]]]:
     def asked(model: Any, config: Any = metered, prompt: Any = "hi") -> Callable[[], Any]:
         return lambda: model.invoke(prompt, config)
 
-    def graph(before: Any) -> Callable[[], Any]:
-        built = StateGraph(State).add_node("model", lambda state: {"messages": [plain.invoke(state["messages"])]})
+    def graph(before: Any, model: Any = plain) -> Callable[[], Any]:
+        built = StateGraph(State).add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
         if before is None:
             built.add_node("before", lambda state: {})
             built.add_edge("before", "model")
@@ -125,6 +134,9 @@ def rows() -> list[tuple[str, Callable[[], Any], Callable[[], Any]]]:
     learnt = handoff(threshold=0.99, usd_per_hour=60, minutes=5, scorer=scorer)
     bound = Scripted().bind_tools(TOOLS)
     cascading = tiers(cascade(lambda request, answer: True))
+    claude, long = ChatAnthropic(), [SystemMessage("be careful " * 1_000), *messages]
+    caching = cache_policy(prices=PriceBook()).bind(claude).bind_tools(TOOLS)
+    uncached = claude.bind_tools(TOOLS)
     return [
         ("tiers: a rule", asked(tiers(lambda request: "worker")), asked(plain)),
         ("tiers: cascade with a judging function", asked(cascading), asked(plain)),
@@ -142,7 +154,9 @@ def rows() -> list[tuple[str, Callable[[], Any], Callable[[], Any]]]:
         ("handoff: by shape", graph(ask.node(then="model")), graph(None)),
         ("handoff: by 500 past tasks, kept over a pause", graph(learnt.node(then="model")), graph(None)),
         ("prune: 41 messages, does it pay?", lambda: shorten.messages(messages), lambda: None),
+        ("cache_policy: five tools, 42 messages", asked(caching, prompt=long), asked(uncached, prompt=long)),
         ("prune: a document of 1,000 tokens cut to passages", lambda: cut.messages(retrieved), lambda: None),
+        ("cap_answers: a cap of the node", graph(None, cap_answers(plain, {"model": 100})), graph(None)),
     ]
 
 

@@ -43,6 +43,8 @@ def test_every_example_is_executed_here() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "ask_a_human.py",
         "event_triggered.py",
+        "lever_caching.py",  # By tests/levers/test_caching_proof.py.
+        "lever_passages.py",  # By tests/levers/test_proof_reading.py.
         "one_line.py",
         "outcomes.py",
         "runaway_agent.py",
