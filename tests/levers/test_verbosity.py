@@ -191,12 +191,16 @@ def test_each_node_model_and_agent_has_a_cap_of_its_own() -> None:
 
 
 def test_what_an_answer_needed_is_the_shortest_beginning_that_stays_right() -> None:
-    """100 letters in 50 tokens: `Rome` ends at letter 8, so four tokens; more where a later one is wrong again."""
+    """`Rome` ends at letter 8, so eight tokens at most; more where a later beginning is wrong again. An umlaut has two
+    bytes, and may be two tokens; whoever has a tokenizer counts with it."""
     text = "ans Rome" + "." * 92
 
-    assert needed_tokens(text, 50, lambda said: "Rome" in said) == 4
-    assert needed_tokens(text, 50, lambda said: said.startswith("ans") and len(said) != 40) == 21
-    assert needed_tokens(text, 50, lambda said: "Paris" in said) is None
+    assert needed_tokens(text, lambda said: "Rome" in said) == 8
+    assert needed_tokens(text, lambda said: said.startswith("ans") and len(said) != 40) == 41
+    assert needed_tokens(text, lambda said: "Paris" in said) is None
+    assert needed_tokens("", lambda said: True) is None
+    assert needed_tokens("Köln.", lambda said: "Köln" in said) == 5
+    assert needed_tokens(text, lambda said: "Rome" in said, count_tokens=lambda said: len(said.split())) == 2
 
 
 def test_what_was_needed_of_long_answers_is_learnt_from_it() -> None:
@@ -207,6 +211,14 @@ def test_what_was_needed_of_long_answers_is_learnt_from_it() -> None:
     row = learn_caps(ledger, coverage=0.90, needed=lambda each: 5 + int((each.attribution.task_id or "")[1:])).rows[0]
     assert (row.tokens, row.longer, row.cut_tasks) == (33, 29, 0)
     assert row.saved_usd == 29 * Decimal(95) / 100_000
+
+
+def test_hidden_reasoning_is_needed_beside_what_the_answer_needed() -> None:
+    """100 tokens of 128 are reasoning, and of the rest five were needed: a cap below 105 would cut the answer off."""
+    usage = Usage(output_tokens=128, reasoning_tokens=100)
+    ledger = written([call(n, 128, usage=usage) for n in range(29)])
+
+    assert learn_caps(ledger, coverage=0.90, needed=lambda _: 5).rows[0].tokens == 105
 
 
 def test_bad_input_is_one_sentence() -> None:
@@ -223,5 +235,3 @@ def test_bad_input_is_one_sentence() -> None:
         learn_caps(ledger, agent_id="nobody")
     with pytest.raises(BadArguments, match=r"needed said -1 of a call: give a whole number of 0 or more, or None"):
         learn_caps(ledger, needed=lambda _: -1)
-    with pytest.raises(BadArguments, match="output_tokens is 0"):
-        needed_tokens("x", 0, bool)

@@ -92,10 +92,10 @@ def learn_caps(
     """Learn output caps from a ledger with outcomes: with `confidence` each covers a share `coverage` of all successful
     tasks to come, if they are like these.
 
-    `needed`: how many output tokens a call needed, where you know better than that it needed all that it had, such as
-    `needed_tokens`; None of it: all. Failed calls, replies of LangChain's cache, calls without reported usage and those
-    of judges and overhead tell nothing. An answer that an earlier cap cut off is longer than any. Raises BadArguments
-    for shares that are none and for a ledger without calls.
+    `needed`: how many tokens of its answer a call needed, hidden reasoning apart, where you know better than that it
+    needed all that it had, such as by `needed_tokens`; None of it: all. Failed calls, replies of LangChain's cache,
+    calls without reported usage and those of judges and overhead tell nothing. An answer that an earlier cap cut off is
+    longer than any. Raises BadArguments for shares that are none and for a ledger without calls.
     """
     least = values_needed(coverage=coverage, confidence=confidence)
     good = {outcome.task_id for outcome in ledger.outcomes() if outcome.success}
@@ -130,7 +130,13 @@ def _note(node: _Node, call: CallRecord, good: set[str], needed: Needed | None) 
     if said is not None and (type(said) is not int or said < 0):
         raise BadArguments(f"learn_caps: needed said {said!r} of a call: give a whole number of 0 or more, or None")
     is_cut = cap.isdigit() and tokens >= int(cap)
-    need: float = float("inf") if said is None and is_cut else tokens if said is None else min(said, tokens)
+    need: float = (
+        float("inf")
+        if said is None and is_cut
+        else tokens
+        if said is None
+        else min(said + call.usage.reasoning_tokens, tokens)
+    )
     node.needs[task] = max(node.needs.get(task, 0), need)
 
 
@@ -192,21 +198,22 @@ def _dollars(amount: Fraction) -> Decimal:
     return QUOTIENT.divide(Decimal(amount.numerator), Decimal(amount.denominator))
 
 
-def needed_tokens(answer: str, output_tokens: int, is_right: Callable[[str], Any]) -> int | None:
-    """How many of an answer's tokens it needed: the fewest from which on every longer beginning of it is right.
+def needed_tokens(
+    answer: str, is_right: Callable[[str], Any], *, count_tokens: Callable[[str], int] | None = None
+) -> int | None:
+    """How many tokens of an answer were needed: those of the shortest beginning from which on all are right.
 
-    None where the whole answer is not right. Tokens are taken to be of one length, so this is an estimate: try the cap
-    on tasks that it was not learnt on. Raises BadArguments for a count that is none.
+    None where the whole answer is not right. `count_tokens`: as the model's tokenizer does; None: as many as the
+    beginning has bytes, which is never too few, for no token is less than a byte.
     """
-    count: object = output_tokens
-    if type(count) is not int or count < 1:
-        raise BadArguments(f"needed_tokens: output_tokens is {count!r}: give a whole number of 1 or more")
     needed = None
-    for tokens in range(output_tokens, 0, -1):
-        if not is_right(answer[: -(-len(answer) * tokens // output_tokens)]):
+    for end in range(len(answer), 0, -1):
+        if not is_right(answer[:end]):
             break
-        needed = tokens
-    return needed
+        needed = answer[:end]
+    if needed is None:
+        return None
+    return len(needed.encode("utf-8", "surrogatepass")) if count_tokens is None else count_tokens(needed)
 
 
 def checked_caps(caps: "AnswerCaps | Mapping[str, int]") -> "AnswerCaps | dict[str, int]":
