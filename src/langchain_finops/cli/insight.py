@@ -36,8 +36,8 @@ def insight_command(
         typer.Argument(
             metavar="NAME",
             show_default=False,
-            help="anomalies, retries, failures, failed_tasks, overhead, idle, context, cache or verbosity; none for a "
-            "summary.",
+            help="anomalies, retries, failures, failed_tasks, overhead, idle, context, cache, prefixes or verbosity; "
+            "none for a summary.",
         ),
     ] = None,
     since: SinceOption = None,

@@ -20,7 +20,7 @@ from langchain_finops.ledger.work import driver_rows
 from langchain_finops.money import to_pico
 from langchain_finops.records import CallRecord, ChargeRecord
 
-__all__ = ["Columns", "Series", "Sort", "columns_of"]
+__all__ = ["Columns", "Series", "Sort", "columns_of", "sort_of", "sorts_of"]
 
 P: Final = schema.postings.c
 WRITTEN: Final = ("cache_write_5m_tokens", "cache_write_30m_tokens")
@@ -63,6 +63,8 @@ class Series:
     """The calls or charges of one sort, a place in each column for each of them. Folded ones are not among them."""
 
     sort: Sort
+    n: "array[int]" = field(default_factory=_column)
+    """Its number, by which other readers of the same ledger know it."""
     run: "array[int]" = field(default_factory=_column)
     """Which of `Columns.runs`; -1 where none is named."""
     task: "array[int]" = field(default_factory=_column)
@@ -160,9 +162,9 @@ def _number(numbers: dict[str, int], names: list[str], name: str | None) -> int:
 
 
 def _take_records(making: _Making, ledger: Ledger, period: Period) -> None:
-    for record in _records(ledger):
+    for n, record in _records(ledger):
         at, who = time_of(record), record.attribution
-        sort = _sort_of(record)
+        sort = sort_of(record)
         if at not in period or sort.mode == "cache":
             continue
         series = making.series(sort)
@@ -170,6 +172,7 @@ def _take_records(making: _Making, ledger: Ledger, period: Period) -> None:
         if sort.is_call and who.attempt not in {None, 1}:
             series.retried.add(len(series))
         figures = _figures(record.usage) if isinstance(record, CallRecord) else (0,) * len(FIGURES)
+        series.n.append(n)
         _append(series, (run, task), at, _paid(record), figures)
         making.span(at)
 
@@ -178,9 +181,9 @@ def _take_records(making: _Making, ledger: Ledger, period: Period) -> None:
         making.columns.folded = sum(time_of(record) in period for record in ledger.folded())
 
 
-def _records(ledger: Ledger) -> Iterator[CallRecord | ChargeRecord]:
-    yield from ledger.calls()
-    yield from ledger.charges()
+def _records(ledger: Ledger) -> Iterator[tuple[int, CallRecord | ChargeRecord]]:
+    yield from enumerate(ledger.calls())
+    yield from enumerate(ledger.charges())
 
 
 def _paid(record: CallRecord | ChargeRecord) -> int:
@@ -207,7 +210,8 @@ def _append(series: Series, whose: tuple[int, int], at: int, pico: int, figures:
     series.pico.append(pico)
 
 
-def _sort_of(record: CallRecord | ChargeRecord) -> Sort:
+def sort_of(record: CallRecord | ChargeRecord) -> Sort:
+    """What a record has in common with thousands of others."""
     who = record.attribution
     common = {"agent": who.agent_id, "node": who.node_path, "task_type": who.task_type, "role": who.role}
     if isinstance(record, ChargeRecord):
@@ -233,7 +237,7 @@ def _sort_of(record: CallRecord | ChargeRecord) -> Sort:
 
 def _take_tables(making: _Making, connection: Connection, period: Period) -> None:
     """One loop without calls in it: it runs a million times."""
-    sorts, retried = _sorts(connection), retried_calls(connection)
+    sorts, retried = sorts_of(connection), retried_calls(connection)
     whose = _parties(connection)
     making.columns.verdicts = _verdicts(connection)
     places: dict[int, tuple[int, int]] = {}
@@ -258,6 +262,7 @@ def _take_tables(making: _Making, connection: Connection, period: Period) -> Non
             place = places[party] = making.place(whose[party])
         if n in retried and series.sort.is_call:
             series.retried.add(len(series.at))
+        series.n.append(n)
         series.run.append(place[0])
         series.task.append(place[1])
         series.at.append(at)
@@ -281,7 +286,8 @@ def _postings(connection: Connection, period: Period) -> Select[Any]:
     return in_period(query, period).order_by(P.label, P.day, P.party, P.n)
 
 
-def _sorts(connection: Connection) -> dict[int, Sort]:
+def sorts_of(connection: Connection) -> dict[int, Sort]:
+    """The same by label."""
     c = schema.labels.c
     found = {}
     for row in connection.execute(select(schema.labels).where(c.kind.in_(("call", "charge")))).mappings():

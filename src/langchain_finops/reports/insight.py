@@ -19,6 +19,8 @@ from langchain_finops.money import from_pico, sum_usd
 from langchain_finops.reports.anomalies import anomalies
 from langchain_finops.reports.caching import cache_rows
 from langchain_finops.reports.economics import economics
+from langchain_finops.reports.prefixes import FIELDS as PREFIX_FIELDS
+from langchain_finops.reports.prefixes import prefix_rows
 from langchain_finops.reports.verbosity import verbosity_rows
 
 __all__ = [
@@ -47,6 +49,7 @@ FIELDS: Final = {
         *("agent", "provider", "model", "calls", "input_tokens", "cache_read_tokens", "cache_write_tokens"),
         *("hit_rate", "prompt_usd", "uncached_usd", "saved_usd", "efficiency", "unknown"),
     ),
+    "prefixes": PREFIX_FIELDS,
     "verbosity": (
         *("agent", "node", "model", "calls", "tasks", "judged", "successes", "output_tokens", "output_per_call"),
         *("output_share", "tokens_per_success", "successes_per_million", "failed_output_share"),
@@ -55,7 +58,7 @@ FIELDS: Final = {
 """What each finding's rows hold."""
 FINDINGS: Final = tuple(FIELDS)
 SUMMARY_FIELDS: Final = ("finding", "rows", "cost_usd", "unpriced", "share", "worst")
-WITHOUT_COST: Final = frozenset({"anomalies", "context", "cache", "verbosity"})
+WITHOUT_COST: Final = frozenset({"anomalies", "context", "cache", "prefixes", "verbosity"})
 """Findings whose rows are no cost that can be summed."""
 NAMES: Final = ("agent", "node", "model", "name", "day")
 """What tells one row from another."""
@@ -140,6 +143,7 @@ def insight(
         "idle": lambda: _idle_rows(seen.runs.values(), _solved(ledger), whole),
         "context": lambda: _context_rows(seen.contexts),
         "cache": lambda: cache_rows(ledger, since=since, until=until),
+        "prefixes": lambda: prefix_rows(ledger, since=since, until=until),
         "verbosity": lambda: verbosity_rows(ledger, since=since, until=until),
     }
     return Insight(rows={name: list(makers[name]()) if name in only else [] for name in FINDINGS}, cost_usd=whole)

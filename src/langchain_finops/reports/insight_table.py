@@ -26,6 +26,10 @@ NOTES: Final = {
     "which it made two or more.",
     "cache": "hit rate: tokens read from a cache, of all input. efficiency: 1 - prompt cost / what it had cost without "
     "a cache; below 0 the cache cost more than it saved.",
+    "prefixes": "Of calls whose prompts have digests. prefix: the beginning that came again most, its tokens; again: "
+    "calls that begin as an earlier one did, and how soon after it. best cache, could save: the cheapest of the "
+    "model's caches, and what it had saved against none; what caches saved so far is cached. broken by: what kept most "
+    "tokens from being the same as five minutes before or less, and the cost of that.",
     "verbosity": "Tokens of calls that name a task: tokens/success and successes a million over all such tasks, failed "
     "output: of the output in judged tasks that of failed ones. output share: of all tokens. Daily sums are left out.",
 }
@@ -112,6 +116,16 @@ SHOWN: Final[Mapping[str, tuple[str, Callable[[str], Callable[[Row], str]], int]
     **{name: (name, _name, 0) for name in ("agent", "node", "model", "what", "name", "day")},
     "provider": ("provider", _name, 5),
     **{name: (name, _count, 1) for name in ("calls", "tasks", "runs", "days")},
+    "prefix": ("prefix", _name, 3),
+    "prefix_tokens": ("tokens", _number, 2),
+    "repeats": ("again", _count, 0),
+    "within_5m": ("in 5 min", _part, 4),
+    "within_1h": ("in 1 h", _part, 6),
+    "cached_usd": ("cached", _usd, 5),
+    "best_cache": ("best cache", lambda name: lambda row: row[name] or "unknown", 1),
+    "could_save_usd": ("could save", _usd, 0),
+    "broken_by": ("broken by", lambda name: lambda row: row[name] or "", 0),
+    "lost_usd": ("lost", _usd, 2),
     "judged": ("judged", _count, 6),
     "successes": ("success", _count, 0),
     "output_tokens": ("output", _count, 5),
