@@ -5,6 +5,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -371,6 +372,25 @@ def test_a_prompt_is_the_same_with_marks_and_without(
     with pytest.raises(LoopDetected):
         RunnableLambda(ask_thrice).invoke("", {"callbacks": [handler]})
     assert [system_mark(seen.body) for seen in server.seen] == [None, FIVE]
+
+
+def test_a_stream_that_writes_for_an_hour_is_charged_for_an_hour(
+    clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Streams do not tell for how long was written; the request's marks do: 1,000 x $4 and 100 x $2 a million, 5 out at
+    $10. Whole answers tell by themselves."""
+    server.answers = [Answer(text="Rome", usage=anthropic_usage(100, 5, written_1h=1_000), model="claude-sonnet-5")]
+    model = cache_policy(ttls=["1h"], expected_uses=9, clock=clock).bind(claude)
+    handler = FinOpsHandler(ledger=open_ledger(":memory:"))
+    config: Any = {"callbacks": [handler]}
+    list(model.stream(conversation(1), config))
+    model.invoke(conversation(1), config)
+
+    assert [call.usage.cache_write_1h_tokens for call in handler.ledger.calls()] == [1_000, 1_000]
+    assert [call.usage.cache_write_5m_tokens for call in handler.ledger.calls()] == [0, 0]
+    assert {call.cost_usd for call in handler.ledger.calls()} == {Decimal("0.00425")}
+    assert all("cache_ttl_assumed" not in call.reasons for call in handler.ledger.calls())
+    assert handler.faults == 0
 
 
 # --- OpenAI ----------------------------------------------------------------------------------------------------------

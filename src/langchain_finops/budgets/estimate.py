@@ -74,6 +74,8 @@ class Request(NamedTuple):
     """What its tokens may be charged on besides plain input and output, such as what is written to a cache."""
     unmeasured: str | None = None
     """What the provider adds to its prompt that nobody here can see, such as a file by its id; None: nothing."""
+    cache_ttl: str | None = None
+    """How long all that it has written to a cache is to live, such as `1h`; None: it says several times, or none."""
 
 
 class Expectation(NamedTuple):

@@ -159,6 +159,7 @@ def request_of(prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any], m
         _terms(params),
         _meters(params, blocks),
         _unmeasured(params, blocks),
+        _cache_ttl(params, blocks),
     )
 
 
@@ -220,12 +221,24 @@ def _terms(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _meters(params: Mapping[str, Any], blocks: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """What a request's tokens may be charged on besides plain input and output."""
-    others = (params.get("model_kwargs"), params.get("extra_body"), *_tools(params))
-    parts = [params, *(each for each in others if isinstance(each, Mapping)), *blocks]
-    meters = () if all(map(CACHE_MARKS.isdisjoint, parts)) else WRITE_METERS
+    meters = () if all(map(CACHE_MARKS.isdisjoint, _parts(params, blocks))) else WRITE_METERS
     wanted = params.get("modalities")
     speaks = isinstance(wanted, Sequence) and "audio" in wanted
     return (*meters, "audio_output_tokens") if speaks else meters
+
+
+def _parts(params: Mapping[str, Any], blocks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """All in a request that may have a mark of a cache."""
+    others = (params.get("model_kwargs"), params.get("extra_body"), *_tools(params))
+    return [params, *(each for each in others if isinstance(each, Mapping)), *blocks]
+
+
+def _cache_ttl(params: Mapping[str, Any], blocks: Iterable[Mapping[str, Any]]) -> str | None:
+    """The time to live that all of its marks name, five minutes where one names none; None: several, or no mark."""
+    marks = [part[name] for part in _parts(params, blocks) for name in CACHE_MARKS & part.keys()]
+    named = {mark.get("ttl", "5m") if isinstance(mark, Mapping) else None for mark in marks}
+    only = named.pop() if len(named) == 1 else None
+    return only if isinstance(only, str) else None
 
 
 def _unmeasured(params: Mapping[str, Any], blocks: Iterable[Mapping[str, Any]]) -> str | None:

@@ -31,6 +31,7 @@ from langchain_finops.meter.asking import AskedPrices, CallEstimates
 from langchain_finops.meter.calls import Answer, Endpoint, Faults, OpenCall
 from langchain_finops.meter.drafts import NO_USAGE, free, record_of
 from langchain_finops.meter.drafts import replayed as replay_of
+from langchain_finops.meter.reading import reading_of
 from langchain_finops.money import to_pico
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.pricing.cost import Cost, PriceKey, Reading
@@ -393,15 +394,7 @@ class Meter:
 
     def _read(self, call: OpenCall, answer: Answer, at: datetime) -> Reading:
         try:
-            return self.prices.read(
-                answer.usage,
-                answer.response,
-                call.metadata,
-                at=at,
-                base_url_host=call.endpoint.base_url_host,
-                tags=call.attribution.tags,
-                shown=answer.shown,
-            )
+            return reading_of(self.prices, call, answer, at=at, request=lambda: self._size_of(call))
         except Exception as error:  # noqa: BLE001  An answer that cannot be read was still paid for.
             self.faults.note(error)
             provider, model = call.metadata.get("ls_provider"), call.metadata.get("ls_model_name")

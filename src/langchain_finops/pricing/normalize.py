@@ -24,9 +24,10 @@ from langchain_finops.pricing.server_tools import NOTHING_SHOWN, Shown
 from langchain_finops.records import EMPTY
 from langchain_finops.usage import TOKEN_METERS, Usage
 
-__all__ = ["NO_USAGE", "read_answer"]
+__all__ = ["NO_USAGE", "TTL_ASSUMED", "read_answer"]
 
 NO_USAGE = "no_usage_reported"
+TTL_ASSUMED = "cache_ttl_assumed"
 
 INPUT_NAMES = ("input_tokens", "prompt_tokens")
 OUTPUT_NAMES = ("output_tokens", "completion_tokens")
@@ -212,7 +213,7 @@ def _split_input(draft: UsageDraft, details: Mapping[str, object], rule: Rule, f
         meter = TTL_METERS.get(facts.cache_ttl or "5m", "cache_write_5m_tokens")
         setattr(draft, meter, getattr(draft, meter) + written - split)
         if rule.splits_cache_writes and facts.cache_ttl is None:
-            doubts.append("cache_ttl_assumed")
+            doubts.append(TTL_ASSUMED)
     rest = draft.input_tokens - read - audio - (max(split, written))
     if audio and read:
         rest += _overlap(draft, -rest, doubts)
