@@ -268,6 +268,16 @@ def test_a_single_without_success_is_no_rival() -> None:
     assert row(found, "router")["verdict"] == "beats BestSingle"
 
 
+def test_a_single_that_seldom_succeeds_bars_no_verdict() -> None:
+    """Five successes for $60 are no figure to rely on, but $12 each is too far away for that to matter."""
+    weak = many("1", [True] + [False] * 11, times=5)
+
+    found = report({**SINGLES, "weak": weak, "router": many("0.5", [True, True, True])}, routers=("router",))
+
+    assert row(found, "weak")["successes"] == 5
+    assert row(found, "router")["verdict"] == "beats BestSingle"
+
+
 def test_verdicts_on_several_routers_are_at_a_divided_level() -> None:
     """Alone its interval ends below 1; of three, each is held to an interval of 1 - .05 / 3, which holds 1."""
     router = {f"t{n}": [("3.5" if n % 10 == 0 else "0.9", True)] for n in range(60)}
@@ -294,20 +304,33 @@ def test_unknown_costs_are_bounds_and_never_zeros() -> None:
     assert (chance["cost_per_success_bound"], chance["cost_per_success_usd"]) == (">=", pytest.approx(11 / 3))
     # With a free success at t1 two cost $2: at least that; without t1 of large three dollars buy one.
     assert (ideal["cost_per_success_bound"], ideal["cost_per_success_usd"]) == (">=", 1)
-    assert (ideal["regret_least_usd"], ideal["regret_most_usd"]) == (0, None) or ideal["regret_usd"] is None
+    assert (ideal["regret_usd"], row(found, "small")["regret_usd"]) == (None, None)
+    assert (row(found, "small")["regret_least_usd"], row(found, "small")["regret_most_usd"]) == (0, 2)
     mine = row(found, "router")
     assert mine["regret_usd"] is None
     assert (mine["regret_least_usd"], mine["regret_most_usd"]) == (pytest.approx(1.515), pytest.approx(3.515))
     assert mine["gap_closed"] is None
 
 
+def test_a_single_whose_costs_are_not_known_has_no_negative_regret() -> None:
+    """Of large $1 is known, for two successes; the Oracle may be as low, but never above it."""
+    large = row(report({"small": SMALL, "large": once((None, True), (None, True), ("1", False))}), "large")
+
+    assert large["cost_per_success_usd"] == 0.5
+    assert (large["regret_usd"], large["regret_least_usd"], large["regret_most_usd"]) == (None, 0, None)
+
+
 def test_an_unknown_cost_that_the_oracle_does_not_choose_leaves_it_exact() -> None:
-    """large fails at t2 at an unknown cost: nobody would choose it there, whatever it costs."""
-    tried = {"small": SMALL, "large": LARGE | {"t2": [(None, False)]}}
+    """$20 are known of what large's try at t1 cost: more than its success is worth, whatever the rest is."""
+    attempts, verdicts = made({"small": SMALL, "large": LARGE | {"t1": [(None, True)]}})
+    attempts = [replace(each, known_usd=Decimal(20)) if each.cost_usd is None else each for each in attempts]
 
-    ideal = row(report(tried), "Oracle")
+    found = router_report(attempts, verdicts)
 
-    assert ideal["unknown_costs"] in (0, 1)
+    ideal = row(found, "Oracle")
+    assert (ideal["cost_per_success_bound"], ideal["unknown_costs"]) == ("=", 0)
+    assert (ideal["cost_per_success_usd"], ideal["regret_usd"]) == (3, 0)
+    assert row(found, "small")["regret_usd"] == 0
 
 
 def test_a_router_of_unknown_cost_has_no_verdict_and_at_least_a_regret() -> None:
@@ -436,6 +459,19 @@ def test_unequal_repeats_weigh_tasks_alike() -> None:
     assert row(found, "a")["cost_per_success_usd"] == pytest.approx(1)
     assert row(found, "Random")["cost_per_success_usd"] == pytest.approx((1.5 + 4) / (1.5 + 2))
     assert row(found, "Oracle")["cost_per_success_usd"] == pytest.approx(1)
+
+
+def test_the_oracle_weighs_tasks_alike_too() -> None:
+    """t0, tried twice, is $1 an attempt for a success; at t1, tried once, $1.80 would make two successes $1.40 each.
+
+    Without it one costs $1.10. By sums, (2 + 1.80) / 3 would look better than (2 + .10) / 2.
+    """
+    tried = {
+        "a": {"t0": [("1", True), ("1", True)], "t1": [("0.1", False)]},
+        "b": {"t0": [("9", True), ("9", True)], "t1": [("1.8", True)]},
+    }
+
+    assert row(report(tried), "Oracle")["cost_per_success_usd"] == pytest.approx(1.1)
 
 
 # --- who is what -------------------------------------------------------------------------------------------------
@@ -633,14 +669,17 @@ def test_the_table_fits_eighty_columns(monkeypatch: pytest.MonkeyPatch, failure_
 
 
 def test_what_is_at_least_is_rounded_down_and_what_is_at_most_up() -> None:
-    """A bound that was rounded to the near side would be false."""
-    tried = {"small": SMALL, "large": LARGE | {"t1": [(None, True)]}, "router": ROUTER}
-    file = io.StringIO()
-    render(routers_table(report(tried, routers=("router",))), "csv", file)
-    made_table = routers_table(
-        report({**tried, "router": once(("1.2345", True), (None, True), ("0", True))}, routers=("router",))
-    )
+    """A bound that was rounded to the near side would be false.
 
-    cells = {column.title: column.text(next(iter(made_table.rows))) for column in made_table.columns}
-    assert cells["cost per success"] == ">= $0.411"  # $1.2345 / 3 = $0.4115
-    assert replace(made_table).notes
+    $1.2345 is known of the first router's three successes: each is at least $0.4115. No single's cost at t1 is known,
+    so that a success of the Oracle's may be as little as $1, and one of the second router's, $7 / 3, $1.3333 more at
+    most.
+    """
+    unknown = once(("1", True), (None, True), ("1", False))
+    routers = {"r": once(("1.2345", True), (None, True), ("0", True)), "s": once(("2", True), ("5", True), ("0", True))}
+    shown = routers_table(report({"a": unknown, "b": unknown, **routers}, routers=("r", "s")))
+
+    first, second, *_ = shown.rows
+    cells = {column.title: (column.text(first), column.text(second)) for column in shown.columns}
+    assert cells["cost per success"][0] == ">= $0.411"
+    assert cells["regret"] == ("-", "<= $1.34")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from langchain_finops.errors import BadArguments
 from langchain_finops.evals.arms import Arm, Plan, arms_of
 from langchain_finops.evals.figures import Figures
-from langchain_finops.evals.pairs import Judged, Pair, divided, judged, paired
+from langchain_finops.evals.pairs import Judged, Pair, divided, is_settled, judged
 from langchain_finops.evals.results import AttemptResult, Verdict
 from langchain_finops.evals.routing import (
     Price,
@@ -129,22 +129,19 @@ def router_report(
         arms = [arm.imputed() for arm in arms]
     routers, singles = _sides(arms, plan, options)
     shown = [*routers, *singles]
-    tasks: Sequence[str] = tuple(planned)
-    lacking = {arm.name: len(planned) - len(paired(arm, arm, tasks, level=options.level).tasks) for arm in shown}
-    for arm in shown:
-        tasks = paired(arm, arm, tasks, level=options.level).tasks
+    settled = {arm.name: {task for task in planned if is_settled(arm, task)} for arm in shown}
+    tasks = tuple(task for task in planned if all(task in of_arm for of_arm in settled.values()))
     routers, singles = ([on_tasks(arm, tasks) for arm in side] for side in (routers, singles))
     bench = _bench(singles, tasks, Price(table_options.failure_usd))
-    names = {arm.name for arm in shown}
     return RouterReport(
         rows=_rows(routers, singles, bench, table_options, options, left_out=len(planned) - len(tasks)),
         tasks=tasks,
         planned=len(planned),
-        lacking={name: count for name, count in lacking.items() if count},
+        lacking={name: len(planned) - len(of_arm) for name, of_arm in settled.items() if len(of_arm) < len(planned)},
         best=bench.best_name,
         contenders=[arm.name for arm in bench.contenders],
         oracle_tasks=dict(Counter(slots[0].last.configuration for slots in bench.oracle.by_task.values())),
-        left_out=[arm.name for arm in arms if arm.name not in names],
+        left_out=[arm.name for arm in arms if arm.name not in settled],
         failure_usd=table_options.failure_usd,
         plan=plan,
         options=options,
@@ -403,7 +400,7 @@ def _why_not_cheaper(
 
 
 def _paired(router: Arm, single: Arm, bench: _Bench, level: float) -> Pair:
-    return paired(router, single, tuple(router.by_task), level=level, failure_usd=bench.price.failure_usd)
+    return Pair(a=router, b=single, tasks=tuple(router.by_task), level=level, failure_usd=bench.price.failure_usd)
 
 
 def _judged(pairs: Sequence[Pair], options: RouterOptions, min_successes: int) -> list[Judged]:
