@@ -45,6 +45,8 @@ def test_every_example_is_executed_here() -> None:
         "event_triggered.py",
         "lever_caching.py",  # By tests/levers/test_caching_proof.py.
         "lever_passages.py",  # By tests/levers/test_proof_reading.py.
+        "lever_pruning.py",  # By tests/levers/test_proof_reading.py.
+        "lever_tiers.py",  # By tests/levers/test_proof_tiers.py.
         "one_line.py",
         "outcomes.py",
         "runaway_agent.py",
