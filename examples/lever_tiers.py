@@ -97,7 +97,7 @@ def _result(said: Any) -> ChatResult:
     choice = said.choices[0]
     told = {"model_name": said.model, "finish_reason": choice.finish_reason}
     text = choice.text.strip().strip("\"'").rstrip(".,;:!")
-    message = AIMessage(text, usage_metadata=usage, response_metadata=told)  # type: ignore[arg-type]
+    message = AIMessage(text, usage_metadata=usage, response_metadata=told)
     return ChatResult(generations=[ChatGeneration(message=message)])
 
 

@@ -15,14 +15,18 @@ __all__ = ["record_charge"]
 
 
 def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[str, Any]) -> ChargeRecord:
-    """Attribute a charge, by the context it is recorded in and by what `metadata` says, price it and write it down."""
+    """Attribute a charge, by the context it is recorded in and by what `metadata` says, price it and write it down.
+
+    One without an id gets one.
+    """
+    charge_id = charge.charge_id or str(uuid4())
     config = var_child_runnable_config.get()
     told = {**((config or {}).get("metadata") or {}), **metadata}
     tracker = recorder.tracker
     span = tracker.place(None, told)
     if span is None:
         attribution = tracker.outside(told)
-        charge = replace(charge, charge_id=str(uuid4()), attribution=attribution)
+        charge = replace(charge, charge_id=charge_id, attribution=attribution)
         charge = recorder.meter.charge(charge)
         recorder.observers.tell(charge)
         recorder.sums.add_charge(who_of(attribution), charge, None)
@@ -30,7 +34,7 @@ def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[st
     _, attribution, who = tracker.attribute(span, told, None)
     charge = replace(
         charge,
-        charge_id=str(uuid4()),
+        charge_id=charge_id,
         run_id=span.run.run_id,
         invocation_id=span.run.invocation_id,
         attribution=attribution,

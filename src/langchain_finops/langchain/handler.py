@@ -158,16 +158,18 @@ class FinOpsHandler(Hooks):
         source: str = "user",
         at: datetime | None = None,
         metadata: Mapping[str, Any] | None = None,
+        charge_id: str | None = None,
     ) -> ChargeRecord:
         """Write down a cost that is no model call: a person's minutes, an embedding, a machine, a credit (negative).
 
         Inside a run it belongs to the node it is recorded in. `metadata` says otherwise, with the keys of a run's.
-        Without `cost_usd` a tool card of that `name` gives the price of one unit; else it is unpriced.
+        Without `cost_usd` a tool card of that `name` gives the price of one unit; else it is unpriced. `charge_id`: a
+        ledger keeps one charge of an id, so that what may be recorded again after a crash is there once.
         Raises BadArguments for a time without a zone, and for an amount that no ledger can keep.
         """
         amount = _amount("cost_usd", cost_usd)
         charge = ChargeRecord(
-            charge_id="",
+            charge_id=charge_id or "",
             kind=kind,
             name=name,
             quantity=_number("quantity", quantity),

@@ -7,7 +7,9 @@ LangGraph's interrupt. The run needs a checkpointer to go on; without one it end
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Final
+from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
 from langchain_core.runnables import RunnableConfig, RunnableLambda
@@ -43,8 +45,8 @@ class Handoff:
     def __init__(self, *, threshold: float, scorer: Any, usd_per_hour: Decimal, minutes: Decimal) -> None:
         self.threshold, self.scorer = threshold, scorer
         self.usd_per_hour, self.minutes = usd_per_hour, minutes
-        self._charged: OrderedDict[tuple[str, int, int], None] = OrderedDict()
-        """Answers that were charged: a node that is tried again after it got one is given the same once more."""
+        self._charged: OrderedDict[str, None] = OrderedDict()
+        """Charges of answers: a node that is tried again after it got one is given the same once more."""
 
     def asks(self, messages: Sequence[Any], *, tools: Sequence[str] = ()) -> BaseMessage | None:
         """What a person says instead of the model, or to it; None where nobody is asked. In a node of a graph."""
@@ -104,27 +106,26 @@ class Handoff:
             read = _read(interrupt(question), self.minutes)
             if read is not None:
                 message, minutes = read
-                config = get_config()
-                # The namespace names this very execution of the node, however often it is tried.
-                where = str(config.get("configurable", {}).get("checkpoint_ns") or "")
-                self._charge_once((where, messages, hash(str(message.content))), config, minutes)
+                self._charge_once(_charge_id(get_config(), messages, message.text), minutes)
                 return message
 
-    def _charge_once(self, answer: tuple[str, int, int], config: RunnableConfig, minutes: Decimal) -> None:
-        if answer in self._charged:
+    def _charge_once(self, charge_id: str, minutes: Decimal) -> None:
+        if charge_id in self._charged:
             return
-        self._charge(config, minutes)
-        self._charged[answer] = None
+        self._charge(charge_id, minutes)
+        self._charged[charge_id] = None
         if len(self._charged) > ANSWERS_KEPT:
             self._charged.popitem(last=False)
 
-    def _charge(self, config: RunnableConfig, minutes: Decimal) -> None:
-        handler = handler_in(config)
+    def _charge(self, charge_id: str, minutes: Decimal) -> None:
+        handler = handler_in(get_config())
         if handler is None:
             warn_once("handoff: no FinOpsHandler sees this run, so a person's minutes are not written down")
             return
         cost = EXACT.divide(EXACT.multiply(self.usd_per_hour, minutes), Decimal(60)).quantize(PICO, context=EXACT)
-        handler.record_charge("human", cost_usd=cost, name="handoff", quantity=minutes, unit="minutes")
+        handler.record_charge(
+            "human", cost_usd=cost, name="handoff", quantity=minutes, unit="minutes", charge_id=charge_id
+        )
 
 
 def handoff(
@@ -148,6 +149,18 @@ def handoff(
             "0 to 1, dollars of 0 or more, and more than 0 minutes"
         )
     return Handoff(threshold=share, scorer=scorer or shape_difficulty(), usd_per_hour=rate, minutes=usual)
+
+
+def _charge_id(config: RunnableConfig, messages: int, answer: str) -> str:
+    """The same for the same answer to the same execution of a node, in whatever process it is run again.
+
+    Keyed by where it runs: LangGraph's namespace names this very execution by a hash that stands in its checkpoints and
+    in no ledger, so that nobody can guess answers from a ledger's ids.
+    """
+    told = config.get("configurable", {})
+    where = blake2b(f"{told.get('thread_id')}|{told.get('checkpoint_ns')}".encode("utf-8", "surrogatepass"))
+    said = f"{messages}|{answer}".encode("utf-8", "surrogatepass")
+    return str(UUID(bytes=blake2b(said, key=where.digest(), digest_size=16).digest()))
 
 
 def _score(scorer: Any, request: Request) -> Steps[float | None]:
