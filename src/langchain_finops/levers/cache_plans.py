@@ -108,12 +108,11 @@ def _saved_growing(terms: CacheTerms, steps: Sequence[Step], beside: int, expect
 
     `beside`: tokens before the messages that no other mark caches.
     """
-    read = written = followed = 0
+    read = written = 0
     for step in steps:
         in_time = step.tokens_before and step.gap_s < terms.ttl_s
         held = step.tokens_before + beside if in_time else 0
         read += held
         written += step.tokens + beside - held
-        followed += bool(step.tokens_before)
-    missing = max(0, expected_uses - followed)
+    missing = max(0, expected_uses - len(steps) + 1)
     return terms.saved_usd(read_tokens=read + missing * (steps[-1].tokens + beside), written_tokens=written)
