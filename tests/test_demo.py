@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,32 @@ def test_self_hosted_costs_are_recorded_wall_time_times_price(results: Path) -> 
     table = rows(results, "--cards", "self-hosted")
 
     assert {name: Decimal(row["total_cost_usd"]) for name, row in table.items()} == by_hand
+
+
+@pytest.mark.slow
+def test_the_idle_time_of_the_machine_is_told(tmp_path: Path) -> None:
+    """Of two tasks' calls, one after the other as recorded: each has its seconds, and the time between them is idle."""
+    folder = tmp_path / "own-machine"
+    words = ("--cards", "self-hosted", "--sample", "2", "--out", str(folder))
+    command("finops_eval", "run", str(DATA), *words)
+    tasks = {attempt["task"] for attempt in lines(folder / "attempts.jsonl")}
+    busy, begins, ends = dict.fromkeys(CONFIGURATIONS, 0.0), [], []
+    for call in calls():
+        if call["task"] in tasks:
+            busy[call["configuration"]] += call["duration_s"]
+            begins.append(datetime.fromisoformat(call["started_at"]).timestamp())
+            ends.append(begins[-1] + call["duration_s"])
+    machine = ("--replays", "--usd-per-instance-hour", str(INSTANCE_HOUR_USD), "--concurrency", "1")
+    told = command("finops", "machines", "--ledger", str(folder / "ledger.db"), *machine, "--format", "json")
+
+    dollars = {row["agent"] or "idle": Decimal(row["usd"]) for row in json.loads(told)}
+    second = float(INSTANCE_HOUR_USD) / 3600
+    paid = (max(ends) - min(begins)) * second
+    assert float(sum(dollars.values())) == pytest.approx(paid, rel=1e-5)
+    assert float(dollars.pop("idle")) == pytest.approx(paid - sum(busy.values()) * second, rel=1e-4)
+    assert {name: float(usd) for name, usd in dollars.items()} == pytest.approx(
+        {name: seconds * second for name, seconds in busy.items()}, rel=1e-4
+    )
 
 
 def test_latencies_are_the_recorded_ones(results: Path) -> None:

@@ -448,7 +448,7 @@ some_calls = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     calls=some_calls,
     concurrency=st.sampled_from(["1", "2", "2.5", "0.5", "7"]),
@@ -479,7 +479,7 @@ def rows_in(where: object, records: list[CallRecord], **asked: Any) -> list[dict
     return [dict(row) for row in machines_table(found, "").rows]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(calls=some_calls, by=st.sampled_from([("agent",), ("model", "user"), ()]))
 def test_the_file_says_what_memory_says(calls: list[tuple[int, int, str, str, int]], by: tuple[str, ...]) -> None:
     """Whatever was written, corrected or written twice."""
@@ -525,13 +525,16 @@ def fill(file: Path) -> Path:
     """A day of a machine: an agent that answers for nine hours, and one that writes reports at night, two at once."""
     ledger = open_ledger(file)
     day = datetime(2026, 3, 2, tzinfo=UTC)
-    for number in range(540):
-        at = day + timedelta(hours=9, minutes=number)
-        ledger.write(machine_call(f"s{number}", "support", at, 40, (6_000, 750)))
-    for number in range(60):
-        for side in "ab":
-            at = day + timedelta(hours=2, minutes=number)
-            ledger.write(machine_call(f"r{number}{side}", "reports", at, 60, (30_000, 4_500)))
+    answers = [
+        machine_call(f"s{number}", "support", day + timedelta(hours=9, minutes=number), 40, (6_000, 750))
+        for number in range(540)
+    ]
+    reports = [
+        machine_call(f"r{number}{side}", "reports", day + timedelta(hours=2, minutes=number), 60, (30_000, 4_500))
+        for number in range(60)
+        for side in "ab"
+    ]
+    ledger.write(*answers, *reports)
     ledger.close()
     return file
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import JSON, BigInteger, Connection, Select, cast, func, literal, select
+from sqlalchemy import JSON, BigInteger, Connection, Select, and_, cast, func, literal, or_, select
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger import schema
@@ -56,8 +56,13 @@ class MachineCall(NamedTuple):
     records: int
     pico: int
     """List cost by its card."""
-    figures: tuple[int, ...]
-    """Tokens, as `columns.FIGURES` has them."""
+    fresh: int
+    """Input tokens that no cache had to do with."""
+    read: int
+    written: int
+    output: int
+    other: int
+    """All other meters together."""
 
 
 def with_machine_calls(
@@ -95,7 +100,7 @@ def _of_records(ledger: Ledger, fields: Sequence[str], until: int | None) -> Ite
             estimated=call.estimated,
         )
         pico = 0 if call.cost_usd is None else to_pico(call.cost_usd)
-        yield MachineCall(sort, at, to_micros(call.ended_at), 1, pico, _figures(call))
+        yield MachineCall(sort, at, to_micros(call.ended_at), 1, pico, *_figures(call))
 
 
 def _figures(call: CallRecord) -> tuple[int, ...]:
@@ -110,25 +115,25 @@ def _of_tables(connection: Connection, fields: Sequence[str], until: int | None)
     own = [name for name in fields if name not in LABEL_COLUMNS]
     parties = _parties(connection, own) if own else {}
     sorts: dict[tuple[int, Key], MachineSort] = {}
-    last, taken_back = -1, set[int]()
     if not labels:
         return
-    for label, party, n, at, records, pico, ended_at, metered, *figures in driver_rows(
-        connection, _query(connection, labels, until)
-    ):
+    ends, nobodys = _ends(connection, labels), ()
+    last, taken_back = -1, set[int]()
+    for label, party, n, at, records, pico, *figures in driver_rows(connection, _query(connection, labels, until)):
         if label != last:  # Postings lie in the order of their labels.
             last, taken_back = label, set()
         if n < 0:  # The version that it takes back comes after it.
             taken_back.add(-n)
             continue
-        if n in taken_back or (labels[label].is_replay and not metered):
+        # A folded row's number is 0, or so large that no call has it: neither has an end.
+        ended_at = ends.get(n)
+        if n in taken_back or (ended_at is None and 0 < n < SET_APART):
             continue
-        whose = parties[party] if own else ()
+        whose = parties[party] if own else nobodys
         sort = sorts.get((label, whose))
         if sort is None:
             sort = sorts[label, whose] = labels[label].sort(fields, dict(zip(own, whose, strict=True)))
-        # A folded row's number is 0, or so large that no call has it: neither has an end.
-        yield MachineCall(sort, at, ended_at if 0 < n < SET_APART else None, records, pico, tuple(figures))
+        yield MachineCall(sort, at, ended_at, records, pico, *figures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,21 +172,28 @@ def _parties(connection: Connection, own: Sequence[str]) -> dict[int, Key]:
     return {party: tuple(values) for party, *values in driver_rows(connection, select(c.party, *(c[n] for n in own)))}
 
 
-def _query(connection: Connection, labels: Mapping[int, _Label], until: int | None) -> Select[Any]:
-    """Postings with the ends of their calls, which are in the calls' own rows. Figures that were never more than 0 are
-    not asked for; that a replay is one of a machine is told by its meters alone."""
+def _ends(connection: Connection, labels: Mapping[int, _Label]) -> dict[int, int]:
+    """When calls ended, by their number. That a replay is one of a machine is told by its meters alone: others have no
+    end here."""
     c = schema.VERSIONED["call"].c
-    used = set(connection.execute(select(schema.used_figures.c.name)).scalars())
-    figures = (sum((P[name] for name in names if name in used), literal(0)) for names in FIGURES)
     if connection.dialect.name == "sqlite":
         ended_at: Any = func.json_extract(c.body, "$.ended_at")
     else:
         ended_at = cast(func.json_extract_path_text(cast(c.body, JSON), "ended_at"), BigInteger)
-    has_replays = any(label.is_replay for label in labels.values())
-    metered: Any = c.body.like(f'%"meter_usd":{{"{SECONDS}":%') if has_replays else literal(1)
+    replays = sorted(label for label, each in labels.items() if each.is_replay)
+    own = sorted(labels.keys() - set(replays))
+    wanted: Any = c.label.in_(own)
+    if replays:
+        wanted = or_(wanted, and_(c.label.in_(replays), c.body.like(f'%"meter_usd":{{"{SECONDS}":%')))
+    return dict(driver_rows(connection, select(c.n, ended_at).where(wanted)))
+
+
+def _query(connection: Connection, labels: Mapping[int, _Label], until: int | None) -> Select[Any]:
+    """Postings, in their order. Figures that were never more than 0 are not asked for."""
+    used = set(connection.execute(select(schema.used_figures.c.name)).scalars())
+    figures = (sum((P[name] for name in names if name in used), literal(0)) for names in FIGURES)
     query: Select[Any] = (
-        select(P.label, P.party, P.n, P.at, P.records, P.cost_pico, ended_at, metered, *figures)
-        .select_from(schema.postings.outerjoin(schema.VERSIONED["call"], c.n == P.n))
+        select(P.label, P.party, P.n, P.at, P.records, P.cost_pico, *figures)
         .where(P.label.in_(sorted(labels)))
         .order_by(P.label, P.day, P.party, P.n)
     )

@@ -196,22 +196,22 @@ def _gathered(
     last: MachineSort | None = None
     into, group = _Gathered(""), 0
     for call in calls:
-        sort = call.sort
+        sort, at, ended_at, records = call[:4]
         if card is not None and sort.card != card:
             continue
         # One without length belongs to when it began, and a folded one to its day.
-        is_over = call.at < least and (call.ended_at is None or call.ended_at <= least)
-        if sort.is_replay and not replays:
-            of_replays += 0 if is_over else call.records
-            continue
+        is_over = at < least and (ended_at is None or ended_at <= least)
+        if sort.is_replay:
+            of_replays += 0 if is_over else records
+            if not replays:
+                continue
         if sort is not last:  # Most calls are like the one before.
             into = found.setdefault(sort.card, _Gathered(sort.card))
             group, last = into.group_of(sort), sort
         if is_over:
             continue
-        of_replays += call.records if sort.is_replay else 0
-        if call.ended_at is None:
-            into.folded += call.records
+        if ended_at is None:
+            into.folded += records
         else:
             _take(into, call, group, (least, period.until))
     return found, of_replays
@@ -219,24 +219,29 @@ def _gathered(
 
 def _take(into: _Gathered, call: MachineCall, group: int, period: tuple[int, int | None]) -> None:
     """Add a call, or the part of it that lies in the period."""
-    sort, at, ended_at, _, pico, figures = call
+    sort, at, ended_at, _, pico, fresh, read, written, output, other = call
     assert ended_at is not None
-    share = into.shares[sort.key]
-    begin, end = max(at, period[0]), ended_at if period[1] is None else min(ended_at, period[1])
+    share, tokens, (least, until) = into.shares[sort.key], into.tokens, period
+    begin, end = max(least, at), ended_at if until is None or ended_at < until else until
     share.calls += 1
-    into.estimated += sort.estimated
+    if sort.estimated:
+        into.estimated += 1
     into.pico += pico
-    prompt = figures[0] + figures[1] + figures[2]
-    into.longest = max(into.longest, prompt)
+    into.longest = max(into.longest, fresh + read + written)
     if begin > at or end < ended_at:
         share.cut += 1
-        length = ended_at - at
-        figures = tuple((2 * count * (end - begin) + length) // (2 * length) for count in figures)  # Half up.
-        prompt = sum(figures[:3])
-    for place, count in enumerate(figures):
-        into.tokens[place] += count
-    share.input_tokens += prompt
-    share.output_tokens += figures[3]
+        inside, length = end - begin, ended_at - at
+        fresh, read, written, output, other = (
+            (2 * count * inside + length) // (2 * length)  # Half up.
+            for count in (fresh, read, written, output, other)
+        )
+    tokens[0] += fresh
+    tokens[1] += read
+    tokens[2] += written
+    tokens[3] += output
+    tokens[4] += other
+    share.input_tokens += fresh + read + written
+    share.output_tokens += output
     if pico and end > begin:
         into.begins.append(begin << BITS | group)  # As `mark` does: a call of it takes as long as all the rest.
         into.ends.append(end << BITS | group)
