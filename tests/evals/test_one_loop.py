@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from httpx import AsyncClient
+from openai import AsyncOpenAI
 from tests.integration.provider_server import Answer, openai_usage, provider_server
 
 from langchain_finops.errors import BadArguments
@@ -69,8 +69,8 @@ print(first, run_on_loop(lambda: told("again"), instead=""))
 
 async def close_clients() -> None:
     """LangChain keeps those of an SDK for as long as the process lives."""
-    for client in [each for each in gc.get_objects() if isinstance(each, AsyncClient)]:
-        await client.aclose()
+    for client in [each for each in gc.get_objects() if isinstance(each, AsyncOpenAI)]:
+        await client.close()
 
 
 def test_runs_of_one_process_share_a_clients_connections(workshop: "Workshop", monkeypatch: pytest.MonkeyPatch) -> None:
