@@ -242,17 +242,15 @@ def _joined(text: str, kept: Sequence[_Passage]) -> str:
 def _scores(text: str, parts: Sequence[_Passage], question: str) -> list[float]:
     """BM25 of each passage; 0 for what cannot be chosen."""
     wanted = {term for word in _WORD.findall(_plain(question)) if word not in EMPTY_WORDS for term in _terms(word)}
-    known: dict[str, list[str]] = {}
+    begins = {term[:PREFIX] for term in wanted if term.endswith("*")}
     bags: list[Counter[str]] = []
     lengths: list[int] = []
     for part in parts:
         words = _WORD.findall(_plain(text[slice(*part.span)]))
         bag: Counter[str] = Counter() if part.lead is None else bags[part.lead].copy()
         for word in words:
-            if (terms := known.get(word)) is None:
-                terms = known[word] = [term for term in _terms(word) if term in wanted]
-            for term in terms:
-                bag[term] += 1
+            if word in wanted or word[:PREFIX] in begins or not word.isascii():
+                bag.update(term for term in _terms(word) if term in wanted)
         bags.append(bag)
         lengths.append(len(words) + (0 if part.lead is None else lengths[part.lead]))
     chosen = [place for place, part in enumerate(parts) if part.counts]
