@@ -133,6 +133,16 @@ def test_a_tiered_model_is_measured_with_what_its_router_costs(finops_eval: Comm
     assert sum(attempt.calls for attempt in read_attempts(tmp_path / "results" / "tasks")[0]) == 3 + 3 + 6
 
 
+def test_marks_of_the_suite_hold_for_several_folders_too(finops_eval: Command) -> None:
+    """Configurations of the same name are told by their folders' names, and so are routers."""
+    finops_eval("run", "tasks.jsonl")
+    finops_eval("run", "tasks.jsonl", "--out", "results/again")
+
+    found = rows_of(finops_eval, "results/tasks", "results/again", "--singles", "tasks:small,tasks:large")
+
+    assert [name for name, row in found.items() if row["kind"] == "router"] == ["tasks:tiers", "again:tiers"]
+
+
 def test_a_price_of_failure_is_weighed(finops_eval: Command) -> None:
     """At a cent a failure small costs $0.0106 for three tasks, large $0.006, the router $0.003, the Oracle $0.0024."""
     finops_eval("run", "tasks.jsonl")

@@ -424,6 +424,29 @@ def test_unscored_attempts_are_a_range() -> None:
     assert (mine["regret_least_usd"], mine["regret_most_usd"]) == (pytest.approx(1.515), pytest.approx(2.515))
 
 
+def test_unscored_attempts_that_could_turn_it_leave_no_verdict() -> None:
+    """A third of its answers nobody could judge: as failures it costs $2.25 a success, else as much as small."""
+    router = once(*[(str(Decimal("1.5") + Decimal(n % 5) / 1000), None if n % 3 == 2 else True) for n in range(60)])
+
+    found = report({**SINGLES, "router": router}, routers=("router",))
+
+    assert row(found, "router")["vs_best_single_high"] > 1
+    assert (row(found, "router")["verdict"], row(found, "router")["dearer_than"]) == ("INCONCLUSIVE", [])
+
+
+def test_where_best_single_is_not_certain_no_gap_is_closed() -> None:
+    """Of large's try at t0 $20 are known, and all else costs a dime: for all we know it is the best single."""
+    tried = {**SINGLES, "large": many("0.1", [True, True, True]) | {"t0": [(None, True)]}, "router": SINGLES["small"]}
+    attempts, verdicts = made(tried)
+    attempts = [replace(each, known_usd=Decimal(20)) if each.cost_usd is None else each for each in attempts]
+
+    found = router_report(attempts, verdicts, options=RouterOptions(routers=("router",)))
+
+    assert (found.best, found.contenders) == ("small", ["large"])
+    assert row(found, "router")["regret_usd"] is not None
+    assert row(found, "router")["gap_closed"] is None
+
+
 def test_tasks_that_one_configuration_lacks_are_left_out_for_all() -> None:
     """The router was never tried at t2: everything is of t0 and t1, and says so."""
     tried = {"small": SMALL, "large": LARGE, "router": {task: ROUTER[task] for task in ("t0", "t1")}}

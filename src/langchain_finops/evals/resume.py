@@ -295,6 +295,7 @@ def plan_of(results: Results) -> "Plan":
         baseline=run["baseline"],
         cards={name: ", ".join(ids) for name, ids in sets.items()},
         priced_by=run["cards"],
+        routers=_routers(run),
         human=_human(run),
         value_usd=_amount(run, "value_usd"),
         failure_usd=_amount(run, "failure_usd"),
@@ -302,6 +303,11 @@ def plan_of(results: Results) -> "Plan":
         stopped=(str(run["stopped"]),) if run.get("stopped") else (),
         looks=run.get("looks"),
     )
+
+
+def _routers(run: Run) -> frozenset[str]:
+    """Configurations that the suite marks as routers; runs of before parameters were kept mark none."""
+    return frozenset(each["name"] for each in run["configurations"] if each.get("parameters", {}).get("router") is True)
 
 
 def _amount(run: Run, name: str) -> Decimal | None:

@@ -87,8 +87,7 @@ def _joined(results: Sequence[Results], foreign: Foreign | None, cards: str | No
     if len(plans) == 1 and foreign is None:
         chosen = check_cards(results[0], cards)
         alone = results[0]
-        plan = replace(plans[0], routers=frozenset(_routers(alone)))
-        return Sources(attempts=alone.attempts, verdicts=alone.verdicts, plan=plan, folders=results, cards=chosen)
+        return Sources(attempts=alone.attempts, verdicts=alone.verdicts, plan=plans[0], folders=results, cards=chosen)
     names = _names(results, foreign)
     attempts = [
         replace(attempt, configuration=names[at, attempt.configuration])
@@ -111,12 +110,6 @@ def _joined(results: Sequence[Results], foreign: Foreign | None, cards: str | No
         folders=results,
         cards=chosen,
     )
-
-
-def _routers(results: Results) -> list[str]:
-    """Configurations that the suite marks as routers; runs of before parameters were kept mark none."""
-    configurations = results.run["configurations"]
-    return [entry["name"] for entry in configurations if entry.get("parameters", {}).get("router") is True]
 
 
 def _names(results: Sequence[Results], foreign: Foreign | None) -> dict[tuple[int, str], str]:
@@ -154,7 +147,7 @@ def _plan(
         cards={name: told for plan in plans for name, told in plan.cards.items()},
         priced_by=_one_of_all([plan.priced_by for plan in plans], "card sets", results),
         foreign=frozenset(foreign.configurations if foreign else ()),
-        routers=frozenset(names[at, name] for at, each in enumerate(results) for name in _routers(each)),
+        routers=frozenset(names[at, name] for at, plan in enumerate(plans) for name in plan.routers),
         stopped=tuple(f"{labels[at]}: {why}" for at, plan in enumerate(plans) for why in plan.stopped),
         looks=max(looks) if plans and len(looks) == len(plans) and foreign is None else None,
         **_worth(plans, results),
