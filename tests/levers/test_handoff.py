@@ -13,6 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, RetryPolicy
+from pydantic import BaseModel
 from tier_models import Said, answer, tool_call
 
 from langchain_finops import FinOpsHandler, Ledger, stopped
@@ -103,6 +104,38 @@ def test_a_model_that_scores_is_asked_once_and_its_word_stands_when_the_run_is_r
     assert (result["messages"][-1].text, doubtful.calls, big.calls) == ("By hand.", 1, 0)
     assert [(call.model, call.attribution.role) for call in ledger.calls()] == [("judge", "overhead")]
     assert [charge.cost_usd for charge in ledger.charges()] == [Decimal(1)]
+
+
+class Validated(BaseModel):
+    messages: Annotated[list[Any], add_messages] = []
+
+
+@pytest.mark.parametrize("schema", [State, Validated])
+@pytest.mark.parametrize("inside", [False, True], ids=["graph", "subgraph"])
+def test_the_score_of_a_scorer_that_learns_stands_in_another_process(
+    *, schema: Any, inside: bool, run: Any, big: Said, handler: FinOpsHandler, ledger: Ledger
+) -> None:
+    """Who resumes it would ask nobody: the person's answer counts all the same, and is charged once."""
+
+    def made(score: float) -> Any:
+        built = StateGraph(schema)
+        ask = handoff(threshold=0.5, usd_per_hour=60, minutes=1, scorer=lambda request: score)
+        built.add_node("ask", ask.node(then="model"))
+        built.add_node("model", lambda state: {"messages": [big.invoke("hi")]})
+        built.add_edge(START, "ask")
+        if not inside:
+            return built.compile(checkpointer=saver)
+        outer = StateGraph(schema)
+        outer.add_node("agent", built.compile())
+        outer.add_edge(START, "agent")
+        return outer.compile(checkpointer=saver)
+
+    saver = InMemorySaver()
+    (question,) = run(made(0.9), HELLO, config(handler))["__interrupt__"]
+    result = run(made(0.1), Command(resume="By hand."), config(handler))
+
+    assert (question.value["score"], result["messages"][-1].text, big.calls) == (0.9, "By hand.", 0)
+    assert [(charge.cost_usd, charge.attribution.node) for charge in ledger.charges()] == [(Decimal(1), "ask")]
 
 
 def test_with_guidance_the_agent_goes_on_and_asks_nobody_again(

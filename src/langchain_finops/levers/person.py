@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from uuid import UUID
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.config import get_config
 from langgraph.func import task
 from langgraph.graph import END
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, Send, interrupt
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.levers.choices import Request, share_of
@@ -30,6 +30,7 @@ __all__ = ["HANDOFF", "Handoff", "handoff", "messages_in"]
 
 HANDOFF: Final = "finops_handoff"
 """`type` of the interrupt's payload, and the mark of a message that a person gave."""
+SENT: Final = "finops_handoff_score"
 ANSWERS_KEPT: Final = 10_000
 """So many charged answers are remembered: a node is tried again soon, if at all."""
 PICO: Final = Decimal("0.000000000001")
@@ -68,15 +69,41 @@ class Handoff:
         return self._said(score, len(request.messages))
 
     def node(self, then: str, *, end: str = END, messages_key: str = "messages") -> RunnableLambda[Any, Any]:
-        """A node that goes on to node `then`, or with a person's answer to `end`. It needs no edges out of it."""
+        """A node that goes on to node `then`, or with a person's answer to `end`. It needs no edges out of it.
+
+        A score that would have to be kept over a pause is sent to the node itself: a step more where a person is asked,
+        and a millisecond less than a LangGraph task where nobody is.
+        """
 
         def ask(state: Any) -> Command[Any]:
-            return _command(self.asks(messages_in(state, messages_key)), then, end, messages_key)
+            if self._is_pure:
+                return _command(self.asks(messages_in(state, messages_key)), then, end, messages_key)
+            if _is_sent(state):
+                return self._answered(state, then, end, messages_key)
+            request = self._request(messages_in(state, messages_key), ())
+            return self._asked_or_on(request, drive(_score(self.scorer, request)) if request else None, then)
 
         async def aask(state: Any) -> Command[Any]:
-            return _command(await self.aasks(messages_in(state, messages_key)), then, end, messages_key)
+            if self._is_pure:
+                return _command(await self.aasks(messages_in(state, messages_key)), then, end, messages_key)
+            if _is_sent(state):
+                return self._answered(state, then, end, messages_key)
+            request = self._request(messages_in(state, messages_key), ())
+            return self._asked_or_on(
+                request, await drive_async(_score(self.scorer, request)) if request else None, then
+            )
 
         return RunnableLambda(ask, aask, name=HANDOFF)
+
+    def _answered(self, sent: Mapping[str, Any], then: str, end: str, key: str) -> Command[Any]:
+        return _command(self._said(sent[SENT], sent["messages"]), then, end, key)
+
+    def _asked_or_on(self, request: Request | None, score: float | None, then: str) -> Command[Any]:
+        """To the same node with the score, where a person is to be asked, else to `then`."""
+        if request is None or not self._is_reached(score):
+            return Command(goto=then)
+        own: str = get_config()["metadata"]["langgraph_node"]
+        return Command(goto=Send(own, {SENT: score, "messages": len(request.messages)}))
 
     @property
     def _is_pure(self) -> bool:
@@ -88,11 +115,14 @@ class Handoff:
             return None  # A person has helped with it already: asking at each step would cost more than the agent.
         return Request(messages=given, tools=frozenset(tools), config=get_config())
 
-    def _said(self, score: float | None, messages: int) -> BaseMessage | None:
+    def _is_reached(self, score: float | None) -> TypeGuard[float]:
         if score is None:
             warn_once("handoff: the scorer failed or gave no share between 0 and 1; nobody is asked meanwhile")
-            return None
-        if score < self.threshold:
+            return False
+        return score >= self.threshold
+
+    def _said(self, score: float | None, messages: int) -> BaseMessage | None:
+        if not self._is_reached(score):
             return None
         question = {
             "type": HANDOFF,
@@ -232,6 +262,10 @@ def messages_in(state: Any, key: str) -> Sequence[Any]:
     if not isinstance(found, Sequence) or isinstance(found, str):
         raise BadArguments(f"the state has no list of messages in {key!r}")
     return found
+
+
+def _is_sent(state: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(state, Mapping) and SENT in state
 
 
 def _command(message: BaseMessage | None, then: str, end: str, key: str) -> Command[Any]:
