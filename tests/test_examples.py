@@ -47,6 +47,7 @@ def test_every_example_is_executed_here() -> None:
         "lever_passages.py",  # By tests/levers/test_proof_reading.py.
         "lever_pruning.py",  # By tests/levers/test_proof_reading.py.
         "lever_tiers.py",  # By tests/levers/test_proof_tiers.py.
+        "lever_verbosity.py",  # By tests/levers/test_proof_verbosity.py.
         "one_line.py",
         "outcomes.py",
         "runaway_agent.py",
