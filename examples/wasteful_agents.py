@@ -18,7 +18,15 @@ from typing import Any
 
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel, LangSmithParams
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    AnyMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig
@@ -249,7 +257,23 @@ def uncached_prefix(office: Office, *, mended: bool) -> None:
     """Each step sends the long manual again, at full price. Mended: a breakpoint behind it has it cached."""
     graph = looping(Scripted(model_name="claude-sonnet-4-5", looks=3), result=100, minutes=1)
     for number in tasks(10):
-        office.ask(graph, number, request(3_000, breakpoint_=mended))
+        office.ask(graph, number, request(3_000, breakpoint_=mended, word=f"page{number}"))
+
+
+def broken_cache(office: Office, *, mended: bool) -> None:
+    """The time stands before a manual that is the same for all. Mended: it comes last, and the manual is cached."""
+    model, manual = Scripted(model_name="claude-sonnet-4-5"), words(3_000, "manual")
+    marked = {"type": "text", "text": manual, "cache_control": {"type": "ephemeral"}}
+
+    def answer(state: MessagesState) -> Update:
+        now = f"{Clock.now:%H:%M}"
+        if mended:
+            return {"messages": [model.invoke([SystemMessage([marked]), *state["messages"], HumanMessage(now)])]}
+        return {"messages": [model.invoke([SystemMessage(f"{now} {manual}"), *state["messages"]])]}
+
+    for number in range(20):
+        Clock.now += timedelta(minutes=1 + number % 3)
+        office.ask(in_a_row(answer=answer), number, request(400, word=f"why{number:03}"))
 
 
 def unread_cache(office: Office, *, mended: bool) -> None:
@@ -266,7 +290,7 @@ def growing_context(office: Office, *, mended: bool) -> None:
     shorten = prune(model=model, keep_last=3).node() if mended else None
     graph = looping(model, result=400, minutes=10, before=shorten)
     for number in tasks(6):
-        office.ask(graph, number, request(300))
+        office.ask(graph, number, request(300, word=f"why{number}"))
 
 
 def repeated_calls(office: Office, *, mended: bool) -> None:
@@ -373,9 +397,8 @@ MACHINE = Machine(usd_per_hour=Decimal("0.25"), tokens_per_second=Decimal(100))
 WASTE: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
-        cheaper_model, small_answers, overhead, uncached_prefix, unread_cache, growing_context, repeated_calls,
-        futile_retries, idle_polling, not_waited_for, late_handoff, long_answers,
-        self_hosting,
+        cheaper_model, small_answers, overhead, uncached_prefix, broken_cache, unread_cache, growing_context,
+        repeated_calls, futile_retries, idle_polling, not_waited_for, late_handoff, long_answers, self_hosting,
     )
 }  # fmt: skip
 

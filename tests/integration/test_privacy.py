@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from graphs import State, graph_of
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_core.tools import StructuredTool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
@@ -19,6 +20,7 @@ from provider_server import Answer, ProviderServer, openai_usage
 from scripted_models import Gate, ProviderError, Reply, ScriptedChat, ScriptedLLM, scripted, tokens
 
 from langchain_finops import FinOpsHandler, Ledger, PriceBook, open_ledger
+from langchain_finops.ledger.marks import read_marks
 from langchain_finops.pricing.cards import parse_cards
 
 SECRETS = ("PROMPT-SECRET", "ANSWER-SECRET", "ERROR-SECRET", "TOOL-SECRET", "STATE-SECRET", "JUDGE-SECRET")
@@ -145,6 +147,30 @@ def test_real_providers(
     assert len(list(sql_ledger.calls())) == 3
     expect_no_secret(tmp_path, sql_ledger)
     assert b"KEY-SECRET" not in bytes_of(tmp_path)
+
+
+def test_digests_of_long_prompts(tmp_path: Path, sql_ledger: Ledger, sql_handler: FinOpsHandler) -> None:
+    """Of a prompt that is long enough for marks inside it there are digests, and no piece of what they are of."""
+    text = "PROMPT-SECRET " * 500
+    tool = {"type": "function", "function": {"name": "f", "description": "TOOL-SECRET " * 50}}
+    model = ScriptedChat(script=lambda *_: Reply(text="ANSWER-SECRET", usage=tokens(7, 3))).bind(tools=[tool])
+    history = [SystemMessage(f"10:59 {text}"), HumanMessage(text), AIMessage("ANSWER-SECRET"), HumanMessage(text)]
+
+    model.invoke(history, config(sql_handler))
+
+    (call,) = sql_ledger.calls()
+    marks = read_marks(call.prompt_digests or b"")
+    assert marks.tools is not None
+    assert marks.system_masked is not None
+    assert len(marks.system_inner) == len(marks.first_inner) == 6
+    expect_no_secret(tmp_path, sql_ledger)
+    for digest in (
+        marks.tools,
+        marks.system,
+        marks.ends[-1].digest,
+    ):  # Without the key.
+        for data in (text, f"10:59 {text}", "TOOL-SECRET " * 50):
+            assert digest not in {blake2b(data.encode(), digest_size=8, key=key).digest() for key in (b"", bytes(32))}
 
 
 def test_a_ledger_that_cannot_be_written_spills_no_text(tmp_path: Path, prices: PriceBook) -> None:

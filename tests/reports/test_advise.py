@@ -3,11 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 
 from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.marks import End, Marks, read_marks
 from langchain_finops.pricing import PriceBook
 from langchain_finops.pricing.cards import parse_cards
 from langchain_finops.records import CallError
@@ -194,6 +196,101 @@ def test_prefixes_that_no_cache_would_help(ledger, book, sizes, more):
     """Short, late, cached, or not the same."""
     runs(ledger, "gpt-4.1", sizes, **more)
     assert "uncached_prefix" not in found(ledger, book)
+
+
+def digested(number, *, system=b"systemsy", said=None, size=3000):
+    """A prompt of `size` tokens, four bytes each: 2,000 of a system prompt, the rest a message of its own."""
+    own = f"{number if said is None else said:>8}".encode()
+    marks = Marks(
+        whole=blake2b(system + own, digest_size=8).digest(), size=4 * size, system=system, system_masked=b"maskmask",
+        system_size=8000, ends=(End("human", 1, 4 * size - 8000, own),), recent=(own[-4:],),
+    )  # fmt: skip
+    return marks.to_bytes()
+
+
+def test_a_prefix_is_proved_by_digests(ledger, book):
+    """21 prompts of 3,000 tokens under one system prompt of 2,000: 20 times these, and not all that has one size."""
+    for number in range(21):
+        more = {"at": NOON + minutes(number), "user_id": "u", "prompt_digests": digested(number)}
+        ledger.write(call(f"c{number}", "gpt-4.1", 3000, 0, 0, 100, **more))
+    rows = found(ledger, book)
+    row = rows["uncached_prefix"]
+    assert (row["saving_usd"], row["confidence"]) == (20 * 2000 * Decimal("1.5") / 1_000_000, "high")
+    assert row["see"] == "finops insight prefixes"
+    assert rows.keys() == {"uncached_prefix"}
+
+
+def test_sizes_do_not_count_where_digests_tell_prompts_apart(ledger, book):
+    """A template by size, and each system prompt is another text: nothing could be read, or would be if mended."""
+    for number in range(21):
+        system = f"{number:>8}".encode()
+        marks = replace(read_marks(digested(number, system=system)), system_masked=system)
+        more = {"at": NOON + minutes(number), "user_id": "u", "prompt_digests": marks.to_bytes()}
+        ledger.write(call(f"c{number}", "gpt-4.1", 3000, 0, 0, 100, **more))
+    assert found(ledger, book) == {}
+
+
+def stamped(ledger, model="gpt-4.1", **more):
+    """21 calls whose system prompts differ in what has digits in it."""
+    for number in range(21):
+        digests = digested(number, system=f"{number:>8}".encode())
+        parts = {
+            "at": NOON + minutes(number),
+            "user_id": "u",
+            "prompt_digests": digests,
+            "node_path": "a/answer",
+            **more,
+        }
+        ledger.write(call(f"c{number}", model, 3000, 0, 0, 100, **parts))
+
+
+def test_a_time_stamp_that_breaks_a_cache_is_found(ledger, book):
+    """20 times the system prompt's 2,000 tokens at $0.50, not $2; never at a protected node."""
+    stamped(ledger)
+    row = found(ledger, book)["broken_cache"]
+    assert row["saving_usd"] == 20 * 2000 * Decimal("1.5") / 1_000_000
+    assert (row["saving_is"], row["confidence"], row["calls"]) == ("known", "high", 20)
+    assert row["evidence"] == [{"cause": "time_stamp", "calls": 20, "lost_tokens": 40_000}]
+    assert "time stamp in the system prompt" in row["rests_on"]
+    assert found(ledger, book, protect=["a"]) == {}
+
+
+def test_where_marks_are_to_be_set_a_broken_cache_costs_at_most_that(ledger, book):
+    """Claude: $0.30, not $3, but who sets the first mark pays for writing."""
+    stamped(ledger, "claude-sonnet-4-5")
+    row = found(ledger, book)["broken_cache"]
+    assert (row["saving_usd"], row["saving_is"]) == (20 * 2000 * Decimal("2.7") / 1_000_000, "at_most")
+    assert "cache_policy()" in row["lever"]
+
+
+def test_a_cache_that_breaks_seldom_is_left_alone(ledger, book):
+    """Six minutes apart no cache would hold it, whatever stands in the prompt."""
+    for number in range(21):
+        more = {"at": NOON + minutes(6 * number), "prompt_digests": digested(number, system=f"{number:>8}".encode())}
+        ledger.write(call(f"c{number}", "gpt-4.1", 3000, 0, 0, 100, user_id="u", **more))
+    assert found(ledger, book) == {}
+
+
+def test_the_same_call_again_is_proved_by_digests(ledger, book):
+    """In three runs two of four calls ask what was asked before; at the other node equal counts alone are nothing."""
+    for said, name in (("ab", "same"), ("abcd", "other")):
+        for run in range(3):
+            for step in range(4):
+                at = NOON + timedelta(hours=run**2, minutes=10 * step)
+                digests = digested(0, said=f"{run}{said[step % len(said)]}", size=2100)
+                who = {"run_id": f"{name}{run}", "node_path": name, "user_id": "u", "prompt_digests": digests}
+                ledger.write(
+                    call(
+                        f"{name}{run}-{step}", "gpt-4.1-mini", 400, 0, 0, 40 + step % 2 * said.count("d"), at=at, **who
+                    )
+                )
+    row = found(ledger, book)["repeated_calls"]
+    assert (row["node"], row["confidence"], row["evidence"]) == (
+        "same",
+        "high",
+        [{"calls": 12, "repeats": 6, "runs": 3}],
+    )
+    assert row["saving_usd"] == 6 * cost("gpt-4.1-mini", 400, 0, 0, 40)
 
 
 def test_chunks_of_documents_are_no_template(ledger, book):

@@ -24,6 +24,8 @@ SAVED: dict[str, Decimal] = {
     "overhead": 30 * (500 * Decimal(2) + 100 * Decimal(8)) * 4 / 5,
     # Ten runs of 3,000, 3,200, 3,400 and 3,600 tokens: 9,600 of them read at $0.30, not $3, and 3,600 written at $3.75.
     "uncached_prefix": 10 * (9_600 * Decimal("2.7") - 3_600 * Decimal("0.75")),
+    # 19 of 20 calls send again 3,001 tokens, but for the time in them: read at $0.30, not sent at $3.
+    "broken_cache": 19 * 3_001 * Decimal("2.7"),
     # Twelve letters written at $3.75, not $3.
     "unread_cache": 12 * 4_000 * Decimal("0.75"),
     # Six runs of 300, 800, 1,300 ... tokens: 500, 1,000, 1,500 and 2,000 are past the first prompt and three steps.
@@ -124,7 +126,7 @@ def test_a_loop_that_keeps_everything_is_found_twice_over(wasteful: ModuleType) 
     office = wasteful.Office(agent="loop", ledger=ledger)
     graph = wasteful.looping(wasteful.Scripted(model_name="gpt-4.1", looks=7), result=400, minutes=0)
     for number in range(3):
-        office.ask(graph, number, wasteful.request(400))
+        office.ask(graph, number, wasteful.request(400, word=f"why{number}"))
     found = kinds(ledger)
     assert found.keys() == {"uncached_prefix", "growing_context"}
     reads = 1_400 + 1_900 + 2_400 + 2_900 + 3_400

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.codec import MICROS_PER_DAY, from_micros
-from langchain_finops.ledger.columns import Columns, Series, columns_of
+from langchain_finops.ledger.columns import Columns, Series, Sort, columns_of
 from langchain_finops.ledger.grouping import Period
+from langchain_finops.ledger.prompts import with_prompts
 from langchain_finops.ledger.totals import APART
 from langchain_finops.money import EXACT, from_pico
 from langchain_finops.pricing.book import PriceBook
@@ -23,12 +24,13 @@ from langchain_finops.reports.advise_calls import (
     futile_retries,
     growing_context,
     repeated_calls,
-    uncached_prefix,
     unread_cache,
 )
-from langchain_finops.reports.advise_look import Finding, Look
+from langchain_finops.reports.advise_look import PAID_MODES, Finding, Look
 from langchain_finops.reports.advise_models import cheaper_success, overhead, small_answers
+from langchain_finops.reports.advise_prefixes import broken_cache, uncached_prefix
 from langchain_finops.reports.advise_prices import Prices
+from langchain_finops.reports.prefix_audit import Group, audit
 from langchain_finops.reports.render import exact
 from langchain_finops.reports.success_cost import QUOTIENT
 
@@ -36,13 +38,13 @@ __all__ = ["CHANGES", "FIELDS", "KINDS", "Advice", "Machine", "advise"]
 
 Row = dict[str, Any]
 FINDERS: Final = (
-    cheaper_success, small_answers, overhead, uncached_prefix, unread_cache, growing_context, repeated_calls,
-    futile_retries, idle_polling, not_waited_for, late_handoff, long_answers,
+    cheaper_success, small_answers, overhead, uncached_prefix, broken_cache, unread_cache, growing_context,
+    repeated_calls, futile_retries, idle_polling, not_waited_for, late_handoff, long_answers,
 )  # fmt: skip
 KINDS: Final = (
-    "cheaper_model", "small_answers", "overhead", "uncached_prefix", "unread_cache", "growing_context",
-    "repeated_calls", "futile_retries", "idle_polling", "not_waited_for", "late_handoff", "long_answers",
-    "self_hosting",
+    "cheaper_model", "small_answers", "overhead", "uncached_prefix", "broken_cache", "unread_cache",
+    "growing_context", "repeated_calls", "futile_retries", "idle_polling", "not_waited_for", "late_handoff",
+    "long_answers", "self_hosting",
 )  # fmt: skip
 CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(KINDS, ()),
@@ -95,21 +97,33 @@ def advise(
     `unattended` are agents whose runs nobody waits for; with a `machine` it is told for which models it would pay.
     Other prices than those that were paid are those of `book` (the shipped one) at the time of the last call.
     """
-    columns = columns_of(ledger, Period.of(since, until))
+    period, prices = Period.of(since, until), book or PriceBook.default()
+    columns = columns_of(ledger, period)
     if columns.first is None or columns.last is None:
         return _told([], columns, days=1, protect=protect)
     days = columns.last // MICROS_PER_DAY - columns.first // MICROS_PER_DAY + 1
     look = Look(
         ledger=ledger,
         columns=columns,
-        prices=Prices(book or PriceBook.default(), from_micros(columns.last)),
+        prices=Prices(prices, from_micros(columns.last)),
         protected=frozenset(protect),
         unattended=frozenset(unattended),
+        audited=_audited(ledger, period, prices),
     )
     found = [finding for finder in FINDERS for finding in finder(look)]
     if machine is not None:
         found += self_hosting(look, machine, days)
     return _told(_without_doubles(found), columns, days=days, protect=protect)
+
+
+def _audited(ledger: Ledger, period: Period, book: PriceBook) -> dict[tuple[str | None, ...], Group]:
+    """What digests of prompts tell of calls that are paid by their tokens."""
+
+    def wanted(sort: Sort) -> bool:
+        return sort.mode in PAID_MODES and sort.role in {"agent", "overhead"}
+
+    groups = with_prompts(ledger, period, lambda prompts: audit(prompts, book, wanted=wanted, by_call=True))
+    return {group.key: group for group in groups}
 
 
 def _without_doubles(found: Sequence[Finding]) -> list[Finding]:

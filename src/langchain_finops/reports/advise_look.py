@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.columns import Columns, Series
 from langchain_finops.reports.advise_prices import Prices, Units
+from langchain_finops.reports.prefix_audit import Group
 
 __all__ = [
     "PAID_MODES",
@@ -19,9 +20,13 @@ __all__ = [
     "Look",
     "Place",
     "as_paid",
+    "by_model",
     "command",
+    "key_of",
     "longest_input",
     "sequences",
+    "tokens_of",
+    "when",
 ]
 
 Confidence = Literal["high", "medium", "low"]
@@ -114,6 +119,8 @@ class Look:
     protected: frozenset[str]
     unattended: frozenset[str] = frozenset()
     """Agents that nobody waits for, by the word of the user."""
+    audited: Mapping[tuple[str | None, ...], Group] = field(default_factory=dict)
+    """By agent, node, provider and model, what the digests of prompts tell; nothing where no call has any."""
 
     @property
     def verdicts(self) -> Mapping[str, bool | None]:
@@ -169,6 +176,28 @@ def sequences(group: Iterable[Series]) -> Iterator[list[Place]]:
     )
     for _, those in groupby(places, key=lambda each: each[0]):
         yield [(listed[number], place) for _, _, number, place in those]
+
+
+def key_of(series: Series) -> tuple[str | None, ...]:
+    """Agent, node, provider and model."""
+    sort = series.sort
+    return sort.agent, sort.node, sort.provider, sort.model
+
+
+def by_model(key: tuple[str | None, ...]) -> dict[str, Any]:
+    """The same as a finding has them."""
+    return dict(zip(("agent", "node", "provider", "model"), key, strict=True))
+
+
+def tokens_of(place: Place) -> int:
+    """Input tokens of a call."""
+    series, at = place
+    return series.fresh[at] + series.read[at] + series.written[at]
+
+
+def when(place: Place) -> int:
+    """When a call began, in microseconds."""
+    return place[0].at[place[1]]
 
 
 def longest_input(group: Iterable[Series]) -> int:

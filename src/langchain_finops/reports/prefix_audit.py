@@ -133,8 +133,8 @@ class _Auditor:
     def __init__(self, book: PriceBook, *, by_call: bool) -> None:
         self._book, self._by_call = book, by_call
         self.groups: dict[Key, Group] = {}
-        self._seen: OrderedDict[int, tuple[int, int]] = OrderedDict()
-        """When each prefix was sent last, and since when a cache can have it."""
+        self._seen: OrderedDict[int, tuple[int, int, int]] = OrderedDict()
+        """When each prefix was sent last, since when a cache can have it, and its tokens if it was all of a prompt."""
         self._runs: OrderedDict[tuple[int, object], tuple[bytes, int, int]] = OrderedDict()
         """The last call of each run: its digests, when it began, and its prompt's bytes."""
 
@@ -160,7 +160,8 @@ class _Auditor:
             cause, lost = self._break(group, call, marks, shared)
             self._send(group, call, prefixes)
             group.before = marks, call.at
-        if self._by_call:
+        # A prompt of many tokens and few bytes is more than the request showed: nothing is known of its beginning.
+        if self._by_call and (marks.ends or call.tokens < group.least):
             for column, value in (
                 (group.each.n, call.n), (group.each.read, read), (group.each.head, head), (group.each.lost, lost),
                 (group.each.cause, cause), (group.each.whole, int.from_bytes(marks.whole, signed=True)),
@@ -187,19 +188,19 @@ class _Auditor:
             seen = self._seen.get(prefix.id)
             if seen is None or (prefix.ends == "inner" and group.is_marked):
                 continue
-            tokens = _tokens(call, marks, prefix.size)
+            tokens = self._tokens(call, marks, prefix)
             gap = call.at - seen[0]
             group.shared += tokens
             group.gaps.append(gap)
             head = next((each for each in reversed(prefixes) if each.ends == "head" and each.id in self._seen), prefix)
-            _count(group, head, _tokens(call, marks, head.size))
+            _count(group, head, self._tokens(call, marks, head))
             return (tokens if gap < SOON_MICROS else 0), prefix.size
         return 0, 0
 
     def _plan(self, group: Group, call: Prompted, marks: Marks, prefixes: list[Prefix]) -> tuple[int, int]:
         """Add to each plan what the call would have read and written; tokens read and of the head, for the shortest."""
         head = next((each for each in reversed(prefixes) if each.ends == "head"), None)
-        size = 0 if head is None else _tokens(call, marks, head.size)
+        size = 0 if head is None else self._tokens(call, marks, head)
         size = size if size >= group.least else 0
         has_head = size > 0 and head is not None and self._holds(head, call.at, SOON_MICROS)
         shortest = self._longest(group, call, marks, prefixes, SOON_MICROS)
@@ -218,9 +219,14 @@ class _Auditor:
     def _longest(self, group: Group, call: Prompted, marks: Marks, prefixes: list[Prefix], ttl: int) -> int:
         for prefix in reversed(prefixes):
             if not (prefix.ends == "inner" and group.is_marked) and self._holds(prefix, call.at, ttl):
-                tokens = _tokens(call, marks, prefix.size)
+                tokens = self._tokens(call, marks, prefix)
                 return tokens if tokens >= group.least else 0
         return 0
+
+    def _tokens(self, call: Prompted, marks: Marks, prefix: Prefix) -> int:
+        """Tokens of a prefix: as reported, where it was all that an earlier call sent, else by its bytes."""
+        seen = self._seen.get(prefix.id)
+        return min(seen[2], call.tokens) if seen is not None and seen[2] else _tokens(call, marks, prefix.size)
 
     def _holds(self, prefix: Prefix, at: int, ttl: int) -> bool:
         seen = self._seen.get(prefix.id)
@@ -229,12 +235,14 @@ class _Auditor:
     def _send(self, group: Group, call: Prompted, prefixes: list[Prefix]) -> None:
         """Remember what the call has sent: with marks, what they are set after."""
         last = len(prefixes) - 1
+        used = next((each for each in reversed(prefixes) if each.id in self._seen), None)
         for number, prefix in enumerate(prefixes):
-            if group.is_marked and number < last and prefix.ends != "head":
+            if group.is_marked and number < last and prefix.ends != "head" and prefix is not used:
                 continue
             seen = self._seen.pop(prefix.id, None)
             ready = call.ended if seen is None or call.at - seen[0] >= SOON_MICROS else min(seen[1], call.ended)
-            self._seen[prefix.id] = call.at, ready
+            tokens = call.tokens if number == last else seen[2] if seen is not None else 0
+            self._seen[prefix.id] = call.at, ready, tokens
         while len(self._seen) > KNOWN:
             self._seen.popitem(last=False)
 
