@@ -67,7 +67,7 @@ def _notes(found: Advice) -> Iterator[str]:
         f"Known cost of the period: {show_usd(found.cost_usd)}, after discounts; cached replies cost nothing, replays "
         "what they would; judges and simulators are apart."
     )
-    yield "Test a change on the same tasks before you trust it: finops-eval compare."
+    yield "Test a change on the same tasks before you trust it: finops-eval run DATA --with-advice N."
     if found.unpriced:
         yield f"{found.unpriced:,} calls have no known price: they are in no amount. `>=`: with some of them."
     if any(row["saving_is"] == "at_most" for row in found.rows):
