@@ -77,8 +77,7 @@ class Calls:
         call.sent_with = params if details.get("batch_size", 1) > 1 else None
         call.batch, call.unwatch = None, None
         call.endpoint = extract.endpoint_of(serialized)
-        signal = self._admit_call(call, params)
-        if signal is not None:
+        if (signal := self._admit_call(call, params)) is not None:
             self._turn_away(call, bare=bare)
             return signal
         call.prompt_digests = self._prefixes_of(prompt, params)
