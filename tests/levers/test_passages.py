@@ -200,7 +200,7 @@ def test_time_grows_with_the_length_of_the_text_and_no_faster(part: str) -> None
             times.append(time.process_time() - began)
         return min(times)
 
-    assert seconds(64_000) < 16 * seconds(8_000) + 0.01
+    assert seconds(32_000) < 16 * seconds(4_000) + 0.01
 
 
 # --- as a way of prune -----------------------------------------------------------------------------------------------
