@@ -42,7 +42,7 @@ def test_names_that_go_with_the_public_ones_are_found_beside_them() -> None:
 
 
 def test_every_command_has_a_function() -> None:
-    """What the command line can do, Python can. `init`, `show`, `power` and `routers` are about files and reading only."""
+    """What the command line can do, Python can; `init`, `show`, `power`, `routers` are about files and reading only."""
     commands = {each.name for each in app.registered_commands}
     by_command = {"table": "evaluation_table", "demo": "run"}
 
