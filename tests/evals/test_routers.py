@@ -512,6 +512,8 @@ def test_routers_are_those_named_else_those_the_plan_marks() -> None:
         ("router", "single"),
     ]
     assert named.left_out == ["fourth"]
+    unmarked = report(THREE, plan, singles=("small", "router"))
+    assert [(each["policy"], each["kind"]) for each in unmarked.rows[:2]] == [("small", "single"), ("router", "single")]
     assert "Neither router nor single, left out: fourth" in notes(named)
 
 
