@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_openai import OpenAI
@@ -67,7 +67,7 @@ def build(configuration: Mapping[str, object]) -> Runnable[Ticket, Ticket]:
 
     async def read(state: Ticket, config: RunnableConfig) -> Ticket:
         """Have the model name the fact."""
-        return {"said": await model.ainvoke(prompt(state), config, **options)}  # type: ignore[arg-type]
+        return {"said": await model.ainvoke(prompt(state), config, **options)}
 
     def answer(state: Ticket) -> Ticket:
         """What the first line says."""
@@ -112,8 +112,12 @@ def learn(folder: Path) -> AnswerCaps:
     facts = {item.id: str(item.outputs["answer"]).casefold() for item in dataset.items}
     needed: dict[str, int | None] = {}
     for attempt in results.attempts:
-        said, fact = attempt.answer["said"], facts[attempt.task]  # type: ignore[index]
-        needed[attempt.task_id] = needed_tokens(said, lambda cut, fact=fact: fact in first_line(cut).casefold())
+
+        def holds_it(cut: str, fact: str = facts[attempt.task]) -> bool:
+            return fact in first_line(cut).casefold()
+
+        answer: Any = attempt.answer
+        needed[attempt.task_id] = needed_tokens(answer["said"], holds_it)
     with closing(open_ledger(folder / "ledger.db")) as ledger:
         return learn_caps(ledger, coverage=COVERAGE, needed=lambda call: needed.get(call.attribution.task_id or ""))
 
