@@ -44,6 +44,7 @@ def test_every_example_is_executed_here() -> None:
         "ask_a_human.py",
         "event_triggered.py",
         "lever_caching.py",  # By tests/levers/test_caching_proof.py.
+        "lever_handoff.py",  # By tests/levers/test_proof_handoff.py.
         "lever_passages.py",  # By tests/levers/test_proof_reading.py.
         "lever_pruning.py",  # By tests/levers/test_proof_reading.py.
         "lever_tiers.py",  # By tests/levers/test_proof_tiers.py.
