@@ -81,7 +81,7 @@ class Pair:
     def unscored(self) -> int:
         """Attempts of either side that nobody could judge."""
         slots = (slot for arm in (self.a, self.b) for task in self.tasks for slot in arm.by_task[task])
-        return sum(not slot.judged for slot in slots)  # `by_task` knows it too, and takes a hundred times as long.
+        return sum(not slot.judged for slot in slots)  # `by_task` knows it too, and takes ten times as long.
 
     @cached_property
     def ratio(self) -> stats.PairedRatio:
