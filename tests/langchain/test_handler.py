@@ -304,6 +304,24 @@ def test_a_charge_outside_all_runs_belongs_to_whom_it_says(handler: FinOpsHandle
     assert (group.key, group.totals.charge_usd, group.runs) == (("batch",), 3, 0)
 
 
+def test_a_charge_of_one_id_counts_once(model: Make, handler: FinOpsHandler, ledger: Ledger) -> None:
+    """Two reviews of $1.50 with one id between them, in a run and after it, are $1.50; with two ids they are $3."""
+
+    def review(_: State) -> State:
+        for _ in range(2):
+            handler.record_charge("human", cost_usd="1.50", charge_id="review-1")
+        return {}
+
+    graph_of(review=review).invoke({}, {"callbacks": [handler]})
+    again = handler.record_charge("human", cost_usd="1.50", charge_id="review-1")
+    assert [charge.charge_id for charge in ledger.charges()] == ["review-1"]
+    assert again == next(ledger.charges())
+    assert sum(group.totals.charge_usd for group in handler.summary("node").groups) == Decimal("1.5")
+
+    handler.record_charge("human", cost_usd="1.50", charge_id="review-2")
+    assert sum(group.totals.charge_usd for group in handler.summary("node").groups) == 3
+
+
 def test_a_charge_without_an_amount_is_priced_by_its_card(handler: FinOpsHandler) -> None:
     """Three searches at half a cent; what has no card is unpriced and not free."""
     searched = handler.record_charge("tool", name="search", quantity=3)

@@ -13,34 +13,43 @@ from langchain_finops.records import ChargeRecord
 
 __all__ = ["record_charge"]
 
+GIVEN_KEPT = 10_000
+"""Charges with an id of the user's own that are remembered: the same one again counts on no sum and no budget."""
+
 
 def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[str, Any]) -> ChargeRecord:
     """Attribute a charge, by the context it is recorded in and by what `metadata` says, price it and write it down.
 
-    One without an id gets one.
+    One without an id gets one. One whose id the user gave before is the one that was written down then.
     """
-    charge_id = charge.charge_id or str(uuid4())
+    if not charge.charge_id:
+        return _written(recorder, replace(charge, charge_id=str(uuid4())), metadata)
+    given = recorder.given_charges
+    known = given.setdefault(charge.charge_id, charge)
+    if known is not charge:
+        return known
+    written = given[charge.charge_id] = _written(recorder, charge, metadata)
+    if len(given) > GIVEN_KEPT:
+        given.pop(next(iter(given)), None)
+    return written
+
+
+def _written(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[str, Any]) -> ChargeRecord:
     config = var_child_runnable_config.get()
     told = {**((config or {}).get("metadata") or {}), **metadata}
     tracker = recorder.tracker
     span = tracker.place(None, told)
     if span is None:
         attribution = tracker.outside(told)
-        charge = replace(charge, charge_id=charge_id, attribution=attribution)
-        charge = recorder.meter.charge(charge)
+        charge = recorder.meter.charge(replace(charge, attribution=attribution))
         recorder.observers.tell(charge)
         recorder.sums.add_charge(who_of(attribution), charge, None)
         return charge
     _, attribution, who = tracker.attribute(span, told, None)
-    charge = replace(
-        charge,
-        charge_id=charge_id,
-        run_id=span.run.run_id,
-        invocation_id=span.run.invocation_id,
-        attribution=attribution,
-    )
-    charge = recorder.meter.charge(charge, state=span.run.state)
+    run = span.run
+    charge = replace(charge, run_id=run.run_id, invocation_id=run.invocation_id, attribution=attribution)
+    charge = recorder.meter.charge(charge, state=run.state)
     recorder.observers.tell(charge)
-    if not span.run.add_charge(who, charge):
-        recorder.sums.add_charge(who, charge, span.run.folded)
+    if not run.add_charge(who, charge):
+        recorder.sums.add_charge(who, charge, run.folded)
     return charge

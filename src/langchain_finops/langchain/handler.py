@@ -164,8 +164,8 @@ class FinOpsHandler(Hooks):
 
         Inside a run it belongs to the node it is recorded in. `metadata` says otherwise, with the keys of a run's.
         Without `cost_usd` a tool card of that `name` gives the price of one unit; else it is unpriced. `charge_id`: a
-        ledger keeps one charge of an id, so that what may be recorded again after a crash is there once.
-        Raises BadArguments for a time without a zone, and for an amount that no ledger can keep.
+        ledger keeps one charge of an id, and a handler counts it once and returns the first one: what may be recorded
+        again is there once. Raises BadArguments for a time without a zone, and for an amount that no ledger can keep.
         """
         amount = _amount("cost_usd", cost_usd)
         charge = ChargeRecord(

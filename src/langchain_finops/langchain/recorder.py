@@ -25,7 +25,7 @@ from langchain_finops.langchain.sums import Sums
 from langchain_finops.langchain.tools import Tools
 from langchain_finops.langchain.tracker import Tracker, is_node_start, namespace_of, retry_attempt
 from langchain_finops.meter import Meter
-from langchain_finops.records import Attribution, RunStatus
+from langchain_finops.records import Attribution, ChargeRecord, RunStatus
 from langchain_finops.sections import section
 
 __all__ = ["Event", "Recorder"]
@@ -55,6 +55,7 @@ class Recorder:
         digests = Digests()
         self.calls = Calls(self, digests)
         self.tools = Tools(self, digests)
+        self.given_charges: dict[str, ChargeRecord] = {}
         self._warned = False
 
     def digest_key(self) -> bytes:
