@@ -55,11 +55,27 @@ def test_a_beginning_that_is_too_short_is_a_part_of_the_next() -> None:
 
 
 def test_a_short_prompt_is_marked_as_a_whole_once_it_has_grown() -> None:
-    """Nothing but messages, of which 900, then 1,800 tokens were sent: 900 read, 1,800 written in all, 2,340 against
-    2,700."""
-    grown = (Step(900, 0, NEVER_S), Step(1_800, 900, 5))
+    """Nothing but messages, of which 1,100, then 2,000 tokens were sent: 1,100 read, 2,000 written in all, 2,610 against
+    3,100."""
+    grown = (Step(1_100, 0, NEVER_S), Step(2_000, 1_100, 5))
     assert plan(CACHES, seen(*grown)) == Plan(messages="5m")
     assert plan(CACHES, seen(Step(400, 0, NEVER_S), Step(900, 400, 5))) is NOTHING
+
+
+def test_a_prompt_below_the_least_was_not_written_and_cannot_be_read() -> None:
+    """900 tokens before 1,800 of which 1,000 is the least: no cache ever holds them, and conversations that end there
+    would pay a quarter more for the 1,800, for ever. One step further 1,800 are read, of 2,700 that are written in all:
+    2,700 x 1.25 + 1,800 x 0.1 is less than 4,500. With a head of 200 tokens before them the first is long enough."""
+    short = [Step(900, 0, NEVER_S), Step(1_800, 900, 5)]
+    assert plan(CACHES, seen(*short * 20)) is NOTHING
+    assert plan(CACHES, seen(*short, Step(2_700, 1_800, 5))) == Plan(messages="5m")
+    assert plan(CACHES, seen(*short, system=(200, [NEVER_S]))) == Plan(messages="5m")
+
+
+def test_prompts_below_the_least_cost_nothing() -> None:
+    """Twenty short prompts are sent as they are whatever is marked: they do not count against those that are cached."""
+    short = [Step(900, 0, NEVER_S)] * 20
+    assert plan(CACHES, seen(*short, Step(2_000, 0, NEVER_S), Step(2_400, 2_000, 5))) == Plan(messages="5m")
 
 
 def test_a_mark_never_lives_longer_than_one_before_it() -> None:

@@ -42,6 +42,15 @@ class _Part:
     """By cache, in the order of the terms."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What comes before the messages, in tokens."""
+
+    tokens: int
+    unmarked: int
+    """Of these, what no other mark caches."""
+
+
 def plan(terms: Sequence[CacheTerms], seen: Seen, *, expected_uses: int = 0) -> Plan:
     """The marks that would have saved most so far; NOTHING where none would have saved anything.
 
@@ -92,7 +101,8 @@ def _parts(terms: Sequence[CacheTerms], seen: Seen, expected_uses: int) -> Itera
             yield _Part(name, tuple(_saved_by(each, uses, waiting, expected_uses) for each in terms))
             waiting = 0
     if begun + seen.steps[-1].tokens >= least:
-        yield _Part("messages", tuple(_saved_growing(each, seen.steps, waiting, expected_uses) for each in terms))
+        head = _Head(tokens=begun, unmarked=waiting)
+        yield _Part("messages", tuple(_saved_growing(each, seen.steps, head, expected_uses) for each in terms))
 
 
 def _saved_by(terms: CacheTerms, uses: Uses, tokens: int, expected_uses: int) -> Decimal | None:
@@ -103,16 +113,18 @@ def _saved_by(terms: CacheTerms, uses: Uses, tokens: int, expected_uses: int) ->
     return terms.saved_usd(read_tokens=tokens * reads, written_tokens=tokens * writes)
 
 
-def _saved_growing(terms: CacheTerms, steps: Sequence[Step], beside: int, expected_uses: int) -> Decimal | None:
+def _saved_growing(terms: CacheTerms, steps: Sequence[Step], head: _Head, expected_uses: int) -> Decimal | None:
     """The same of conversations that grow: each step reads what the step before had sent, and writes the rest.
 
-    `beside`: tokens before the messages that no other mark caches.
+    A prompt below the least that is cached was neither written nor can it be read.
     """
     read = written = 0
     for step in steps:
-        in_time = step.tokens_before and step.gap_s < terms.ttl_s
-        held = step.tokens_before + beside if in_time else 0
+        if head.tokens + step.tokens < terms.least_tokens:
+            continue
+        is_held = step.tokens_before and head.tokens + step.tokens_before >= terms.least_tokens
+        held = step.tokens_before + head.unmarked if is_held and step.gap_s < terms.ttl_s else 0
         read += held
-        written += step.tokens + beside - held
+        written += step.tokens + head.unmarked - held
     missing = max(0, expected_uses - len(steps) + 1)
-    return terms.saved_usd(read_tokens=read + missing * (steps[-1].tokens + beside), written_tokens=written)
+    return terms.saved_usd(read_tokens=read + missing * (steps[-1].tokens + head.unmarked), written_tokens=written)
