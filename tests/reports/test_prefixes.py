@@ -184,11 +184,18 @@ def test_other_questions_under_one_system_prompt_are_clean(ledger: Ledger) -> No
 
 
 def marked(
-    name: str, at: float, *, system: bytes = b"systemsy", took: float = 1, provider: str = "openai", **more: Any
+    name: str,
+    at: float,
+    *,
+    system: bytes = b"systemsy",
+    masked: bytes | None = None,
+    took: float = 1,
+    provider: str = "openai",
+    **more: Any,
 ) -> Any:
     """A call of 2,000 tokens: a system prompt of 1,500 and a message of its own; `at` in seconds."""
     digests = Marks(
-        whole=f"{name:>8}".encode(), size=8000, system=system, system_masked=system, system_size=6000,
+        whole=f"{name:>8}".encode(), size=8000, system=system, system_masked=masked or system, system_size=6000,
         ends=(End("human", 1, 2000, f"{name:>8}".encode()),), recent=(b"aaaa",),
     )  # fmt: skip
     began = MONDAY + timedelta(seconds=at)
@@ -224,6 +231,35 @@ def test_a_model_without_a_known_cache_has_no_dollars() -> None:
     """How often it comes again is told all the same: unknown is not nothing."""
     (row,) = rows(marked("1", 0, provider="nobody"), marked("2", 1, provider="nobody"))
     assert (row["repeats"], row["caches"], row["could_save_usd"], row["cached_usd"]) == (1, [], None, None)
+
+
+@pytest.mark.parametrize(
+    ("tiers", "saved"),
+    [
+        # GPT-5: $1.25 a million and $0.125 read; priority twice that, flex $0.625, and what it reads for is not known.
+        ((None, None, "default"), 2 * Decimal("1.125")),
+        (("priority",) * 3, 2 * Decimal("2.25")),
+        ((None, None, "priority"), Decimal("1.125") + Decimal("2.25")),
+        (("fast",) * 3, 2 * Decimal("2.25")),
+        (("flex",) * 3, None),
+        ((None, None, "flex"), None),
+    ],
+)
+def test_a_call_is_priced_at_its_own_tier(tiers: tuple[str | None, ...], saved: Decimal | None) -> None:
+    """1,500 tokens read twice; what a tier's cache costs is not guessed from another tier."""
+    (row,) = rows(*(marked(str(n), 60 * n, model="gpt-5", service_tier=tier) for n, tier in enumerate(tiers)))
+    expected = None if saved is None else 1500 * saved / 1_000_000
+    assert {each["saved_usd"] for each in row["caches"]} == {row["could_save_usd"]} == {expected}
+
+
+def test_a_batch_and_what_broke_it_are_priced_as_a_batch() -> None:
+    """Claude Sonnet 4.5 at half the price: $1.50 a million, $1.875 written, $0.15 read."""
+    batch = {"provider": "anthropic", "model": "claude-sonnet-4-5", "service_tier": "batch"}
+    (row,) = rows(*(marked(str(n), 60 * n, **batch) for n in range(3)))
+    assert row["could_save_usd"] == (3000 * Decimal("1.35") - 1500 * Decimal("0.375")) / 1_000_000
+    changed = [marked(str(n), 60 * n, system=f"{n:>8}".encode(), masked=b"maskmask", **batch) for n in range(3)]
+    (row,) = rows(*changed)
+    assert (row["lost_tokens"], row["lost_usd"]) == (3000, 3000 * Decimal("1.35") / 1_000_000)
 
 
 def test_what_caches_saved_so_far_is_by_the_providers_counts() -> None:

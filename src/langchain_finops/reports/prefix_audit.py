@@ -13,8 +13,9 @@ from langchain_finops.ledger.prompts import Prompted
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.pricing.cache_terms import CacheTerms, caches_of
 from langchain_finops.pricing.cost import PriceKey
+from langchain_finops.pricing.providers import COMMON, RULES
 
-__all__ = ["CAUSES", "Calls", "Group", "Plan", "audit"]
+__all__ = ["CAUSES", "Calls", "Group", "Plan", "Sold", "Used", "audit"]
 
 Key = tuple[str | None, str | None, str | None, str | None]
 """Agent, node, provider and model."""
@@ -58,6 +59,45 @@ class Plan:
     writes: int = 0
 
 
+class Sold(NamedTuple):
+    """What decides at which prices a model's calls are sold."""
+
+    provider: str | None
+    model: str | None
+    host: str | None
+    tier: str | None
+    is_batch: bool
+
+    @classmethod
+    def of(cls, sort: Sort) -> "Sold":
+        """As a call's provider names its tier, and we do."""
+        named = (sort.tier or "default").lower()
+        tier = RULES.get(sort.provider or "", COMMON).tiers.get(named, named)
+        is_batch = tier == "batch"
+        return cls(sort.provider, sort.model, sort.host, None if is_batch else tier, is_batch)
+
+    def key(self, at: int) -> PriceKey:
+        """As a price book is asked for the prices at a time, in microseconds."""
+        return PriceKey(
+            provider=self.provider, model=self.model, requested_model=self.model, at=from_micros(at),
+            base_url_host=self.host, tier=self.tier, batch=self.is_batch,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Used:
+    """The calls of a group that are sold at the same prices."""
+
+    terms: tuple[CacheTerms, ...]
+    plans: list[Plan]
+    longest: int = 0
+    read: int = 0
+    written: int = 0
+    kept: int = 0
+    lost: dict[int, int] = field(default_factory=dict)
+    """Tokens by cause."""
+
+
 @dataclass(slots=True)
 class Calls:
     """What is known of each call of a group, a place in each column for each of them, in the order of time."""
@@ -82,12 +122,11 @@ class Group:
     key: Key
     number: int
     terms: tuple[CacheTerms, ...]
-    plans: list[Plan]
-    host: str | None
     last_at: int = 0
     calls: int = 0
     tokens: int = 0
-    longest: int = 0
+    used: dict[Sold, Used] = field(default_factory=dict)
+    """By the prices at which the calls are sold: what each plan, and what the provider reported, comes to."""
     read: int = 0
     written: int = 0
     kept: int = 0
@@ -133,6 +172,7 @@ class _Auditor:
     def __init__(self, book: PriceBook, *, by_call: bool) -> None:
         self._book, self._by_call = book, by_call
         self.groups: dict[Key, Group] = {}
+        self._sold: dict[Sort, Sold] = {}
         self._seen: OrderedDict[int, tuple[int, int, int]] = OrderedDict()
         """When each prefix was sent last, since when a cache can have it, and its tokens if it was all of a prompt."""
         self._runs: OrderedDict[tuple[int, object], tuple[bytes, int, int]] = OrderedDict()
@@ -143,21 +183,24 @@ class _Auditor:
             marks = read_marks(call.digests)
         except ValueError:  # Of a newer version: nothing is known of it.
             return
-        group = self._group(call)
+        group, used = self._group(call)
         group.calls += 1
         group.last_at = call.at
         group.tokens += call.tokens
-        group.longest = max(group.longest, call.tokens)
-        group.read += call.read
-        group.written += call.written
-        group.kept += call.kept
+        used.longest = max(used.longest, call.tokens)
+        for each in (group, used):
+            each.read += call.read
+            each.written += call.written
+            each.kept += call.kept
         read = head = lost = 0
         cause = -1
         if marks.ends:
             prefixes = list(_prefixes(group.number, marks))
             shared = self._share(group, call, marks, prefixes)
-            read, head = self._plan(group, call, marks, prefixes)
+            read, head = self._plan(group, used, call, marks, prefixes)
             cause, lost = self._break(group, call, marks, shared)
+            if lost:
+                used.lost[cause] = used.lost.get(cause, 0) + lost
             self._send(group, call, prefixes)
             group.before = marks, call.at
         # A prompt of many tokens and few bytes is more than the request showed: nothing is known of its beginning.
@@ -168,19 +211,23 @@ class _Auditor:
             ):  # fmt: skip
                 column.append(value)
 
-    def _group(self, call: Prompted) -> Group:
+    def _group(self, call: Prompted) -> tuple[Group, Used]:
         sort = call.sort
         key = (sort.agent, sort.node, sort.provider, sort.model)
         group = self.groups.get(key)
-        if group is None:
-            where = PriceKey(
-                provider=sort.provider, model=sort.model, requested_model=sort.model, at=from_micros(call.at),
-                base_url_host=sort.host,
-            )  # fmt: skip
-            terms = caches_of(self._book, where)
-            plans = [Plan(each, is_whole) for each in terms for is_whole in _ways(each)]
-            group = self.groups[key] = Group(key, len(self.groups), terms, plans, sort.host)
-        return group
+        # A sort is what thousands of calls share: its prices are looked for once.
+        sold = self._sold.get(sort)
+        if sold is None:
+            sold = self._sold[sort] = Sold.of(sort)
+        used = None if group is None else group.used.get(sold)
+        if used is None:
+            terms = caches_of(self._book, sold.key(call.at))
+            if group is None:
+                group = self.groups[key] = Group(key, len(self.groups), terms)
+            group.terms = group.terms or terms
+            used = group.used[sold] = Used(terms, [Plan(each, is_whole) for each in terms for is_whole in _ways(each)])
+        assert group is not None
+        return group, used
 
     def _share(self, group: Group, call: Prompted, marks: Marks, prefixes: list[Prefix]) -> tuple[int, int]:
         """Note the longest prefix that was sent before; its tokens if that was soon, and its bytes whenever it was."""
@@ -197,14 +244,14 @@ class _Auditor:
             return (tokens if gap < SOON_MICROS else 0), prefix.size
         return 0, 0
 
-    def _plan(self, group: Group, call: Prompted, marks: Marks, prefixes: list[Prefix]) -> tuple[int, int]:
+    def _plan(self, group: Group, used: Used, call: Prompted, marks: Marks, prefixes: list[Prefix]) -> tuple[int, int]:
         """Add to each plan what the call would have read and written; tokens read and of the head, for the shortest."""
         head = next((each for each in reversed(prefixes) if each.ends == "head"), None)
         size = 0 if head is None else self._tokens(call, marks, head)
         size = size if size >= group.least else 0
         has_head = size > 0 and head is not None and self._holds(head, call.at, SOON_MICROS)
         shortest = self._longest(group, call, marks, prefixes, SOON_MICROS)
-        for plan in group.plans:
+        for plan in used.plans:
             ttl = plan.terms.ttl_s * 1_000_000
             if plan.is_whole:
                 read = shortest if ttl == SOON_MICROS else self._longest(group, call, marks, prefixes, ttl)

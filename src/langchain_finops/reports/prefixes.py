@@ -1,6 +1,6 @@
 """Which beginnings of prompts come again, what a cache of them would save, and what breaks it: rows of `insight`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any, Final
 
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.ledger.codec import from_micros
 from langchain_finops.ledger.columns import Sort
 from langchain_finops.ledger.grouping import Period
 from langchain_finops.ledger.prompts import with_prompts
@@ -16,8 +15,7 @@ from langchain_finops.ledger.totals import APART
 from langchain_finops.money import EXACT
 from langchain_finops.pricing.book import PriceBook
 from langchain_finops.pricing.cache_terms import CacheTerms, caches_of
-from langchain_finops.pricing.cost import PriceKey
-from langchain_finops.reports.prefix_audit import CAUSES, Group, Plan, audit
+from langchain_finops.reports.prefix_audit import CAUSES, Group, Plan, Sold, Used, audit
 
 __all__ = ["FIELDS", "prefix_rows", "priced"]
 
@@ -60,16 +58,17 @@ def _is_the_agents(sort: Sort) -> bool:
 
 def priced(group: Group, book: PriceBook) -> Group:
     """The group with the prices at its last call; with unknown ones where a long prompt has others than a short one."""
-    _, _, provider, model = group.key
-    where = PriceKey(
-        provider=provider, model=model, requested_model=model, at=from_micros(group.last_at), base_url_host=group.host
-    )
+    return replace(group, used={sold: _priced(sold, used, group.last_at, book) for sold, used in group.used.items()})
+
+
+def _priced(sold: Sold, used: Used, at: int, book: PriceBook) -> Used:
+    where = sold.key(at)
     now = {each.name: each for each in caches_of(book, where)}
-    if group.longest > SAME_PRICE_TOKENS:
-        long = {each.name: each for each in caches_of(book, where, prompt_tokens=group.longest)}
+    if used.longest > SAME_PRICE_TOKENS:
+        long = {each.name: each for each in caches_of(book, where, prompt_tokens=used.longest)}
         now = {name: each if long.get(name) == each else _unknown(each) for name, each in now.items()}
-    plans = [replace(plan, terms=now.get(plan.terms.name, _unknown(plan.terms))) for plan in group.plans]
-    return replace(group, plans=plans, terms=tuple(now.get(each.name, _unknown(each)) for each in group.terms))
+    plans = [replace(plan, terms=now.get(plan.terms.name, _unknown(plan.terms))) for plan in used.plans]
+    return replace(used, plans=plans, terms=tuple(now.get(each.name, _unknown(each)) for each in used.terms))
 
 
 def _unknown(terms: CacheTerms) -> CacheTerms:
@@ -88,7 +87,6 @@ def _row(group: Group) -> Row:
         (each for each in caches if each["saved_usd"] is not None), key=lambda each: each["saved_usd"], default=None
     )
     breaks = sorted(_breaks(group), key=lambda each: -each["tokens"])
-    lost = [each["usd"] for each in breaks]
     return {
         **dict(zip(("agent", "node", "provider", "model"), group.key, strict=True)),
         "calls": group.calls,
@@ -103,13 +101,13 @@ def _row(group: Group) -> Row:
         **{name: _within(group, span) for name, span in SPANS.items()},
         "cache_read_tokens": group.read,
         "cache_write_tokens": group.written + group.kept,
-        "cached_usd": _saved_so_far(group),
+        "cached_usd": _sum(map(_saved_so_far, group.used.values())),
         "best_cache": None if best is None else _name(best),
         "could_save_usd": None if best is None else max(best["saved_usd"], Decimal(0)),
         "caches": caches,
         "broken_by": breaks[0]["what"] if breaks else None,
         "lost_tokens": sum(each["tokens"] for each in breaks),
-        "lost_usd": None if None in lost else EXACT.create_decimal(sum(lost, Decimal(0))),
+        "lost_usd": _sum(each["usd"] for each in breaks),
         "breaks": breaks,
     }
 
@@ -125,20 +123,45 @@ def _within(group: Group, span: int) -> float | None:
 
 
 def _caches(group: Group) -> Iterator[Row]:
-    for plan in group.plans:
-        terms, even = plan.terms, plan.terms.break_even_reads
+    """Each way to cache once, whatever the prices are at which its calls are sold."""
+    plans = dict[tuple[str, bool], list[Plan]]()
+    for used in group.used.values():
+        for plan in used.plans:
+            plans.setdefault((plan.terms.name, plan.is_whole), []).append(plan)
+    for (name, is_whole), each in plans.items():
+        terms = each[0].terms
+        even, least = ({way(plan.terms) for plan in each} for way in (_even, _least_reads))
         yield {
-            "name": terms.name,
+            "name": name,
             "kind": terms.kind,
             "ttl_s": terms.ttl_s,
-            "after": "each prompt" if plan.is_whole else "the system prompt",
-            "read_tokens": plan.reads,
-            "write_tokens": plan.writes,
-            "break_even_reads": None if even is None else float(even),
-            "least_reads": terms.least_reads,
-            "saved_usd": saved_usd(plan),
+            "after": "each prompt" if is_whole else "the system prompt",
+            "read_tokens": sum(plan.reads for plan in each),
+            "write_tokens": sum(plan.writes for plan in each),
+            "break_even_reads": even.pop() if len(even) == 1 else None,
+            "least_reads": least.pop() if len(least) == 1 else None,
+            "saved_usd": _sum(saved_usd(plan) for plan in each) if len(each) == len(group.used) else None,
             "is_most": terms.is_longest,
         }
+
+
+def _even(terms: CacheTerms) -> float | None:
+    even = terms.break_even_reads
+    return None if even is None else float(even)
+
+
+def _least_reads(terms: CacheTerms) -> int | None:
+    return terms.least_reads
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """None where one of them is not known."""
+    total = Decimal(0)
+    for amount in amounts:
+        if amount is None:
+            return None
+        total = EXACT.add(total, amount)
+    return total
 
 
 def saved_usd(plan: Plan) -> Decimal | None:
@@ -147,33 +170,39 @@ def saved_usd(plan: Plan) -> Decimal | None:
 
 
 def _difference(terms: CacheTerms, reads: int, writes: dict[Decimal | None, int]) -> Decimal | None:
-    if terms.read_usd is None or any(price is None and tokens for price, tokens in writes.items()):
+    if (terms.read_usd is None and reads) or any(price is None and tokens for price, tokens in writes.items()):
         return None
-    saved = EXACT.multiply(EXACT.subtract(terms.input_usd, terms.read_usd), reads)
+    saved = (
+        Decimal(0) if terms.read_usd is None else EXACT.multiply(EXACT.subtract(terms.input_usd, terms.read_usd), reads)
+    )
     for price, tokens in writes.items():
         if price is not None:
             saved = EXACT.subtract(saved, EXACT.multiply(EXACT.subtract(price, terms.input_usd), tokens))
     return saved
 
 
-def _saved_so_far(group: Group) -> Decimal | None:
+def _saved_so_far(used: Used) -> Decimal | None:
     """What was read from caches, and written to them, has saved so far, by what the provider reported."""
-    if not group.terms:
+    if not used.terms:
         return None
-    shortest = group.terms[0]
-    long = next((each.write_usd for each in group.terms if each.name in {"1h", "12h"}), None)
-    saved = _difference(shortest, group.read, {shortest.write_usd: group.written})
-    if not group.kept:
+    shortest = used.terms[0]
+    long = next((each.write_usd for each in used.terms if each.name in {"1h", "12h"}), None)
+    saved = _difference(shortest, used.read, {shortest.write_usd: used.written})
+    if not used.kept:
         return saved
     if saved is None or long is None:
         return None
-    return EXACT.subtract(saved, EXACT.multiply(EXACT.subtract(long, shortest.input_usd), group.kept))
+    return EXACT.subtract(saved, EXACT.multiply(EXACT.subtract(long, shortest.input_usd), used.kept))
 
 
 def _breaks(group: Group) -> Iterator[Row]:
-    terms = group.terms[0] if group.terms else None
     for cause, (calls, tokens) in group.broken.items():
-        usd = None
-        if terms is not None and terms.read_usd is not None:
-            usd = EXACT.multiply(EXACT.subtract(terms.input_usd, terms.read_usd), tokens)
+        usd = _sum(_lost(used, used.lost[cause]) for used in group.used.values() if cause in used.lost)
         yield {"cause": CAUSES[cause], "what": WORDS[CAUSES[cause]], "calls": calls, "tokens": tokens, "usd": usd}
+
+
+def _lost(used: Used, tokens: int) -> Decimal | None:
+    terms = used.terms[0] if used.terms else None
+    if terms is None or terms.read_usd is None:
+        return None
+    return EXACT.multiply(EXACT.subtract(terms.input_usd, terms.read_usd), tokens)
