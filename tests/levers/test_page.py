@@ -7,7 +7,8 @@ import pytest
 
 from langchain_finops import levers
 
-PAGE = (Path(__file__).parents[2] / "docs/levers.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/levers.md").read_text(encoding="utf-8")
 
 
 def test_its_code_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +29,22 @@ def test_every_lever_is_on_it_and_every_name_is_there() -> None:
         assert name in PAGE or name in results, name
     with pytest.raises(AttributeError):
         levers.unheard_of  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [
+        ("README.md", "## What makes it cheaper"),
+        ("golden_datasets/levers/README.md", "# Golden datasets of"),
+    ],
+)
+def test_what_short_tables_say_of_levers_stands_on_the_page(page: str, heading: str) -> None:
+    """Each ratio with its interval is one of docs/levers.md, whose tables are compared with the replays."""
+    told = (ROOT / page).read_text(encoding="utf-8").split(heading)[1].split("\n## ")[0]
+    rows = [line for line in told.splitlines() if re.match(r"\| [^l-]", line)]
+    assert len(rows) == 6
+    for row in rows:
+        found = re.search(r"(\d+\.\d+) (\(\d+\.\d+-\d+\.\d+\))", row)
+        assert found, row
+        ratio, interval = found.groups()
+        assert any(ratio in line and interval in line for line in PAGE.splitlines()), row
