@@ -32,7 +32,7 @@ def seen(
 ) -> Seen:
     """What was seen: tokens of a beginning, and the gaps between its uses."""
     uses = [None if each is None else Uses(each[0], deque(each[1])) for each in (tools, system)]
-    return Seen(tools=uses[0], system=uses[1], steps=steps or (Step(10, 0, NEVER_S),), _prompt=Sent(0), _at_s=0)
+    return Seen(tools=uses[0], system=uses[1], steps=steps or (Step(10, 0, NEVER_S),), _prompt=Sent(0, 0), _at_s=0)
 
 
 def test_a_beginning_that_was_not_seen_again_is_not_marked() -> None:
@@ -55,8 +55,8 @@ def test_a_beginning_that_is_too_short_is_a_part_of_the_next() -> None:
 
 
 def test_a_short_prompt_is_marked_as_a_whole_once_it_has_grown() -> None:
-    """Nothing but messages, of which 1,100, then 2,000 tokens were sent: 1,100 read, 2,000 written in all, 2,610 against
-    3,100."""
+    """Nothing but messages, of which 1,100, then 2,000 tokens were sent: 1,100 are read, 2,000 written in all, and that
+    is 2,610 against 3,100."""
     grown = (Step(1_100, 0, NEVER_S), Step(2_000, 1_100, 5))
     assert plan(CACHES, seen(*grown)) == Plan(messages="5m")
     assert plan(CACHES, seen(Step(400, 0, NEVER_S), Step(900, 400, 5))) is NOTHING
@@ -70,6 +70,18 @@ def test_a_prompt_below_the_least_was_not_written_and_cannot_be_read() -> None:
     assert plan(CACHES, seen(*short * 20)) is NOTHING
     assert plan(CACHES, seen(*short, Step(2_700, 1_800, 5))) == Plan(messages="5m")
     assert plan(CACHES, seen(*short, system=(200, [NEVER_S]))) == Plan(messages="5m")
+
+
+def test_what_ended_more_than_20_blocks_ago_is_not_found() -> None:
+    """12 calls and 12 results a step: a mark at the end finds nothing, and would have all written again at each step.
+    The head has a mark of its own, which finds it. 20 blocks are found."""
+    far, near = (
+        [Step(2_000 * at, 2_000 * (at - 1), 5 if at > 1 else NEVER_S, blocks) for at in range(1, 7)]
+        for blocks in (21, 20)
+    )
+    assert plan(CACHES, seen(*far)) is NOTHING
+    assert plan(CACHES, seen(*far, system=(2_000, [5] * 6))) == Plan(system="5m")
+    assert plan(CACHES, seen(*near)) == Plan(messages="5m")
 
 
 def test_prompts_below_the_least_cost_nothing() -> None:

@@ -203,6 +203,36 @@ def test_a_prefix_below_the_providers_least_is_not_marked(
     assert [marks(seen.body) for seen in server.seen] == [(None, None, None)] * 5
 
 
+@pytest.mark.parametrize(("calls", "told"), [(9, True), (10, True), (10, False), (11, False)])
+def test_steps_of_more_than_20_blocks_leave_the_messages_unmarked(
+    calls: int, told: bool, *, policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """A mark finds what ended up to 20 blocks before it: calls made at once, their results, and what is said with them
+    if Claude's own blocks are sent back, the calls once. Behind ten calls with a text the prompt before is out of
+    sight."""
+    model = policy.bind(claude)
+    messages: list[BaseMessage] = [SYSTEM, HumanMessage("Where is it?")]
+    for step in range(5):
+        model.invoke(messages)
+        clock.now += 5
+        asked = [{"name": "look", "args": {}, "id": f"{step}-{n}", "type": "tool_call"} for n in range(calls)]
+        blocks = [{"type": "tool_use", "name": "look", "input": {}, "id": each["id"]} for each in asked]
+        said: Any = [{"type": "text", "text": "I look."}, *blocks] if told else ""
+        messages = [
+            *messages,
+            AIMessage(said, tool_calls=asked),
+            *(ToolMessage("a page " * 100, tool_call_id=str(each["id"])) for each in asked),
+        ]
+    before, last = (
+        sum(1 if isinstance(each["content"], str) else len(each["content"]) for each in seen.body["messages"])
+        for seen in server.seen[-2:]
+    )
+
+    assert last - before == 2 * calls + told
+    assert server.seen[-1].body.get("cache_control") == (FIVE if last - before <= 20 else None)
+    assert system_mark(server.seen[-1].body) == FIVE
+
+
 def test_what_the_user_marked_stays_and_nothing_is_added(
     policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
 ) -> None:

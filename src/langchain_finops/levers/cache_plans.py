@@ -7,6 +7,7 @@ again with each cache that the model has; a beginning is cached where that would
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from math import inf
 from typing import Final
 
 from langchain_finops.levers.seen_prefixes import Seen, Step, Uses
@@ -16,6 +17,9 @@ from langchain_finops.pricing.cache_terms import CacheTerms
 __all__ = ["NOTHING", "Plan", "plan"]
 
 NO_SAVING: Final = Decimal(0)
+LOOK_BACK: Final = 20
+"""So many blocks before a mark Anthropic looks for what is cached, and no further:
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,14 +120,16 @@ def _saved_by(terms: CacheTerms, uses: Uses, tokens: int, expected_uses: int) ->
 def _saved_growing(terms: CacheTerms, steps: Sequence[Step], head: _Head, expected_uses: int) -> Decimal | None:
     """The same of conversations that grow: each step reads what the step before had sent, and writes the rest.
 
-    A prompt below the least that is cached was neither written nor can it be read.
+    A prompt below the least that is cached was neither written nor can it be read, nor one too many blocks ago.
     """
+    look_back = LOOK_BACK if terms.kind == "explicit" else inf
     read = written = 0
     for step in steps:
         if head.tokens + step.tokens < terms.least_tokens:
             continue
-        is_held = step.tokens_before and head.tokens + step.tokens_before >= terms.least_tokens
-        held = step.tokens_before + head.unmarked if is_held and step.gap_s < terms.ttl_s else 0
+        is_long = step.tokens_before > 0 and head.tokens + step.tokens_before >= terms.least_tokens
+        is_held = is_long and step.gap_s < terms.ttl_s and step.new_blocks <= look_back
+        held = step.tokens_before + head.unmarked if is_held else 0
         read += held
         written += step.tokens + head.unmarked - held
     missing = max(0, expected_uses - len(steps) + 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from langchain_finops.budgets.estimate import tokens_of_bytes
 from langchain_finops.langchain.extract import CACHE_MARKS, MESSAGE_TOKENS, request_of
@@ -28,6 +28,8 @@ KEPT_PROMPTS: Final = 8_192
 NEVER_S: Final = 1e9
 """A gap that is longer than any cache lives: there was nothing to read."""
 DIGEST_BYTES: Final = 16
+CALLS: Final = frozenset({"tool_use", "tool_call"})
+"""Kinds of blocks that a message's `tool_calls` hold too."""
 JSON: Final = json.JSONEncoder(default=repr, sort_keys=True)
 
 
@@ -59,6 +61,8 @@ class Step:
     """Of the earlier prompt that it goes on from; 0 where there was none."""
     gap_s: float
     """Since that one was sent."""
+    new_blocks: int = 0
+    """Blocks behind the end of that one."""
 
 
 @dataclass(slots=True)
@@ -66,6 +70,8 @@ class Sent:
     """A prompt that was sent, for the next one to go on from."""
 
     tokens: int
+    blocks: int
+    """What a provider takes for one: a text, an image, a call of a tool, a result."""
     last_s: float | None = None
 
 
@@ -116,15 +122,19 @@ class SeenPrefixes:
         tools_key = self._digest([shape, tools])
         agent_key = tools_key if system is None else self._digest([shape, tools, _plain(system)])
         ends, tokens = self._ends(agent_key, messages)
+        blocks = sum(map(_blocks, messages))
         with self._lock:
             now = self._clock()
             offered = None if not tools else self._used(tools_key, now, tools, ())
             begun = None if system is None else self._used(agent_key, now, tools, (system,))
             before = next((self._prompts[end] for end in reversed(ends) if end in self._prompts), None)
             agent = _kept(self._agents, agent_key, Agent, KEPT_PREFIXES)
-            size, gap = (0, NEVER_S) if before is None else (before.tokens, _gap(before.last_s, now))
-            agent.steps.append(Step(tokens, min(size, tokens), gap))
-            prompt = _kept(self._prompts, ends[-1] if ends else agent_key, lambda: Sent(tokens), KEPT_PROMPTS)
+            if before is None:
+                agent.steps.append(Step(tokens, 0, NEVER_S, blocks))
+            else:
+                gap, new = _gap(before.last_s, now), max(0, blocks - before.blocks)
+                agent.steps.append(Step(tokens, min(before.tokens, tokens), gap, new))
+            prompt = _kept(self._prompts, ends[-1] if ends else agent_key, lambda: Sent(tokens, blocks), KEPT_PROMPTS)
             return Seen(tools=offered, system=begun, steps=tuple(agent.steps), _prompt=prompt, _at_s=now)
 
     def answered(self, seen: Seen) -> None:
@@ -162,6 +172,18 @@ class SeenPrefixes:
                 tokens += MESSAGE_TOKENS + tokens_of_bytes(len(text))
             ends.append(running.copy().digest())
         return ends, tokens
+
+
+def _blocks(message: BaseMessage) -> int:
+    """How many blocks a message is to a provider: it takes no empty text, and a call of a tool is one, said twice."""
+    calls = message.tool_calls if isinstance(message, AIMessage) else ()
+    if isinstance(message, ToolMessage):
+        return 1
+    if isinstance(message.content, str):
+        return bool(message.content.strip()) + len(calls)
+    kinds = [block.get("type") if isinstance(block, Mapping) else "text" for block in message.content]
+    asked_for = sum(kind in CALLS for kind in kinds)
+    return len(kinds) - asked_for + max(asked_for, len(calls))
 
 
 def _plain(message: BaseMessage) -> list[Any]:
