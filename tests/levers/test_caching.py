@@ -143,6 +143,27 @@ def test_tools_are_marked_where_they_are_bound(
     assert "cache_control" not in model.kwargs["tools"][-1]
 
 
+def test_a_tool_that_is_found_by_a_search_takes_no_mark_and_is_no_part_of_what_is_cached(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Anthropic refuses a mark on it, and has it behind the prompt's beginning: the last one that is loaded is marked,
+    where those are long enough without it."""
+    search: Any = {"type": "tool_search_tool_regex_20251119", "name": "tool_search_tool_regex"}
+    hidden = BIG_TOOL.model_copy(update={"name": "hidden", "extras": {"defer_loading": True}})
+    short = [SystemMessage("Be brief."), HumanMessage("Where?")]
+    for tools, marked in (
+        ([BIG_TOOL, LOOK, hidden], "look"),
+        ([hidden, LOOK, search, hidden], None),
+        ([hidden, hidden], None),
+    ):
+        for _ in range(3):
+            policy.bind(claude).bind_tools(tools).invoke(short)
+            clock.now += 5
+        sent = server.seen[-1].body["tools"]
+        assert [tool["name"] for tool in sent if "cache_control" in tool] == ([marked] if marked else [])
+        assert [tool.get("defer_loading") for tool in sent] == [True if tool is hidden else None for tool in tools]
+
+
 def test_a_system_message_that_changes_leaves_the_tools_marked_alone(
     policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
 ) -> None:

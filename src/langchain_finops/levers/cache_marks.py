@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from langchain_finops.langchain.extract import CACHE_MARKS
 from langchain_finops.levers.cache_plans import Plan
 
-__all__ = ["Dialect", "cache_key", "dialect_of", "is_marked", "with_breakpoints"]
+__all__ = ["Dialect", "cache_key", "dialect_of", "is_marked", "loaded", "with_breakpoints"]
 
 Dialect = Literal["anthropic", "openai"]
 KEY: Final = "prompt_cache_key"
@@ -42,16 +42,29 @@ def is_marked(
     return any(isinstance(place, Mapping) and not CACHE_MARKS.isdisjoint(place) for place in places)
 
 
+def loaded(tools: Sequence[Any]) -> list[Any]:
+    """The tools that a prompt begins with: those that a model finds by a search stand later, and take no mark."""
+    return [tool for tool in tools if not _is_deferred(tool)]
+
+
+def _is_deferred(tool: Any) -> bool:
+    return isinstance(tool, Mapping) and bool(tool.get("defer_loading"))
+
+
 def with_breakpoints(
     plan: Plan, messages: Sequence[BaseMessage], settings: Mapping[str, Any]
 ) -> tuple[list[BaseMessage], dict[str, Any]]:
-    """The request with Anthropic's marks, three at most: the last tool, the system message, the last message.
+    """The request with Anthropic's marks, three at most: the last loaded tool, the system message, the last message.
 
     The last one is the request's own `cache_control`, which the provider puts at the last block that may have one.
     """
     marked, kept = list(messages), dict(settings)
-    if plan.tools is not None and isinstance(kept["tools"][-1], Mapping):
-        kept["tools"] = [*kept["tools"][:-1], {**kept["tools"][-1], "cache_control": _control(plan.tools)}]
+    if plan.tools is not None:
+        tools = list(kept["tools"])
+        at = max(at for at, tool in enumerate(tools) if not _is_deferred(tool))
+        if isinstance(tools[at], Mapping):
+            tools[at] = {**tools[at], "cache_control": _control(plan.tools)}
+            kept["tools"] = tools
     if plan.system is not None:
         content = _marked(marked[0].content, _control(plan.system))
         if content is not None:

@@ -18,7 +18,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain.tagging_users import key_of
-from langchain_finops.levers.cache_marks import Dialect, cache_key, dialect_of, is_marked, with_breakpoints
+from langchain_finops.levers.cache_marks import Dialect, cache_key, dialect_of, is_marked, loaded, with_breakpoints
 from langchain_finops.levers.cache_plans import NOTHING, Plan, plan
 from langchain_finops.levers.pressure import handler_in
 from langchain_finops.levers.seen_prefixes import Seen, SeenPrefixes
@@ -113,7 +113,7 @@ class PromptCachePolicy:
         dialect = dialect_of(type(model))
         if dialect is None or is_marked(dialect, model, messages, settings):
             return _Prepared(messages=messages, settings=settings)
-        tools = settings.get("tools") or ()
+        tools = loaded(settings.get("tools") or ())
         system, rest = _split(messages)
         metadata = dict(model._get_ls_params())  # noqa: SLF001  What callbacks are told; it has no public name.
         shape = [metadata.get("ls_model_name"), *(settings.get(name) for name in SHAPING)]
