@@ -188,6 +188,58 @@ def test_a_node_that_is_tried_again_charges_a_person_once(handler: FinOpsHandler
     assert [charge.cost_usd for charge in ledger.charges()] == [Decimal(1)]
 
 
+def tickets(ask: Any, failures: list[str]) -> Any:
+    """A node of one's own that asks a person about each ticket, and fails behind the ones in `failures`, once each."""
+
+    def node(state: Any) -> Any:
+        said = []
+        for ticket in state["messages"]:
+            said.append(ask().asks([ticket]))
+            if ticket.text in failures:
+                failures.remove(ticket.text)
+                raise ValueError(ticket.text)
+        return {"messages": said}
+
+    built = StateGraph(State)
+    again = RetryPolicy(max_attempts=2, initial_interval=0.0, jitter=False, retry_on=ValueError)
+    built.add_node("each", node, retry_policy=again)
+    built.add_edge(START, "each")
+    return built.compile(checkpointer=InMemorySaver())
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+@pytest.mark.parametrize("failures", [[], ["A"], ["B", "C"], ["C"]], ids="".join)
+def test_the_same_words_for_several_tickets_of_one_node_are_charged_each(
+    *, failures: list[str], made_anew: bool, handler: FinOpsHandler, ledger: Ledger
+) -> None:
+    """5, 7 and 11 minutes at $60 an hour are $23, also where the node fails in between and is given them again."""
+    one = handoff(threshold=0.5, scorer=hard, usd_per_hour=60, minutes=1)
+    app = tickets(
+        lambda: handoff(threshold=0.5, scorer=hard, usd_per_hour=60, minutes=1) if made_anew else one, list(failures)
+    )
+    app.invoke({"messages": [HumanMessage(ticket) for ticket in "ABC"]}, config(handler))
+    for minutes in (5, 7, 11):
+        result = app.invoke(Command(resume={"answer": "yes", "minutes": minutes}), config(handler))
+
+    assert [message.text for message in result["messages"]] == [*"ABC", "yes", "yes", "yes"]
+    assert [charge.cost_usd for charge in ledger.charges()] == [Decimal(5), Decimal(7), Decimal(11)]
+
+
+def test_a_run_that_died_is_gone_on_with_and_charges_each_ticket_once(handler: FinOpsHandler, ledger: Ledger) -> None:
+    """No try of LangGraph's own: the run ends with the error of the third ticket's, and is invoked again."""
+    ask = handoff(threshold=0.5, scorer=hard, usd_per_hour=60, minutes=1)
+    app = tickets(lambda: ask, ["C", "C"])
+    app.invoke({"messages": [HumanMessage(ticket) for ticket in "ABC"]}, config(handler))
+    for _ in range(2):
+        app.invoke(Command(resume="yes"), config(handler))
+    with pytest.raises(ValueError, match="C"):
+        app.invoke(Command(resume="yes"), config(handler))
+    result = app.invoke(None, config(handler))
+
+    assert [message.text for message in result["messages"]] == [*"ABC", "yes", "yes", "yes"]
+    assert [charge.cost_usd for charge in ledger.charges()] == [Decimal(1)] * 3
+
+
 @pytest.mark.parametrize("scorer", [lambda _: float("nan"), lambda _: 1 / 0, lambda _: None])
 def test_a_scorer_that_breaks_asks_nobody_and_that_is_said(
     scorer: Any, make: Any, run: Any, big: Said, caplog: pytest.LogCaptureFixture

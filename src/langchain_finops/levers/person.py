@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
+from threading import Lock
 from typing import Any, Final, TypeGuard
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.config import get_config
 from langgraph.func import task
 from langgraph.graph import END
+from langgraph.runtime import get_runtime
 from langgraph.types import Command, Send, interrupt
 
 from langchain_finops.errors import BadArguments
@@ -33,6 +35,9 @@ HANDOFF: Final = "finops_handoff"
 SENT: Final = "finops_handoff_score"
 ANSWERS_KEPT: Final = 10_000
 """So many charged answers are remembered: a node is tried again soon, if at all."""
+_lock: Final = Lock()
+_answers: OrderedDict[UUID, tuple[object, int]] = OrderedDict()
+"""For each words of an answer the execution of a node that got them last, and how many times over."""
 PICO: Final = Decimal("0.000000000001")
 ANSWERS: Final = (
     {"answer": "text, which ends the loop", "minutes": "how long it took; left out: as usual"},
@@ -185,12 +190,27 @@ def _charge_id(config: RunnableConfig, messages: int, answer: str) -> str:
     """The same for the same answer to the same execution of a node, in whatever process it is run again.
 
     Keyed by where it runs: LangGraph's namespace names this very execution by a hash that stands in its checkpoints and
-    in no ledger, so that nobody can guess answers from a ledger's ids.
+    in no ledger, so that nobody can guess answers from a ledger's ids. Where one execution gets the same words more
+    than once, each time has an id of its own: a node that runs again is given its answers in the same order.
     """
     told = config.get("configurable", {})
     where = blake2b(f"{told.get('thread_id')}|{told.get('checkpoint_ns')}".encode("utf-8", "surrogatepass"))
     said = f"{messages}|{answer}".encode("utf-8", "surrogatepass")
-    return str(UUID(bytes=blake2b(said, key=where.digest(), digest_size=16).digest()))
+    words = UUID(bytes=blake2b(said, key=where.digest(), digest_size=16).digest())
+    again = _times_before(words)
+    return str(UUID(bytes=blake2b(f"{again}".encode(), key=words.bytes, digest_size=16).digest()) if again else words)
+
+
+def _times_before(words: UUID) -> int:
+    """How many times this execution of the node has got these words already; each try is an execution."""
+    execution: object = get_runtime().execution_info
+    with _lock:
+        last, times = _answers.pop(words, (None, 0))
+        before = times if last is execution else 0
+        _answers[words] = execution, before + 1
+        if len(_answers) > ANSWERS_KEPT:
+            _answers.popitem(last=False)
+    return before
 
 
 def _score(scorer: Any, request: Request) -> Steps[float | None]:
