@@ -19,6 +19,7 @@ from langchain_finops.cli.common import run
 from langchain_finops.cli.finops import app
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger import Ledger, open_ledger
+from langchain_finops.ledger.codec import from_micros
 from langchain_finops.pricing import PriceBook, parse_cards
 from langchain_finops.pricing.cards import read_card_file
 from langchain_finops.records import CallRecord
@@ -376,7 +377,44 @@ def test_folded_calls_make_idle_a_bound(tmp_path: Path) -> None:
     ledger.prune(NOON - timedelta(days=1))
     found = machines(ledger, book=book(), since=NOON - timedelta(days=3), until=NOON + HOUR)
     assert [row["utilisation_is"] for row in machines_table(found, "").rows] == ["at_least"] * 2
-    assert "known as daily sums only (finops prune), so that idle is at most what it says: 1 call." in notes(found)
+    assert "so that idle, and what a token costs with it, is at most what it says: 1 call." in notes(found)
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "span", "hours"),
+    [
+        ({}, (datetime(2026, 2, 28, tzinfo=UTC), NOON + 30 * MINUTE), "60.5"),
+        ({"until": NOON - timedelta(days=1)}, (datetime(2026, 2, 28, tzinfo=UTC), NOON - timedelta(days=1)), "36"),
+        ({"since": NOON}, (NOON, NOON + 30 * MINUTE), "0.5"),
+    ],
+)
+def test_a_folded_day_is_in_an_open_period_with_all_of_its_hours(
+    tmp_path: Path, asked: dict[str, Any], span: tuple[datetime, datetime], hours: str
+) -> None:
+    """Folded on February 28, timed on March 2 until half past twelve: 24 + 24 + 12.5 hours at $3.60, and reports tell
+    one cent for each of the calls."""
+    ledger = open_ledger(tmp_path / "ledger.db")
+    old = timedelta(days=2)
+    ledger.write(on_machine("a", 0, 30), on_machine("b", 0, 30, started_at=NOON - old, ended_at=NOON - old + MINUTE))
+    ledger.prune(NOON - timedelta(days=1))
+    (pool,) = machines(ledger, book=book(), **asked).pools
+    assert (from_micros(pool.begin), from_micros(pool.end)) == span
+    assert pool.paid_pico == int(Decimal(hours) * 36 * 10**11)
+    assert pool.listed_pico == 10**10 * (1 if asked else 2)
+    ledger.close()
+
+
+def test_folded_days_alone_are_a_period(tmp_path: Path) -> None:
+    """One day, of which nothing but a sum is left: $86.40, not nothing since 1970."""
+    ledger = open_ledger(tmp_path / "ledger.db")
+    ledger.write(on_machine("a", 0, 5))
+    ledger.prune(NOON + timedelta(days=1))
+    (row,) = machines_table(machines(ledger, book=book()), "").rows
+    assert (row["usd"], row["since"], row["until"]) == (Decimal("86.40"), NOON - 12 * HOUR, NOON + 12 * HOUR)
+    told = notes(machines(ledger, book=book()))
+    assert "nobody knows how much of it used" in told
+    assert "Reports tell $0.0100 for these calls" in told
     ledger.close()
 
 

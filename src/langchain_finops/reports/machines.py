@@ -13,7 +13,7 @@ from typing import Final
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
-from langchain_finops.ledger.codec import from_micros, to_micros
+from langchain_finops.ledger.codec import MICROS_PER_DAY, from_micros, to_micros
 from langchain_finops.ledger.grouping import Key, Period
 from langchain_finops.ledger.machine_calls import MachineCall, MachineSort, with_machine_calls
 from langchain_finops.money import EXACT, from_pico
@@ -74,7 +74,7 @@ class Pool:
     utilisation: Fraction | None
     """Of what was paid for: above 1 where the calls took longer than the machines were there. None for no time."""
     listed_pico: int
-    """What the calls cost by their card, as reports have it; of calls that are cut, all of it."""
+    """What the calls cost by their card, as reports have it, folded ones too; of calls that are cut, all of it."""
     busy: Busy
     tokens: list[int]
     """As `columns.FIGURES` has them."""
@@ -135,7 +135,8 @@ def machines(
 ) -> Machines:
     """Return what machines of a period cost, by who kept them busy, with the idle rest.
 
-    A period that is open at an end goes to the first call's begin or the last one's end. `card`: of these machines
+    A period that is open at an end goes to the first call's begin or the last one's end; of a day whose calls are
+    folded, to that of the day. `card`: of these machines
     alone. `replays`: count what a recording answered, at the times at which it was recorded. Raises BadArguments for a
     dimension that is none, for a card that the book does not have where `paid` does not say all of it, and for a price
     to compare with that is not known.
@@ -175,6 +176,8 @@ class _Gathered:
     longest: int = 0
     pico: int = 0
     folded: int = 0
+    days: set[int] = field(default_factory=set)
+    """Whose calls are folded: UTC days since 1970."""
     estimated: int = 0
 
     def group_of(self, sort: MachineSort) -> int:
@@ -212,6 +215,8 @@ def _gathered(
             continue
         if ended_at is None:
             into.folded += records
+            into.pico += call.pico
+            into.days.add(at // MICROS_PER_DAY)
         else:
             _take(into, call, group, (least, period.until))
     return found, of_replays
@@ -313,16 +318,23 @@ def ordered(key: Key) -> tuple[tuple[bool, str], ...]:
 
 
 def _window(of: _Gathered, period: Period, card: Card | None) -> tuple[int, int]:
-    """From when until when the machines were there: the period, as far as their card counts, and all of their calls."""
+    """From when until when the machines were there: the period, as far as their card counts, and all of their calls.
+
+    What is folded makes an open end that of its day.
+    """
     begins = [begin >> BITS for begin in (*of.begins[:1], *(begin for begin, _ in of.free))]
     ends = [end >> BITS for end in (*of.ends[-1:], *(end for _, end in of.free))]
     validity = None if card is None else card.validity
     if period.since is not None:
         starts = None if validity is None else validity.starts
         begins.append(max(period.since, to_micros(starts)) if starts else period.since)
+    elif of.days:  # When in the day its calls began is not known any more.
+        begins.append(min(of.days) * MICROS_PER_DAY)
     if period.until is not None:
         over = None if validity is None else validity.until
         ends.append(min(period.until, to_micros(over)) if over else period.until)
+    elif of.days:
+        ends.append((max(of.days) + 1) * MICROS_PER_DAY)
     begin = min(begins, default=0)
     return begin, max(begin, max(ends, default=begin))
 

@@ -237,6 +237,8 @@ def _notes(found: Machines) -> Iterator[str]:
 def _of_machines(pool: Pool) -> Iterator[str]:
     paid = "unknown" if pool.paid_pico is None else show_usd(from_pico(pool.paid_pico), bound=pool.is_least)
     used = "nothing of it" if not pool.utilisation else f"{float(pool.utilisation):.1%} of it"
+    if pool.folded:
+        used = f"at least {used}" if pool.utilisation else "nobody knows how much of it"
     yield (
         f"{pool.card}: {'at least ' if pool.is_least else ''}{paid} for {float(pool.paid_hours):,.2f} instance-hours "
         f"from {_moment(from_micros(pool.begin))} to {_moment(from_micros(pool.end))} UTC; {used} used "
@@ -283,8 +285,8 @@ def _doubts(pool: Pool) -> Iterator[str]:
         yield f"{pool.card}: without a time of their own, which another prompt of the request has: {alone}."
     if pool.folded:
         yield (
-            f"{pool.card}: known as daily sums only (finops prune), so that idle is at most what it says: "
-            f"{_calls(pool.folded)}."
+            f"{pool.card}: known as daily sums only (finops prune), so that idle, and what a token costs with it, is "
+            f"at most what it says: {_calls(pool.folded)}."
         )
     if pool.estimated:
         yield f"{pool.card}: with estimated tokens: {_calls(pool.estimated)}."
