@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 import pickle
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
-from langchain_anthropic import ChatAnthropic
+from langchain_anthropic import ChatAnthropic, convert_to_anthropic_tool
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import StructuredTool
@@ -272,6 +273,51 @@ def test_what_the_user_marked_stays_and_nothing_is_added(
         (None, None, HOUR),
         (HOUR, None, None),
     ]
+
+
+RESULT = {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": "t", "cache_control": HOUR}]}
+DOCUMENT = {"type": "document", "source": {"type": "content", "content": RESULT["content"]}}
+ASKED = AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": "c", "type": "tool_call"}])
+
+
+@pytest.mark.parametrize(
+    ("messages", "model_settings"),
+    [
+        ([HumanMessage("Where?"), ASKED, HumanMessage([RESULT])], {}),
+        ([HumanMessage([DOCUMENT])], {}),
+        ([HumanMessage("Where?")], {"tools": [{"name": "own", "input_schema": {}, "cache_control": HOUR}]}),
+        ([HumanMessage("Where?")], {"system": [{"type": "text", "text": "Be brief.", "cache_control": HOUR}]}),
+    ],
+)
+def test_a_mark_of_the_users_counts_wherever_it_stands(
+    messages: list[Any],
+    model_settings: dict[str, Any],
+    *,
+    policy: PromptCachePolicy,
+    clock: Clock,
+    claude: ChatAnthropic,
+    server: ProviderServer,
+) -> None:
+    """In a tool's result, in a document, in the model's own settings: with three of ours they could be too many."""
+    model = policy.bind(claude.model_copy(update={"model_kwargs": model_settings}))
+    for _ in range(3):
+        model.invoke([SYSTEM, *messages], tools=[convert_to_anthropic_tool(BIG_TOOL)])
+        clock.now += 5
+
+    assert [json.dumps(seen.body).count("cache_control") for seen in server.seen] == [1, 1, 1]
+
+
+def test_what_a_tool_takes_is_no_mark(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """A tool that sets the `cache_control` of something is marked like any other."""
+    taking = {"type": "object", "properties": {"cache_control": {"type": "string"}}}
+    tool = {"name": "publish", "description": "Publish. " * 600, "input_schema": taking}
+    for _ in range(2):
+        policy.bind(claude).invoke([SYSTEM, HumanMessage("Where?")], tools=[tool])
+        clock.now += 5
+
+    assert marks(server.seen[-1].body)[:2] == (FIVE, FIVE)
 
 
 def test_known_loops_are_marked_from_the_first_step(

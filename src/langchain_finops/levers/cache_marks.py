@@ -17,6 +17,8 @@ __all__ = ["Dialect", "cache_key", "dialect_of", "is_marked", "loaded", "with_br
 Dialect = Literal["anthropic", "openai"]
 KEY: Final = "prompt_cache_key"
 KEY_CHARACTERS: Final = 32
+HOLDING: Final = ("tools", "system", "messages", "content", "source", "extras")
+"""Names, in a request and its blocks, under which further ones stand."""
 
 
 def dialect_of(cls: type[object]) -> Dialect | None:
@@ -35,11 +37,14 @@ def is_marked(
     places.append(getattr(model, "extra_body", None))
     if dialect == "openai":
         return any(isinstance(place, Mapping) and KEY in place for place in places)
-    places += settings.get("tools") or ()
-    for message in messages:
-        if isinstance(message.content, list):
-            places += message.content
-    return any(isinstance(place, Mapping) and not CACHE_MARKS.isdisjoint(place) for place in places)
+    return any(map(_holds_mark, (*places, *(message.content for message in messages))))
+
+
+def _holds_mark(value: Any) -> bool:
+    """Whether there is a mark at a block, or tool, or in what it holds; what a tool takes is no part of that."""
+    if isinstance(value, Mapping):
+        return not CACHE_MARKS.isdisjoint(value) or any(_holds_mark(value.get(name)) for name in HOLDING)
+    return isinstance(value, list | tuple) and any(map(_holds_mark, value))
 
 
 def loaded(tools: Sequence[Any]) -> list[Any]:
