@@ -13,6 +13,7 @@ from langchain_finops.errors import BadArguments
 from langchain_finops.exports.files import Field, write_rows
 from langchain_finops.exports.records import FIELDS, export_records
 from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.marks import Marks
 from langchain_finops.records import Attribution, CallRecord, ChargeRecord, Outcome, RunRecord
 from langchain_finops.testing.records import MONDAY, a_call, a_charge, a_full_call, a_run, an_outcome
 from langchain_finops.usage import Usage
@@ -148,19 +149,28 @@ def test_folded_calls_are_counted_as_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "record", "elsewhere"),
     [
-        ("calls", CallRecord, {"usage", "raw_usage", "attribution", "error", "project"}),
+        ("calls", CallRecord, {"usage", "raw_usage", "attribution", "error", "project", "prompt_digests"}),
         ("charges", ChargeRecord, {"attribution", "error"}),
         ("runs", RunRecord, {"attribution"}),
         ("outcomes", Outcome, set()),
     ],
 )
 def test_no_field_of_a_record_is_forgotten(kind, record, elsewhere):
-    """Whatever a record says is in its file; only the integration's raw counts are left out."""
+    """All that a record says is in its file; only raw counts and the digests of prefixes are left out."""
     named = {field.name for field in FIELDS[kind]}
     wanted = {field.name for field in fields(record)} - elsewhere
     wanted |= {field.name for field in fields(Attribution)} if "attribution" in elsewhere else set()
     wanted |= {field.name for field in fields(Usage)} if "usage" in elsewhere else set()
     assert wanted <= named
+
+
+def test_equal_prompts_have_one_digest(tmp_path):
+    """The digest of the whole prompt, in hexadecimal; nothing for a short prompt, nor for what nobody can read."""
+    digests = [Marks(whole=bytes(7) + b"\x0a", size=900).to_bytes(), None, b"\xff\xff"]
+    ledger = open_ledger(":memory:")
+    ledger.write(*(a_call(str(n), prompt_digests=digest) for n, digest in enumerate(digests)))
+    export_records(ledger, "calls", tmp_path / "calls.csv")
+    assert [row["prompt_digest"] for row in rows_of(tmp_path / "calls.csv")] == ["000000000000000a", "", ""]
 
 
 def test_what_a_parquet_column_cannot_hold_is_one_sentence(tmp_path):

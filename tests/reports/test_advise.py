@@ -293,6 +293,18 @@ def test_the_same_call_again_is_proved_by_digests(ledger, book):
     assert row["saving_usd"] == 6 * cost("gpt-4.1-mini", 400, 0, 0, 40)
 
 
+@pytest.mark.parametrize(("other", "is_found"), [(1, True), (2, False)])
+def test_who_asks_again_for_another_answer_is_not_advised(ledger, book, other, is_found):
+    """Of ten prompts asked twice, one (a tenth) is answered at another length: found. Of two, it is a vote: not."""
+    for run in range(10):
+        for step in range(2):
+            at = NOON + timedelta(hours=run**2, minutes=10 * step)
+            who = {"run_id": f"r{run}", "user_id": "u", "prompt_digests": digested(0, said=f"{run}", size=2100)}
+            output = 40 + (step and run < other)
+            ledger.write(call(f"{run}-{step}", "gpt-4.1-mini", 400, 0, 0, output, at=at, **who))
+    assert ("repeated_calls" in found(ledger, book)) is is_found
+
+
 def test_chunks_of_documents_are_no_template(ledger, book):
     """Nineteen full chunks and a rest: the smallest is far from the mean."""
     for number in range(20):

@@ -1,6 +1,7 @@
 """Calls, charges, runs and outcomes as flat rows: what a record says, field by field, and nothing worked out."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from langchain_finops.exports.files import Field, Kind, Row, write_rows
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.grouping import Period
 from langchain_finops.ledger.label_totals import totals_by_label
+from langchain_finops.ledger.marks import read_marks
 from langchain_finops.ledger.sql import SqlLedger
 from langchain_finops.ledger.totals import Totals
 from langchain_finops.records import Attribution, CallError, CallRecord, ChargeRecord, Outcome, RunRecord
@@ -97,6 +99,13 @@ METER_MEANINGS: Final = {
 }
 
 
+def _whole_digest(call: Any) -> str | None:
+    """Empty, too, for digests in a form that this version does not know: the other fields are as good as ever."""
+    with suppress(ValueError):
+        return None if call.prompt_digests is None else read_marks(call.prompt_digests).whole.hex()
+    return None
+
+
 def _meter(name: str) -> Column:
     return Field(name=name, kind="integer", meaning=METER_MEANINGS[name]), lambda call: getattr(call.usage, name)
 
@@ -138,6 +147,14 @@ CALLS: Final[tuple[Column, ...]] = (
     _own("region", "text", "Where it ran."),
     _own("service_tier", "text", "Such as `priority` or `batch`."),
     _own("base_url_host", "text", "The host that was asked."),
+    (
+        Field(
+            name="prompt_digest",
+            kind="text",
+            meaning="A keyed hash of the whole prompt, equal for equal prompts of one ledger; empty for a short one.",
+        ),
+        _whole_digest,
+    ),
     _REVISION,
 )
 CHARGES: Final[tuple[Column, ...]] = (

@@ -39,6 +39,8 @@ LEAST_INPUT, LEAST_OUTPUT = 50, 8
 """Tokens of calls whose equal counts are no chance."""
 LEAST_REPEATS: Final = 5
 REPEATED_SHARE: Final = 0.1
+OTHER_ANSWERS: Final = 0.1
+"""Of the repeats: so many may be answered at another length than at first where nothing is drawn anew."""
 OVER_CHANCE: Final = 3
 """How many times as often two calls of one run are alike as two of different runs."""
 GROWN_SHARE: Final = 0.9
@@ -182,22 +184,24 @@ def repeated_calls(look: Look) -> Iterator[Finding]:
         proved = wholes_of(look, key, answered, LEAST_INPUT)
         if proved is None and not _may_repeat(answered):
             continue
-        claims, runs, repeats = Claims(), 0, 0
+        claims, runs, repeats, others = Claims(), 0, 0, 0
         for calls in sequences(answered) if proved is None or len(set(proved.values())) < len(proved) else ():
-            seen: set[object] = set()
+            seen: dict[object, int] = {}
             before = repeats
             for place in calls:
                 series, at = place
                 same = _counts(place) if proved is None else proved.get(place)
                 if same in seen and at not in series.retried:
                     repeats += 1
+                    others += series.output[at] != seen[same]
                     claims.add(series, at, series.pico[at])
                 if same is not None:
-                    seen.add(same)
+                    seen.setdefault(same, series.output[at])
             runs += repeats > before
         whole = sum(map(len, answered))
         is_often = repeats >= LEAST_REPEATS and runs >= LEAST_RUNS and repeats >= REPEATED_SHARE * whole
-        if is_often and (proved is not None or _is_no_chance(answered)):
+        # Who asks again and is told something else, as in a vote, asks for that: a cache would take it away.
+        if is_often and others <= OTHER_ANSWERS * repeats and (proved is not None or _is_no_chance(answered)):
             yield _repeats(
                 key, claims, {"calls": whole, "repeats": repeats, "runs": runs}, is_proved=proved is not None
             )
