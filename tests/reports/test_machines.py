@@ -353,6 +353,23 @@ def test_only_calls_on_machines_count(tmp_path: Path, where: str) -> None:
     ledger.close()
 
 
+def test_a_folded_replay_of_a_model_that_is_sold_is_none_of_a_machine(tmp_path: Path) -> None:
+    """A folded call has no meters left: its card tells. Five replays of gpt-4.1 and two of the machine `gpu`."""
+    ledger = open_ledger(tmp_path / "ledger.db")
+    sold: dict[str, Any] = {"billing_mode": "replay", "card_id": "openai/gpt-4.1", "model": "gpt-4.1"}
+    own: dict[str, Any] = {"billing_mode": "replay", "meter_usd": {"seconds": Decimal("0.01")}}
+    ledger.write(*(on_machine("sold", minute, minute + 1, **sold) for minute in range(5)))
+    ledger.write(*(on_machine("again", minute, minute + 1, **own) for minute in range(2)), on_machine("a", 0, 5))
+    assert machines(ledger, book=book()).replays == 2
+    ledger.prune(NOON + timedelta(days=1))
+    for replays, folded in ((False, 1), (True, 3)):
+        found = machines(ledger, book=book(), replays=replays)
+        assert [(pool.card, pool.folded) for pool in found.pools] == [("gpu", folded)]
+        assert (found.replays, found.unknown_replays) == (2, 5)
+        assert "their cards are none of machines in the price book: 5 calls." in notes(found)
+    ledger.close()
+
+
 def test_prompts_of_one_request_have_its_time_once(ledger: Ledger) -> None:
     """The ledger has a request's time on one of its prompts; the others cost nothing, and have tokens all the same."""
     ledger.write(on_machine("a", 0, 10), on_machine("b", 0, 10, usd="0"))

@@ -119,6 +119,8 @@ class Machines:
     replays: int
     """Calls of these cards that a recording answered: left out, or counted when they were recorded."""
     are_replays_counted: bool
+    unknown_replays: int = 0
+    """Folded replays whose card is none of a machine in the price book: left out."""
 
 
 def machines(
@@ -143,8 +145,9 @@ def machines(
     """
     paid, book = paid or Paid(), book or PriceBook.default()
     period = Period.of(since, until)
-    gathered, left = with_machine_calls(
-        ledger, by, period.until, lambda calls: _gathered(calls, period, card=card, replays=replays)
+    left = _Replays(are_counted=replays, book=book)
+    gathered = with_machine_calls(
+        ledger, by, period.until, lambda calls: _gathered(calls, period, card=card, replays=left)
     )
     if paid.is_of_one and len(gathered) > 1:
         raise BadArguments(f"calls are of the cards {', '.join(sorted(gathered))}: name one of them with --card")
@@ -155,7 +158,13 @@ def machines(
             _compare(pool, gathered[pool.card], against, sold)
     pools = [pool for pool in pools if pool.calls or pool.folded or pool.paid_hours]
     pools.sort(key=lambda pool: (-(pool.paid_pico or 0), pool.card))
-    return Machines(by=tuple(by), pools=pools, replays=left, are_replays_counted=replays)
+    return Machines(
+        by=tuple(by),
+        pools=pools,
+        replays=left.calls,
+        are_replays_counted=replays,
+        unknown_replays=left.unknown,
+    )
 
 
 # --- what the calls did ----------------------------------------------------------------------------------------------
@@ -191,11 +200,36 @@ class _Gathered:
         return found
 
 
+@dataclass(slots=True)
+class _Replays:
+    """Counts what a recording answered. A folded replay tells by its card alone whether a machine had answered."""
+
+    are_counted: bool
+    book: PriceBook
+    calls: int = 0
+    unknown: int = 0
+    machines: dict[str, bool] = field(default_factory=dict)
+    """By id, whether the card is one of a machine."""
+
+    def is_taken(self, call: MachineCall, *, is_over: bool) -> bool:
+        """Note a replay, and return whether it counts."""
+        name, records = call.sort.card, 0 if is_over else call.records
+        if call.ended_at is None:
+            if name not in self.machines:
+                card = self.book.card(name.split(" + ")[0])
+                self.machines[name] = card is not None and card.self_hosted is not None
+            if not self.machines[name]:
+                self.unknown += records
+                return False
+        self.calls += records
+        return self.are_counted
+
+
 def _gathered(
-    calls: Iterator[MachineCall], period: Period, *, card: str | None, replays: bool
-) -> tuple[dict[str, _Gathered], int]:
+    calls: Iterator[MachineCall], period: Period, *, card: str | None, replays: _Replays
+) -> dict[str, _Gathered]:
     found: dict[str, _Gathered] = {}
-    of_replays, least = 0, 0 if period.since is None else period.since
+    least = 0 if period.since is None else period.since
     last: MachineSort | None = None
     into, group = _Gathered(""), 0
     for call in calls:
@@ -204,10 +238,8 @@ def _gathered(
             continue
         # One without length belongs to when it began, and a folded one to its day.
         is_over = at < least and (ended_at is None or ended_at <= least)
-        if sort.is_replay:
-            of_replays += 0 if is_over else records
-            if not replays:
-                continue
+        if sort.is_replay and not replays.is_taken(call, is_over=is_over):
+            continue
         if sort is not last:  # Most calls are like the one before.
             into = found.setdefault(sort.card, _Gathered(sort.card))
             group, last = into.group_of(sort), sort
@@ -219,7 +251,7 @@ def _gathered(
             into.days.add(at // MICROS_PER_DAY)
         else:
             _take(into, call, group, (least, period.until))
-    return found, of_replays
+    return found
 
 
 def _take(into: _Gathered, call: MachineCall, group: int, period: tuple[int, int | None]) -> None:

@@ -232,6 +232,11 @@ def _notes(found: Machines) -> Iterator[str]:
         if not found.are_replays_counted:
             told = "Replays, left out because no machine answered them (--replays counts them when they were recorded)"
         yield f"{told}: {_calls(found.replays)}."
+    if found.unknown_replays:
+        yield (
+            "Replays known as daily sums only (finops prune), left out because their cards are none of machines in the "
+            f"price book: {_calls(found.unknown_replays)}."
+        )
 
 
 def _of_machines(pool: Pool) -> Iterator[str]:
