@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.tools import StructuredTool
+from pydantic import BaseModel
 
 from langchain_finops.langchain.prefixes import Prefixes
 from langchain_finops.ledger.marks import Marks, read_marks
@@ -120,6 +122,91 @@ def test_an_image_counts_for_its_tokens_and_not_for_its_bytes() -> None:
     assert first.size == second.size == 4_000 + len(RULES) + 1
 
 
+def test_what_follows_an_image_is_no_beginning_that_is_shared() -> None:
+    """Its bytes say nothing of its tokens: a first message is marked inside up to it, and not behind it."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    text = {"type": "text", "text": RULES}
+    assert marks([HumanMessage([image, text])]).first_inner == ()
+    assert marks([HumanMessage([text, image])]).first_inner == marks([HumanMessage(RULES)]).first_inner != ()
+    assert len(marks([SystemMessage([text, image]), HumanMessage("q")]).system_inner) == 4
+    assert marks([SystemMessage([image, text]), HumanMessage("q")]).system_inner == ()
+    result = ToolMessage([{"type": "tool_result", "content": [image]}], tool_call_id="1")
+    assert marks([HumanMessage(RULES), result]).size < 4000 + 4000 + 100
+
+
+def test_a_large_image_is_known_by_its_length_head_middle_and_tail() -> None:
+    """40 MB of them are hashed in no time, and another one is another prompt."""
+
+    def sent(image: str) -> Marks:
+        return marks([HumanMessage([{"type": "image", "base64": image}, {"type": "text", "text": RULES}])] * 40)
+
+    one = "a" * 1_000_000
+    assert sent(one).whole == sent("a" * 1_000_000).whole
+    others = ["b" + one[1:], one[:-1] + "b", one + "a", one[:500_000] + "b" * 1_000 + one[501_000:]]
+    assert len({sent(each).whole for each in (one, *others)}) == 5
+
+
+def test_a_prompt_that_takes_long_to_hash_has_no_digests() -> None:
+    """Images count for what is hashed of them, and each message for what it takes besides: 8 MB together."""
+    images = [HumanMessage([{"type": "image", "base64": "a" * 200_000}])]
+    assert Prefixes(lambda: KEY).of(images * 30, NO_TOOLS) is not None
+    assert Prefixes(lambda: KEY).of(images * 40, NO_TOOLS) is None
+    short: list[BaseMessage] = [HumanMessage("a b c")]
+    assert Prefixes(lambda: KEY).of(short * 2_000, NO_TOOLS) is not None
+    assert Prefixes(lambda: KEY).of(short * 3_000, NO_TOOLS) is None
+
+
+class City(BaseModel):
+    """Look up a city."""
+
+    name: str
+
+
+class Street(BaseModel):
+    """Look up a street."""
+
+    name: str
+
+
+def test_tools_that_are_objects_are_told_apart() -> None:
+    """By what is sent of them: equal ones are equal, whichever object it is."""
+
+    def made(name: str) -> StructuredTool:
+        return StructuredTool.from_function(lambda q="": q, name=name, description=f"{name} something " * 20)
+
+    prompt = [SystemMessage(RULES), HumanMessage("q")]
+    a, b = marks(prompt, tools=[made("a")]), marks(prompt, tools=[made("b")])
+    assert marks(prompt, tools=[made("a")]) == a
+    assert a.tools != b.tools
+    assert a.tools_size > 20 * len("a something ")
+    assert marks(prompt, tools=[City]).tools != marks(prompt, tools=[Street]).tools
+    inside = [{"type": "json_schema", "schema": each} for each in (City, Street)]
+    assert marks(prompt, tools=inside[:1]).tools != marks(prompt, tools=inside[1:]).tools
+
+
+def test_an_object_of_which_nobody_knows_what_is_sent_leaves_no_digests() -> None:
+    """Never one that is equal for two different ones; a model's instance and a time are known by what they hold."""
+    circle: dict[str, Any] = {"name": "a"}
+    circle["self"] = circle
+    for tools in ([object()], [{"name": "a", "of": object()}], [circle]):
+        assert Prefixes(lambda: KEY).of([HumanMessage(RULES)], {"tools": tools}) is None
+
+    def holding(value: object) -> bytes | None:
+        return Prefixes(lambda: KEY).of([HumanMessage([{"type": "odd", "of": value, "text": RULES}])], NO_TOOLS)
+
+    assert holding(object()) is None
+    assert holding(circle) is None
+    assert holding(City(name="Bern")) == holding(City(name="Bern")) != holding(City(name="Rome"))
+    assert holding(Street(name="Bern")) != holding(City(name="Bern"))
+
+
+def test_ends_before_questions_are_marked_too() -> None:
+    """Where every answer comes as a question, each earlier prompt of a conversation is found all the same."""
+    said: list[BaseMessage] = [HumanMessage(f"{n:>400}") for n in range(40)]
+    for count in range(9, 39):
+        assert marks(said[:count]).ends[-1] in marks(said[: count + 1]).ends
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -129,6 +216,7 @@ def test_an_image_counts_for_its_tokens_and_not_for_its_bytes() -> None:
         [SystemMessage(RULES + "Who?")],
         [SystemMessage(RULES), AIMessage("Who?", tool_calls=[{"name": "f", "args": {"a": 1}, "id": "1"}])],
         [SystemMessage(RULES), ToolMessage("Who?", tool_call_id="1")],
+        [SystemMessage(RULES), ChatMessage("Who?", role="critic")],
     ],
 )
 def test_another_prompt_has_another_digest(other: list[BaseMessage]) -> None:

@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, time
+from decimal import Decimal
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, Final
+from uuid import UUID
 
 from langchain_core.messages import BaseMessage
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_finops.langchain.extract import BESIDE, CACHE_MARKS, MEDIA, beside
 from langchain_finops.ledger.marks import (
@@ -27,10 +32,21 @@ RULED: Final = 8
 """Messages' ends that are marked at even distances, at most."""
 ANSWERED: Final = 5
 """Ends that are marked because an answer follows: earlier prompts of the same conversation ended there."""
+ASKED: Final = 3
+"""The same before a question: another agent's answer may come as one."""
 RECENT: Final = 8
 SYSTEM: Final = frozenset({"system", "developer"})
+ROLES: Final = {"user": "human", "assistant": "ai"}
+"""Of a `ChatMessage`, and what we call them."""
 LONGEST_BYTES: Final = 8_000_000
-"""Of a prompt of which digests are made: hashing it takes ten milliseconds, in which an event loop stands still."""
+"""Of a prompt of which digests are made: that takes ten milliseconds or so, in which an event loop stands still."""
+MESSAGE_COSTS: Final = 2_500
+PIECE_COSTS: Final = 500
+JSON_COSTS: Final = 8
+"""Bytes that could be hashed in the time that a message, a value in it, and a byte of a tool takes besides."""
+LARGE_BYTES: Final = 262_144
+SAMPLE_BYTES: Final = 16_384
+"""From the first on an image or a file is known by its length and as much of its head, its middle and its tail."""
 MASKED_BYTES: Final = 16_384
 """How much of a system prompt's beginning, and of its end, is looked through for time stamps."""
 LONGEST_WORD: Final = 64
@@ -44,18 +60,25 @@ _NAMES: Final = frozenset(
     for word in (day, day[:3], "AM", "PM")
     for mark in (b"", b",", b".")
 )  # fmt: skip
-_AS_JSON: Final = json.JSONEncoder(default=lambda value: type(value).__name__).encode
+_SCALARS: Final = (Decimal, date, time, UUID)
+DEEPEST: Final = 50
+
+
+class _Unreadable(Exception):
+    """What is sent of a value cannot be told, or there is too much of it: the prompt has no digests."""
 
 
 class _Part:
     """A message as bytes that are equal for what reads the same."""
 
-    __slots__ = ("data", "kind", "size")
+    __slots__ = ("data", "kind", "plain", "size")
 
-    def __init__(self, kind: str, data: bytes, size: int) -> None:
+    def __init__(self, kind: str, data: bytes, size: int, plain: int) -> None:
         self.kind = kind
         self.data = data
         self.size = size
+        self.plain = plain
+        """Bytes before the first image or file, of which the size says nothing."""
 
 
 class Prefixes:
@@ -72,16 +95,20 @@ class Prefixes:
     def of(self, prompt: Sequence[BaseMessage] | str, params: Mapping[str, Any]) -> bytes | None:
         """The digests of a prompt and what goes with it, as `ledger.marks` reads them.
 
-        None where it is too short, or too long. Marks of where a cache begins (`cache_control` and the like) are no
-        part of a prompt.
+        None where it is too short or too long, or holds an object of which nobody can tell what is sent. Marks of where
+        a cache begins (`cache_control` and the like) are no part of a prompt.
         """
         extra = [] if BESIDE.isdisjoint(params) else beside(params)
         if not extra and _is_short(prompt):
             return None
         key = self._key()
         messages: Sequence[BaseMessage | str] = (prompt,) if isinstance(prompt, str) else prompt
-        parts = [_part(message) for message in messages]
-        schemas = [_tool(each) for each in extra]
+        reader = _Reader()
+        try:
+            parts = [reader.part(message) for message in messages]
+            schemas = [reader.tool(each) for each in extra]
+        except (_Unreadable, RecursionError):
+            return None
         size = sum([part.size for part in parts]) + sum(map(len, schemas))
         if not LEAST_WHOLE_BYTES <= size <= LONGEST_BYTES:
             return None
@@ -98,11 +125,13 @@ class Prefixes:
         system_inner: tuple[bytes, ...] = ()
         if begin:
             text = b"\x1f".join([part.data for part in parts[:begin]])
-            system, system_inner = _inside(key, text)
+            system, system_inner = _inside(key, text, _plain_bytes(parts[:begin]))
             masked = self._mask(key, system, text)
         messages = parts[begin:]
         ends, recent, chain = _ends(key, messages)
-        first_inner = _inside(key, messages[0].data)[1] if messages and len(messages[0].data) > LENGTHS[0] else ()
+        first_inner: tuple[bytes, ...] = ()
+        if messages and messages[0].plain > LENGTHS[0]:
+            first_inner = _beginnings(blake2b(key=key, digest_size=DIGEST_BYTES), messages[0].data, messages[0].plain)
         return Marks(
             whole=_digest(key, b"%b\0%b\0%b" % (tools or b"", system or b"", chain)),
             size=size,
@@ -145,70 +174,151 @@ def _is_short(prompt: Sequence[BaseMessage] | str) -> bool:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _part(message: BaseMessage | str) -> _Part:
-    if isinstance(message, str):
-        data = _utf8(message)
-        return _Part("human", data, len(data))
-    kind, content = message.type, message.content
-    pieces: list[bytes] = []
-    less = 0
-    if isinstance(content, str):
-        pieces.append(_utf8(content))
-    else:
-        for block in content:
-            less += _add_block(pieces, block)
-    calls, answers = getattr(message, "tool_calls", None), getattr(message, "tool_call_id", None)
-    if calls or answers or message.name:
-        _add(pieces, (message.name, answers, calls or ()))
-    data = pieces[0] if len(pieces) == 1 else b"\x1f".join(pieces)
-    return _Part(kind, data, len(data) - less)
+class _Reader:
+    """Reads what a prompt holds, as long as there is not too much of it."""
+
+    __slots__ = ("_left", "_less", "_pieces", "_plain")
+
+    def __init__(self) -> None:
+        self._left = LONGEST_BYTES
+        self._pieces: list[bytes] = []
+        """Of the message that is read."""
+        self._less = 0
+        """Bytes that its images and files take more than they count for."""
+        self._plain = -1
+        """Where the first of them begins; -1 where there is none."""
+
+    def part(self, message: BaseMessage | str) -> _Part:
+        """A message, or a text that is a prompt by itself."""
+        self._left -= MESSAGE_COSTS
+        if isinstance(message, str):
+            data = self._text(message)
+            return _Part("human", data, len(data), len(data))
+        kind, content = message.type, message.content
+        if kind == "chat":
+            role = str(getattr(message, "role", ""))
+            kind = ROLES.get(role, role)
+        calls, answers = getattr(message, "tool_calls", None), getattr(message, "tool_call_id", None)
+        asked = message.additional_kwargs.get("function_call") if message.additional_kwargs else None
+        is_bare = not (calls or answers or message.name or asked)
+        if is_bare and isinstance(content, str):
+            data = self._text(content)
+            return _Part(kind, data, len(data), len(data))
+        self._pieces, self._less, self._plain = [], 0, -1
+        for block in (content,) if isinstance(content, str) else content:
+            self._add_block(block)
+        if not is_bare:
+            self._add((message.name, answers, calls or (), *([asked] if asked else [])))
+        data = b"\x1f".join(self._pieces)
+        return _Part(kind, data, len(data) - self._less, len(data) if self._plain < 0 else self._plain)
+
+    def tool(self, value: object) -> bytes:
+        """A tool, or how an answer is to look."""
+        if isinstance(value, Mapping) and not CACHE_MARKS.isdisjoint(value):
+            value = {name: each for name, each in value.items() if name not in CACHE_MARKS}
+        try:
+            text = _AS_JSON(value)
+        except (TypeError, ValueError):  # No JSON: keys that are no text, or a circle.
+            text = _AS_JSON(_listed(value))
+        self._take(JSON_COSTS * len(text))
+        return text.encode()
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise _Unreadable
+
+    def _text(self, text: str) -> bytes:
+        self._take(len(text) + PIECE_COSTS)
+        return text.encode("utf-8", "surrogatepass")
+
+    def _add_block(self, block: object) -> None:
+        """Add a block of content."""
+        if not isinstance(block, Mapping):
+            self._add(block)
+            return
+        kind, within = block.get("type"), block.get("content")
+        if kind == "text" and isinstance(text := block.get("text"), str):
+            # As where the message is a plain text: how it is wrapped is no part of the prompt.
+            self._pieces.append(self._text(text))
+        elif kind in MEDIA:
+            before = len(self._pieces)
+            if self._plain < 0:
+                self._plain = sum(map(len, self._pieces)) + before
+            self._add(block, is_media=True)
+            added = self._pieces[before:]
+            self._less += sum(map(len, added)) + len(added) - 1 - MEDIA_BYTES
+        elif isinstance(within, list):  # A tool's result may hold images of its own.
+            self._add({name: each for name, each in block.items() if name != "content"})
+            for each in within:
+                self._add_block(each)
+            self._pieces.append(b"]")
+        else:
+            self._add(block)
+
+    def _add(self, value: object, *, is_media: bool = False) -> None:
+        """Add anything that a prompt may hold, in its own order: a provider's cache minds that, too."""
+        if isinstance(value, str | bytes):
+            if is_media and len(value) >= LARGE_BYTES:
+                self._pieces.append(b"%d" % len(value))
+                for piece in _samples(value):
+                    self._add(piece)
+            elif isinstance(value, str):
+                self._pieces.append(self._text(value))
+            else:
+                self._take(len(value) + PIECE_COSTS)
+                self._pieces.append(value)
+        elif isinstance(value, Mapping):
+            for name, each in value.items():
+                if name not in CACHE_MARKS:
+                    self._add(name)
+                    self._add(each, is_media=is_media)
+            self._pieces.append(b"}")
+        elif isinstance(value, list | tuple):
+            for each in value:
+                self._add(each, is_media=is_media)
+            self._pieces.append(b"]")
+        elif value is None or isinstance(value, int | float):
+            self._pieces.append(self._text(str(value)))
+        else:
+            self._add(_known(value), is_media=is_media)
 
 
-def _add_block(pieces: list[bytes], block: object) -> int:
-    """Add a block of content; how many bytes more than it counts for that takes."""
-    if not isinstance(block, Mapping):
-        _add(pieces, block)
-        return 0
-    kind = block.get("type")
-    if kind == "text" and isinstance(text := block.get("text"), str):
-        pieces.append(_utf8(text))  # As where the message is a plain text: how it is wrapped is no part of the prompt.
-        return 0
-    before = len(pieces)
-    _add(pieces, block)
-    if kind not in MEDIA:
-        return 0
-    return len(b"\x1f".join(pieces[before:])) - MEDIA_BYTES
+def _samples(value: str | bytes) -> "tuple[str | bytes, ...]":
+    """The head, the tail, and single letters at even distances between them."""
+    step = len(value) // SAMPLE_BYTES
+    return value[:SAMPLE_BYTES], value[SAMPLE_BYTES:-SAMPLE_BYTES:step], value[-SAMPLE_BYTES:]
 
 
-def _add(pieces: list[bytes], value: object) -> None:
-    """Add anything that a prompt may hold, in its own order: a provider's cache minds that, too."""
-    if isinstance(value, str):
-        pieces.append(_utf8(value))
-    elif isinstance(value, Mapping):
-        for name, each in value.items():
-            if name not in CACHE_MARKS:
-                pieces.append(_utf8(str(name)))
-                _add(pieces, each)
-        pieces.append(b"}")
-    elif isinstance(value, list | tuple):
-        for each in value:
-            _add(pieces, each)
-        pieces.append(b"]")
-    else:
-        pieces.append(value if isinstance(value, bytes) else _utf8(str(value)))
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _tool(value: object) -> bytes:
-    if isinstance(value, Mapping) and not CACHE_MARKS.isdisjoint(value):
-        value = {name: each for name, each in value.items() if name not in CACHE_MARKS}
+def _known(value: object) -> object:
+    """What is sent of an object, as JSON has it. Raises _Unreadable where nobody can tell."""
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if isinstance(value, _SCALARS):
+        return str(value)
+    dump = None if isinstance(value, type | BaseTool) else getattr(value, "model_dump", None)
     try:
-        return _utf8(_AS_JSON(value))
-    except (TypeError, ValueError):  # No JSON: keys that are no text, or a circle.
-        return _utf8(repr(value))
+        if callable(dump):
+            return [type(value).__name__, dump(mode="json")]
+        if isinstance(value, type | BaseTool) or callable(value):
+            return convert_to_openai_tool(value)
+    except Exception as error:
+        raise _Unreadable from error
+    raise _Unreadable
+
+
+def _listed(value: object, depth: int = 0) -> object:
+    """The same with lists for mappings, whose keys may then be anything."""
+    if depth > DEEPEST:
+        raise _Unreadable
+    if isinstance(value, Mapping):
+        return ["{}", *([_listed(name, depth + 1), _listed(each, depth + 1)] for name, each in value.items())]
+    if isinstance(value, list | tuple):
+        return [_listed(each, depth + 1) for each in value]
+    return value
+
+
+_AS_JSON: Final = json.JSONEncoder(default=_known).encode
 
 
 # --- digests ---------------------------------------------------------------------------------------------------------
@@ -228,15 +338,31 @@ def _whole(key: bytes, parts: Iterable[_Part], schemas: Sequence[bytes], size: i
     return Marks(whole=_digest(key, messages + b"\0" + beside_them), size=size)
 
 
-def _inside(key: bytes, text: bytes) -> tuple[bytes, tuple[bytes, ...]]:
-    """The digest of a part, and those of its beginnings."""
+def _inside(key: bytes, text: bytes, plain: int) -> tuple[bytes, tuple[bytes, ...]]:
+    """The digest of a part, and those of its beginnings among its first `plain` bytes."""
     hashed = blake2b(key=key, digest_size=DIGEST_BYTES)
-    view, inner, lengths = memoryview(text), [], [0, *(length for length in LENGTHS if length < len(text))]
-    for start, stop in pairwise(lengths):
+    inner = _beginnings(hashed, text, plain)
+    hashed.update(memoryview(text)[LENGTHS[len(inner) - 1] if inner else 0 :])
+    return hashed.digest(), inner
+
+
+def _beginnings(hashed: blake2b, text: bytes, plain: int) -> tuple[bytes, ...]:
+    """The digests of a part's beginnings; what they take in is hashed then."""
+    view, inner = memoryview(text), []
+    for start, stop in pairwise((0, *(length for length in LENGTHS if length < plain))):
         hashed.update(view[start:stop])
         inner.append(hashed.copy().digest())
-    hashed.update(view[lengths[-1] :])
-    return hashed.digest(), tuple(inner)
+    return tuple(inner)
+
+
+def _plain_bytes(parts: Sequence[_Part]) -> int:
+    """Bytes of all of them together before the first image or file."""
+    size = -1
+    for part in parts:
+        size += 1 + part.plain
+        if part.plain < len(part.data):
+            break
+    return size
 
 
 def _ends(key: bytes, messages: Sequence[_Part]) -> tuple[tuple[End, ...], tuple[bytes, ...], bytes]:
@@ -267,7 +393,8 @@ def _marked(messages: Sequence[_Part]) -> set[int]:
     while count // step > RULED:
         step *= 2
     answered = [number for number in range(1, count) if messages[number].kind == "ai"][-ANSWERED:]
-    return {1, count, *range(step, count, step), *answered}
+    asked = [number for number in range(1, count) if messages[number].kind == "human"][-ASKED:]
+    return {1, count, *range(step, count, step), *answered, *asked}
 
 
 def _without_times(text: bytes) -> bytes:
