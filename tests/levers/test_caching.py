@@ -300,8 +300,9 @@ def test_a_mark_of_the_users_counts_wherever_it_stands(
 ) -> None:
     """In a tool's result, in a document, in the model's own settings: with three of ours they could be too many."""
     model = policy.bind(claude.model_copy(update={"model_kwargs": model_settings}))
+    tools = {} if "tools" in model_settings else {"tools": [convert_to_anthropic_tool(BIG_TOOL)]}
     for _ in range(3):
-        model.invoke([SYSTEM, *messages], tools=[convert_to_anthropic_tool(BIG_TOOL)])
+        model.invoke([SYSTEM, *messages], **tools)
         clock.now += 5
 
     assert [json.dumps(seen.body).count("cache_control") for seen in server.seen] == [1, 1, 1]
