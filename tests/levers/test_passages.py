@@ -290,6 +290,44 @@ def test_the_last_request_is_the_question_whatever_was_asked_before() -> None:
     assert pruner().messages(messages)[-1].text == passages(LONG_MANUAL, QUESTION)
 
 
+def blocks(document: str, question: str) -> HumanMessage:
+    return HumanMessage([{"type": "text", "text": document}, {"type": "text", "text": question}])
+
+
+def test_a_request_whose_document_was_cut_is_still_the_users_request() -> None:
+    """Over five steps `trim` drops what is old, and the only request stays; old results that were cut may go, too."""
+    messages = pruner().messages([blocks(LONG_MANUAL, QUESTION)])
+    for number in range(5):
+        messages += [AIMessage("", tool_calls=[{**tool_call("look"), "id": str(number)}])]
+        messages += [ToolMessage("page " * 500, tool_call_id=str(number))]
+        messages = pruner(ways=["passages", "trim"], keep_last=2).messages(messages)
+
+    assert [each.type for each in messages] == ["human", "ai", "tool"]
+    assert messages[0].content[1] == {"type": "text", "text": QUESTION}  # Beside what is left of the document.
+
+    old = [*pruner().messages(retrieved(LONG_MANUAL + "\n\nkettle" + " descaled" * 100)), AIMessage("Monthly.")]
+    assert pruner(ways=["tool_results"], keep_last=1).messages(old)[2].text == DROPPED
+
+
+@pytest.mark.parametrize("document", [LONG_MANUAL, "Kettle: citric.\n\n" + "Of other things entirely.\n\n" * 99])
+def test_a_later_document_is_cut_by_the_last_request_and_not_by_an_earlier_one(document: str) -> None:
+    """Also where what is left of the document in it is shorter than its question."""
+    asked = blocks(document, "How is the kettle descaled? Then tell me the number of the open invoice.")
+    (request,) = pruner().messages([asked])
+    assert request != asked
+    invoices = "Invoice 77 is open.\n\nZebra kettle.\n\n" + "\n\n".join(f"Line {at} of it." for at in range(400))
+    looked = AIMessage("", tool_calls=[tool_call("look")])
+
+    before = [HumanMessage("Zebra?"), AIMessage("Which?"), request, looked]
+    after = pruner().messages([*before, ToolMessage(invoices, tool_call_id="look-1")])
+
+    assert after[:4] == before
+    assert after[4].text == passages(
+        invoices, "How is the kettle descaled? Then tell me the number of the open invoice."
+    )
+    assert "Invoice 77" in after[4].text
+
+
 def cached(message: AIMessage) -> AIMessage:
     """The same as an answer whose prompt was read from the cache altogether."""
     usage = answer("", "big", input_tokens=10_000).usage_metadata

@@ -24,7 +24,9 @@ __all__ = [
 PROTECTED: Final = "finops_protected"
 """A message with this in its `additional_kwargs` is never touched."""
 PRUNED: Final = "finops_pruned"
-"""Mark of a message that stands for others, or for its own content."""
+"""Mark of a message that stands for others, or for a result that was dropped."""
+CUT: Final = "finops_cut"
+"""Mark of a message whose document was cut; its value is the place of that in the content."""
 DROPPED: Final = "[result dropped to save tokens; call the tool again if it is needed]"
 LEAST_TOKENS: Final = 50
 """A result that is shorter saves nothing that a placeholder would not cost."""
@@ -44,7 +46,7 @@ def units_of(
     """The conversation in units. Protected are system messages, the first and the last request, what is marked, the
     last `keep_last` messages, and calls of tools whose results are not all there."""
     groups = _grouped(messages)
-    requests = [each for each in messages if isinstance(each, HumanMessage) and PRUNED not in each.additional_kwargs]
+    requests = _requests(messages)
     kept = {id(each) for each in (*requests[:1], *requests[-1:], *(messages[-keep_last:] if keep_last else ()))}
 
     def is_protected(group: Sequence[BaseMessage]) -> bool:
@@ -85,11 +87,11 @@ def with_passages(
 
     A document is a result of a tool, or the longest of several text blocks in a request, whose others are the question.
     """
-    requests = [each for each in messages if isinstance(each, HumanMessage) and PRUNED not in each.additional_kwargs]
+    requests = _requests(messages)
     documents = [
         (len(text), number, place, text)
         for number, message in enumerate(messages)
-        if not (PRUNED in message.additional_kwargs or message.additional_kwargs.get(PROTECTED))
+        if not (message.additional_kwargs.keys() & {PRUNED, CUT} or message.additional_kwargs.get(PROTECTED))
         for place, text in _documents(message)
         if protect is None or not protect(message)
     ]
@@ -98,8 +100,7 @@ def with_passages(
     _, number, place, document = max(documents)
     if 2 * prompt_tokens([HumanMessage(document)]) <= prompt_tokens(messages):
         return None
-    asking = _documents(requests[-1])
-    question = "\n".join(text for at, text in _texts(requests[-1]) if (at, text) not in asking)
+    question = _question(requests[-1])
     cut = bearing_on(document, question)
     if cut is None:
         warn_once("prune: no passage of the document has a word of the last request; such a document stays whole")
@@ -112,6 +113,18 @@ def summary_message(text: str) -> BaseMessage:
     return HumanMessage(
         f"Summary of the conversation so far:\n{text}", name="summary", additional_kwargs={PRUNED: True}
     )
+
+
+def _requests(messages: Sequence[BaseMessage]) -> list[HumanMessage]:
+    """What the user has written: a summary is none of it, a request whose document was cut is."""
+    return [each for each in messages if isinstance(each, HumanMessage) and PRUNED not in each.additional_kwargs]
+
+
+def _question(request: HumanMessage) -> str:
+    """The texts of a request without the document in it, whether that was cut before or not."""
+    cut = request.additional_kwargs.get(CUT)
+    documents = [at for at, _ in _documents(request)] if cut is None else [cut]
+    return "\n".join(text for at, text in _texts(request) if at not in documents)
 
 
 def _grouped(messages: Sequence[BaseMessage]) -> list[list[BaseMessage]]:
@@ -172,5 +185,5 @@ def _cut(message: BaseMessage, place: int, text: str) -> BaseMessage:
         content = [*content[:place], text if isinstance(block, str) else {**block, "text": text}, *content[place + 1 :]]
     else:
         content = text
-    marked = {**message.additional_kwargs, PRUNED: True}
+    marked = {**message.additional_kwargs, CUT: place}
     return message.model_copy(update={"content": content, "additional_kwargs": marked})
