@@ -126,6 +126,25 @@ def test_a_task_counts_once_with_its_longest_answer() -> None:
     assert learn_caps(ledger, coverage=0.95).rows[0].why_none is not None
 
 
+def test_repeats_of_an_evaluations_item_are_one_task() -> None:
+    """Each attempt has a task of its own in the ledger: 28 items twice are 28 tasks, one too few for 90%; of 29 the
+    longest answer of all counts. The tag `item` outside of an evaluation is the user's own and says nothing."""
+
+    def attempts(items: int, **tags: str) -> list[CallRecord]:
+        return [
+            call(n + 100 * r, 10 + n + r, task=f"run/brain/t{n}/{r}", who={"tags": {**tags, "item": f"t{n}"}})
+            for n in range(items)
+            for r in range(2)
+        ]
+
+    (few,) = learn_caps(written(attempts(28, evaluation_run="run")), coverage=0.90).rows
+    assert few.why_none is not None
+    assert "calls of 28 successful tasks are too few, 29 are needed" in few.why_none
+    (row,) = learn_caps(written(attempts(29, evaluation_run="run")), coverage=0.90).rows
+    assert (row.successes, row.tokens, row.calls) == (29, 10 + 28 + 1, 58)
+    assert learn_caps(written(attempts(28)), coverage=0.90).rows[0].successes == 56
+
+
 def test_what_has_no_price_of_its_own_is_in_no_amount() -> None:
     """Of three answers that are 100 tokens too long one is priced by the hour and one not at all: $0.001 is known."""
     long = [call(100, 128, task="a"), call(101, 128, task="b", meter_usd={"seconds": Decimal(1)}),

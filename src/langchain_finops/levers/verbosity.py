@@ -2,6 +2,7 @@
 
 A cap is one value of a sorted list, with no assumption on how lengths are distributed (see `stats.tolerance`). What is
 independent is a task: of each successful one its longest answer at the node counts, so that the cap covers whole tasks.
+Repeats of an evaluation's item are one task.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,20 +10,21 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.ledger.base import Ledger
 from langchain_finops.ledger.summary import known_usd
+from langchain_finops.ledger.tagged import CAP_TAG, cap_in, item_in
 from langchain_finops.records import CallRecord
 from langchain_finops.reports.stats.tolerance import bound_place, values_needed
 from langchain_finops.reports.success_cost import QUOTIENT
 
 __all__ = ["CAP_TAG", "AnswerCap", "AnswerCaps", "learn_caps", "needed_tokens"]
 
-CAP_TAG: Final = "answer_cap"
-"""Tag of a call that a cap was set on: an answer that reached it is longer than it shows."""
 Key = tuple[str | None, str | None, str | None]
+Task = tuple[str, str]
+"""An evaluation's item, or a task by its id; the first says which."""
 Needed = Callable[[CallRecord], int | None]
 
 
@@ -75,7 +77,7 @@ class _Node:
     """Answers at one place."""
 
     calls: list[CallRecord] = field(default_factory=list)
-    needs: dict[str, float] = field(default_factory=dict)
+    needs: dict[Task, float] = field(default_factory=dict)
     """By task the most that it needed; infinite where an answer was cut off."""
 
 
@@ -90,7 +92,7 @@ def learn_caps(
     needed: Needed | None = None,
 ) -> AnswerCaps:
     """Learn output caps from a ledger with outcomes: with `confidence` each covers a share `coverage` of all successful
-    tasks to come, if they are like these.
+    tasks to come, if they are like these. Repeats of an evaluation's item are one task, with its longest answer.
 
     `needed`: how many tokens of its answer a call needed, hidden reasoning apart, where you know better than that it
     needed all that it had, such as by `needed_tokens`; None of it: all. Failed calls, replies of LangChain's cache,
@@ -124,12 +126,12 @@ def _note(node: _Node, call: CallRecord, good: set[str], needed: Needed | None) 
     task = call.attribution.task_id
     if task is None or task not in good:
         return
-    tokens = call.usage.total_output_tokens
-    cap = call.attribution.tags.get(CAP_TAG, "")
+    tags = call.attribution.tags
+    tokens, cap, item = call.usage.total_output_tokens, cap_in(tags), item_in(tags)
     said = None if needed is None else needed(call)
     if said is not None and (type(said) is not int or said < 0):
         raise BadArguments(f"learn_caps: needed said {said!r} of a call: give a whole number of 0 or more, or None")
-    is_cut = cap.isdigit() and tokens >= int(cap)
+    is_cut = cap is not None and tokens >= cap
     need: float = (
         float("inf")
         if said is None and is_cut
@@ -137,7 +139,8 @@ def _note(node: _Node, call: CallRecord, good: set[str], needed: Needed | None) 
         if said is None
         else min(said + call.usage.reasoning_tokens, tokens)
     )
-    node.needs[task] = max(node.needs.get(task, 0), need)
+    key = ("task", task) if item is None else ("item", item)
+    node.needs[key] = max(node.needs.get(key, 0), need)
 
 
 def _cap(key: Key, node: _Node, coverage: float, confidence: float, least: int) -> AnswerCap:
