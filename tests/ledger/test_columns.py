@@ -75,6 +75,22 @@ def test_each_call_and_charge_has_a_place(ledger: Ledger) -> None:
     assert (sorts["c"].failed, sorts["c"].unpriced, sorts["b"].mode) == (True, True, "payg")
 
 
+def test_tags_of_evaluations_and_of_caps_are_known(ledger: Ledger) -> None:
+    """Two attempts at one item; answers of 20 tokens that reached a cap of 20, and did not reach one of 21."""
+    attempt = {"evaluation_run": "e", "item": "t01"}
+    ledger.write(
+        a_call("1", task_id="e/a/t01/0", tags=attempt),
+        a_call("2", task_id="e/a/t01/1", tags={**attempt, "answer_cap": "20"}),
+        a_call("3", task_id="own", tags={"item": "t01", "answer_cap": "21"}),
+        a_call("4", task_id=None, tags={**attempt, "answer_cap": "none"}),
+    )
+    columns = columns_of(ledger, Period())
+    assert {columns.tasks[task]: item for task, item in columns.items.items()} == {
+        "e/a/t01/0": "t01", "e/a/t01/1": "t01",
+    }  # fmt: skip
+    assert [columns.tasks[series.task[place]] for series in columns.series for place in series.cut] == ["e/a/t01/1"]
+
+
 def test_what_was_folded_is_counted_only(ledger: Ledger) -> None:
     """Three calls of one day are a sum; a later one has its place."""
     ledger.write(*(a_call(str(number)) for number in range(3)), a_call("later", started_at=MONDAY + 5 * DAY))

@@ -780,6 +780,35 @@ def test_answers_that_are_little_longer_or_few_are_clean(ledger, book, clean):
     assert found(ledger, book) == {}
 
 
+@pytest.mark.parametrize(("repeats", "tasks"), [(1, 60), (2, None)])
+def test_repeats_of_an_evaluations_item_are_no_more_evidence(ledger, book, repeats, tasks):
+    """60 attempts succeed: of 60 items they show something, of 30 items twice they are one half of what is needed."""
+    for number in range(80):
+        tags = {"evaluation_run": "e", "item": f"t{number // repeats}"}
+        who = {"agent_id": "a", "node_path": "say", "user_id": "u", "task_id": f"e/{number}", "tags": tags}
+        length = 100 if number < 60 else 900
+        ledger.write(
+            call(str(number), "gpt-4.1-mini", 100, 0, 0, length, at=NOON + minutes(number), **who),
+            an_outcome(f"e/{number}", success=number < 60),
+        )
+    rows = [row for row in advise(ledger, book=book).rows if row["kind"] == "long_answers"]
+    assert [row["evidence"][0]["successful_tasks"] for row in rows] == ([tasks] if tasks else [])
+
+
+@pytest.mark.parametrize(("cap", "is_found"), [("50", False), ("51", True)])
+def test_answers_that_an_earlier_cap_cut_off_do_not_show_that_they_were_long_enough(ledger, book, cap, is_found):
+    """70 answers of 50 tokens that reached a cap of 50 are cut off; below one of 51 they are whole."""
+    for number in range(130):
+        who = {"agent_id": "a", "node_path": "say", "user_id": "u", "task_id": f"t{number}"}
+        who["tags"] = {"answer_cap": cap} if number < 70 else {}
+        ledger.write(
+            call(str(number), "gpt-4.1-mini", 100, 0, 0, 50 if number < 70 else 600, at=NOON + minutes(number), **who)
+        )
+        if number < 70:
+            ledger.write(an_outcome(f"t{number}", success=True))
+    assert any(row["kind"] == "long_answers" for row in advise(ledger, book=book).rows) is is_found
+
+
 def test_long_answers_of_a_protected_node_are_left_alone(ledger, book):
     """And only there: another node of the agent is named."""
     answers(ledger, good=60)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, literal, select
+from sqlalchemy import Connection, Select, literal, or_, select
 
 from langchain_finops.ledger import schema
 from langchain_finops.ledger.base import Ledger
@@ -16,6 +16,7 @@ from langchain_finops.ledger.grouping import Period, time_of
 from langchain_finops.ledger.memory import MemoryLedger
 from langchain_finops.ledger.pruning import APART as SET_APART
 from langchain_finops.ledger.sql import SqlLedger
+from langchain_finops.ledger.tagged import MARKING, cap_in, item_in
 from langchain_finops.ledger.work import driver_rows
 from langchain_finops.money import to_pico
 from langchain_finops.records import CallRecord, ChargeRecord
@@ -30,6 +31,7 @@ OTHER: Final = (
 )  # fmt: skip
 FIGURES: Final = (("input_tokens",), ("cache_read_tokens",), WRITTEN, ("output_tokens",), OTHER)
 """What the columns of tokens hold, in their order."""
+OUTPUT: Final = FIGURES.index(("output_tokens",))
 Who = tuple[str | None, str | None, bool]
 """Run, task, and whether a user or a thread is named."""
 
@@ -83,6 +85,8 @@ class Series:
     """All other meters together: where this is not 0, the columns before do not tell the whole usage."""
     retried: set[int] = field(default_factory=set)
     """The places that were a second try, of their node or by `with_retry`."""
+    cut: set[int] = field(default_factory=set)
+    """The places whose answer reached a cap that was set on it: it is longer than it shows."""
 
     def __len__(self) -> int:
         return len(self.at)
@@ -95,6 +99,8 @@ class Columns:
     series: list[Series] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
+    items: dict[int, str] = field(default_factory=dict)
+    """By place in `tasks`: the item of a dataset whose attempt it was in an evaluation."""
     waited_for: set[int] = field(default_factory=set)
     """The runs that name a user or a thread."""
     verdicts: dict[str, bool | None] = field(default_factory=dict)
@@ -172,6 +178,11 @@ def _take_records(making: _Making, ledger: Ledger, period: Period) -> None:
         if sort.is_call and who.attempt not in {None, 1}:
             series.retried.add(len(series))
         figures = _figures(record.usage) if isinstance(record, CallRecord) else (0,) * len(FIGURES)
+        cap, item = cap_in(who.tags), item_in(who.tags)
+        if cap is not None and sort.is_call and figures[OUTPUT] >= cap:
+            series.cut.add(len(series))
+        if item is not None and task >= 0:
+            making.columns.items[task] = item
         series.n.append(n)
         _append(series, (run, task), at, _paid(record), figures)
         making.span(at)
@@ -238,7 +249,9 @@ def sort_of(record: CallRecord | ChargeRecord) -> Sort:
 def _take_tables(making: _Making, connection: Connection, period: Period) -> None:
     """One loop without calls in it: it runs a million times."""
     sorts, retried = sorts_of(connection), retried_calls(connection)
-    whose = _parties(connection)
+    whose, marked = _parties(connection), _marked(connection)
+    caps = {party: cap for party, tags in marked.items() if (cap := cap_in(tags)) is not None}
+    items = {party: item for party, tags in marked.items() if (item := item_in(tags)) is not None}
     making.columns.verdicts = _verdicts(connection)
     places: dict[int, tuple[int, int]] = {}
     columns, last, taken_back = making.columns, -1, set[int]()
@@ -260,8 +273,12 @@ def _take_tables(making: _Making, connection: Connection, period: Period) -> Non
         place = places.get(party)
         if place is None:
             place = places[party] = making.place(whose[party])
+            if party in items and place[1] >= 0:
+                columns.items[place[1]] = items[party]
         if n in retried and series.sort.is_call:
             series.retried.add(len(series.at))
+        if party in caps and output >= caps[party] and series.sort.is_call:
+            series.cut.add(len(series.at))
         series.n.append(n)
         series.run.append(place[0])
         series.task.append(place[1])
@@ -325,3 +342,10 @@ def _parties(connection: Connection) -> dict[int, Who]:
         party: (run_id, task_id, bool(user or thread))
         for party, run_id, task_id, user, thread in driver_rows(connection, query)
     }
+
+
+def _marked(connection: Connection) -> dict[int, dict[str, str]]:
+    """The tags of parties that have one of ours."""
+    c = schema.parties.c
+    query = select(c.party, c.tags).where(or_(*(c.tags.like(f'%"{name}"%') for name in MARKING)))
+    return {party: json.loads(tags) for party, tags in driver_rows(connection, query)}

@@ -15,6 +15,8 @@ Name = str | None
 COVERAGES: Final = (0.99, 0.95)
 """Of the tasks that succeed, so many need no more than the cap: the first for which there are enough of them."""
 CONFIDENCE: Final = 0.95
+CUT_OFF: Final = float("inf")
+"""What a task needed whose answer an earlier cap cut off: more than it shows."""
 LEAST_LONGER: Final = 20
 """Calls that answered with more than the cap."""
 LEAST_BEYOND: Final = 0.2
@@ -31,7 +33,9 @@ def long_answers(look: Look) -> Iterator[Finding]:
         if found is None:
             continue
         coverage, place = found
-        cap = max(1, needs[place - 1])
+        if needs[place - 1] == CUT_OFF:  # Nobody knows how long they would have been.
+            continue
+        cap = max(1, int(needs[place - 1]))
         counts = {
             "calls": sum(map(len, answered)),
             "longer": sum(output > cap for series in answered for output in series.output),
@@ -54,15 +58,21 @@ def _bound(tasks: int) -> tuple[float, int] | None:
     return next(((share, place) for share, place in places if place is not None), None)
 
 
-def _needs(look: Look, answered: list[Series]) -> list[int]:
-    """The longest answer in each task that succeeded, longest first."""
-    longest: dict[int, int] = {}
+def _needs(look: Look, answered: list[Series]) -> list[float]:
+    """The longest answer in each task that succeeded, longest first; repeats of an evaluation's item are one task."""
+    longest: dict[int, float] = {}
     for series in answered:
         for task, output in zip(series.task, series.output, strict=True):
             if task >= 0 and output >= longest.get(task, 0):
                 longest[task] = output
-    tasks = look.columns.tasks
-    return sorted((need for task, need in longest.items() if look.verdicts.get(tasks[task])), reverse=True)
+    longest |= {series.task[place]: CUT_OFF for series in answered for place in series.cut if series.task[place] >= 0}
+    tasks, items = look.columns.tasks, look.columns.items
+    needs: dict[int | str, float] = {}
+    for task, need in longest.items():
+        if look.verdicts.get(tasks[task]):
+            key = items.get(task, task)
+            needs[key] = max(needs.get(key, 0), need)
+    return sorted(needs.values(), reverse=True)
 
 
 def _beyond(units: Units | None, answered: list[Series], cap: int) -> Claims:
