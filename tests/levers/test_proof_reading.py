@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -170,3 +171,17 @@ def test_pages_go_as_soon_as_they_were_read_and_a_summary_is_bought_once(errands
         assert notes == [False, True, False, False, False]
         assert all("Summary of the conversation so far:" in prompt for prompt in prompts["summary", task][2:])
         assert len(prompts["keep", task]) == 4
+
+
+def test_the_story_tells_how_many_summaries_were_cut_off_and_used() -> None:
+    """In the recording: what was written before the limit stands in the next prompt."""
+    calls = [call for call in lines(LEVERS / "recordings" / "pruning.jsonl")[1:] if call["configuration"] == "summary"]
+    used = 0
+    for call, after in pairwise(calls):
+        (said,) = json.loads(call["answer"])["choices"]
+        if call["body"]["prompt"][0].endswith("Notes:") and said["finish_reason"] == "length":
+            assert call["task"] == after["task"]
+            used += said["text"].strip() in after["body"]["prompt"][0]
+
+    assert f"\n{used} of the 20 summaries were cut off by their limit of 60 tokens and used all the same" in STORY
+    assert used == 4

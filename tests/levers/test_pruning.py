@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.language_models import FakeListLLM
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.outputs import Generation, LLMResult
 from langchain_core.tools import StructuredTool
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
@@ -264,6 +265,19 @@ def test_a_completion_models_empty_or_longer_text_is_no_summary(said: str, texts
 
     assert sum("xxxx" in message.text for message in after) == texts
     assert any("short" in message.text for message in after) == (said == "short")
+
+
+class CutOff(Completing):
+    """One that its limit cuts off, and that says so where no text tells it."""
+
+    def _generate(self, prompts: Any, *args: Any, **kwargs: Any) -> LLMResult:
+        return LLMResult(generations=[[Generation(text="The sum", generation_info={"finish_reason": "length"})]])
+
+
+def test_a_completion_models_text_that_was_cut_off_is_used_as_the_page_says() -> None:
+    after = pruner(ways=["summary"], summarizer=CutOff(responses=[""])).messages(talk())
+
+    assert [message.text.endswith("The sum") for message in after] == [False, False, True, False]
 
 
 def test_a_refused_summary_stops_the_run(ledger: Ledger) -> None:
