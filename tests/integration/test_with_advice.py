@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from decimal import Decimal
 from email.message import Message
 from pathlib import Path
@@ -21,7 +22,7 @@ from langchain_finops.cli.common import run
 from langchain_finops.cli.finops import app as finops
 from langchain_finops.cli.finops_eval import app
 from langchain_finops.errors import BadArguments, BadData
-from langchain_finops.evals.advised import Advice, with_advice
+from langchain_finops.evals.advised import Advice, advice_of, with_advice
 from langchain_finops.evals.suite import Suite, load_suite
 from langchain_finops.reports.advise import CHANGES, KINDS
 
@@ -337,6 +338,54 @@ def an_advice(kind: str = "cheaper_model", **more: Any) -> Advice:
         "change": {"provider": "openai", "model": "gpt-4.1-mini"}, "source": "ledger.db",
     }  # fmt: skip
     return Advice(**{**given, **more})
+
+
+def test_every_fault_of_an_advice_file_is_told_before_anything_is_bought(
+    finops_eval: Command, labels: Labels, folder: Path
+) -> None:
+    """Each of these was found when the table was printed, after all answers had been paid for, or not at all."""
+    row = {
+        "n": 1, "kind": ["x"], "agent": 5, "node": {}, "provider": "openai", "model": 7, "usd_per_month": "-3",
+        "saving_is": ["x"], "share": "0.4", "confidence": "sure", "change": {"provider": "openai", "model": {"a": 1}},
+    }  # fmt: skip
+    (folder / "advice.json").write_text(json.dumps([row]))
+    code, out, err = finops_eval("run", "tickets.jsonl", "--with-advice", 1, "--advice-file", "advice.json")
+    assert (code, out, labels.asked()) == (2, "", {})
+    wrong = ("kind", "agent", "node", "model", "usd_per_month", "saving_is", "share", "confidence", "change.model")
+    assert [line.partition("advice 1: ")[2].split(":")[0] for line in err.splitlines() if "advice 1: " in line] == list(
+        wrong
+    )
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("share", True),
+        ("share", float("nan")),
+        ("usd_per_month", True),
+        ("usd_per_month", "NaN"),
+        ("usd_per_month", []),
+        ("saving_is", "about"),
+        ("kind", "cheapest_model"),
+        ("change", {"provider": 3, "model": "gpt-4.1-mini"}),
+        ("change", []),
+    ],
+)
+def test_a_field_of_an_advice_is_what_finops_advise_writes(field: str, value: object) -> None:
+    """The rest of the row is taken, also with nothing known."""
+    row = {**asdict(an_advice(usd_per_month=None, share=None, agent=None, node=None)), "source": "x"}
+    assert advice_of([row], 1, "x").model == "gpt-4.1-2025-04-14"
+    with pytest.raises(BadData) as raised:
+        advice_of([{**row, field: value}], 1, "advice.json")
+    assert len(raised.value.faults) == 1
+    assert f"advice.json: advice 1: {field}" in str(raised.value.faults[0])
+
+
+def test_the_number_of_an_advice_is_a_number() -> None:
+    """True is equal to 1 and is no number of an advice."""
+    with pytest.raises(BadArguments, match="--with-advice 1: x has 1 advice"):
+        advice_of([{**asdict(an_advice()), "n": True}], 1, "x")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ nothing, another model takes the place of the one parameter that names the old o
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Advice", "advice_of", "read_advice_file", "read_overrides", "with_advice"]
 
+Check = tuple[Callable[[Any], bool], str]
 Overrides = Mapping[str, Mapping[str, object]]
 """By kind of finding: the parameters that it sets, with placeholders."""
 PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
@@ -42,6 +44,53 @@ FIELDS: Final = (
     *("n", "kind", "agent", "node", "provider", "model", "usd_per_month", "saving_is", "share", "confidence"),
     "change",
 )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_amount(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        return usd(value) >= 0
+    except ValueError:
+        return False
+
+
+def _is_share(value: Any) -> bool:
+    return value is None or (type(value) in {int, float} and abs(value) < sys.float_info.max)
+
+
+def _one_of(*words: str) -> Check:
+    return lambda value: _is_text(value) and value in words, f"is none of {', '.join(words)}"
+
+
+TYPES: Final[Mapping[str, Check]] = {
+    "n": (_is_count, "is no whole number"),
+    "kind": (_is_text, "is no text"),
+    **dict.fromkeys(("agent", "node", "provider", "model"), (_is_name, "is neither a text nor null")),
+    "usd_per_month": (_is_amount, 'is no amount of 0 or more, such as "12.50", and not null'),
+    "saving_is": _one_of("known", "at_least", "at_most", "unknown"),
+    "share": (_is_share, "is no number, such as 0.25, and not null"),
+    "confidence": _one_of("high", "medium", "low"),
+    "change": (lambda value: isinstance(value, dict), "is no mapping of what the lever sets"),
+}
+"""By field of a row: what it must be, and what to say of it where it is not."""
+CHANGE_TYPES: Final[Mapping[str, Check]] = {
+    **dict.fromkeys(("provider", "model"), (_is_name, "is neither a text nor null")),
+    "way": (_is_text, "is no text"),
+    **dict.fromkeys(("calls", "tokens"), (_is_count, "is no whole number of 0 or more")),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,36 +164,39 @@ def read_advice_file(path: Path) -> list[Any]:
 
 
 def advice_of(rows: Sequence[Any], n: int, source: str) -> Advice:
-    """The advice with that number. Raises BadArguments where there is none, BadData for a row that tells too little."""
+    """The advice with that number. Raises BadArguments where there is none, BadData, with all faults, for a row
+    that tells too little or something else than `finops advise` writes.
+    """
     from langchain_finops.reports.advise import CHANGES
 
     if not rows:
         raise BadArguments(f"--with-advice {n}: finops advise finds nothing in {source} that would be cheaper")
-    row = next((row for row in rows if isinstance(row, dict) and row.get("n") == n), None)
+    row = next((row for row in rows if isinstance(row, dict) and type(row.get("n")) is int and row["n"] == n), None)
     if row is None:
         known = (
             "1 advice: --with-advice 1" if len(rows) == 1 else f"{len(rows)} advices: --with-advice 1 to {len(rows)}"
         )
         raise BadArguments(f"--with-advice {n}: {source} has {known}")
-    faults = [
-        Fault(
-            where=f"{source}: advice {n}: {name}", what="is missing: write the file with this version's finops advise"
-        )
-        for name in FIELDS
+    told = [
+        (name, "is missing: write the file with this version's finops advise")
         if name not in row
+        else (name, TYPES[name][1] if not TYPES[name][0](row[name]) else None)
+        for name in FIELDS
     ]
-    if not faults and row["kind"] not in CHANGES:
-        faults = [Fault(where=f"{source}: advice {n}: kind", what=f"{row['kind']!r} is no finding that is known")]
-    if not faults and not isinstance(row["change"], dict):
-        faults = [Fault(where=f"{source}: advice {n}: change", what="is no mapping of what the lever sets")]
+    if isinstance(row.get("change"), dict):
+        told += [
+            (f"change.{name}", CHANGE_TYPES[name][1] if not CHANGE_TYPES[name][0](value) else None)
+            for name, value in row["change"].items()
+            if name in CHANGE_TYPES
+        ]
+    faults = [Fault(where=f"{source}: advice {n}: {name}", what=what) for name, what in told if what is not None]
+    if isinstance(row.get("kind"), str) and row["kind"] not in CHANGES:
+        faults.append(Fault(where=f"{source}: advice {n}: kind", what=f"{row['kind']!r} is no finding that is known"))
     if faults:
         raise BadData(faults)
     named = {name: row[name] for name in FIELDS}
-    try:
-        named["usd_per_month"] = None if row["usd_per_month"] is None else usd(row["usd_per_month"])
-    except ValueError as error:
-        raise BadData([Fault(where=f"{source}: advice {n}: usd_per_month", what=str(error))]) from error
-    return Advice(**named, source=source)
+    promise = row["usd_per_month"]
+    return Advice(**{**named, "usd_per_month": None if promise is None else usd(promise)}, source=source)
 
 
 # --- what it changes -------------------------------------------------------------------------------------------------
