@@ -179,9 +179,9 @@ def main(folder: Path) -> None:
 
     best = threshold_of(ran("handoff-dev"))
     print(
-        f"{best.tasks} attempts on other tasks: a doubt of {best.threshold} or more is handed off, {best.handed_off} of "
-        f"them; a task then costs ${best.expected_usd:.3f}, on tasks it was not chosen on ${best.held_out_usd:.3f}; the "
-        f"agent alone ${best.agent_first_usd:.3f}, a person alone ${best.person_usd:.3f}, failures mended."
+        f"{best.tasks} attempts at other tasks: doubt of {best.threshold} or more is handed off, {best.handed_off} of "
+        f"them.\nA task then costs ${best.expected_usd:.3f}, where not chosen on it ${best.held_out_usd:.3f}; "
+        f"with the agent first ${best.agent_first_usd:.3f}, by a person alone ${best.person_usd:.3f}."
     )
     render(table_of(ran("handoff")), "table", sys.stdout)
     render(compare(f"{folder}/handoff:handoff", f"{folder}/handoff:before").table(), "table", sys.stdout)

@@ -44,7 +44,7 @@ def folder(example: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Pat
         patch.setenv("FINOPS_MODEL_URL", "http://127.0.0.1:1/v1")  # Nobody answers there.
         patch.delenv("FINOPS_LEDGER", raising=False)
         example.main(folder)
-    assert "threshold=0.4" in said.getvalue()
+    assert "doubt of 0.4 or more is handed off, 15 of them" in said.getvalue()
     return folder
 
 
