@@ -5,9 +5,10 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.messages import HumanMessage, SystemMessage
 
 from langchain_finops.levers.cache_plans import NOTHING, Plan, plan
-from langchain_finops.levers.seen_prefixes import NEVER_S, Seen, Sent, Step, Uses
+from langchain_finops.levers.seen_prefixes import NEVER_S, Seen, SeenPrefixes, Step, Uses
 from langchain_finops.pricing.cache_terms import CacheTerms
 
 
@@ -32,7 +33,7 @@ def seen(
 ) -> Seen:
     """What was seen: tokens of a beginning, and the gaps between its uses."""
     uses = [None if each is None else Uses(each[0], deque(each[1])) for each in (tools, system)]
-    return Seen(tools=uses[0], system=uses[1], steps=steps or (Step(10, 0, NEVER_S),), _prompt=Sent(0, 0), _at_s=0)
+    return Seen(tools=uses[0], system=uses[1], steps=steps or (Step(10, 0, NEVER_S),), _live=(), _at_s=0)
 
 
 def test_a_beginning_that_was_not_seen_again_is_not_marked() -> None:
@@ -114,6 +115,19 @@ def test_expected_uses_count_until_as_many_were_seen() -> None:
     assert plan(CACHES, seen(system=(5_000, [])), expected_uses=3) == Plan(system="5m", messages="5m")
     assert plan(CACHES, seen(*alone, system=(5_000, [NEVER_S] * 4)), expected_uses=3) is NOTHING
     assert plan(CACHES, seen(*alone, system=(5_000, [10] * 4)), expected_uses=3) == Plan(system="5m")
+
+
+def test_what_was_seen_of_a_prompt_stays_as_it_was_whatever_other_threads_send() -> None:
+    """It is read without the lock, while others count the same beginnings up: a copy of them."""
+    prefixes = SeenPrefixes(lambda: 1.0)
+    noted = [prefixes.note(["m"], [{"name": "look"}], SystemMessage("Look."), [HumanMessage("?")]) for _ in range(3)]
+
+    assert [len(each.tools.gaps_s) for each in noted if each.tools] == [0, 1, 2]
+    assert [len(each.system.gaps_s) for each in noted if each.system] == [0, 1, 2]
+    prefixes.answered(noted[0])
+    again = prefixes.note(["m"], [{"name": "look"}], SystemMessage("Look."), [HumanMessage("?")])
+    assert again.system is not None
+    assert list(again.system.gaps_s) == [NEVER_S, NEVER_S, 0]
 
 
 GAPS = st.lists(st.sampled_from([1.0, 299.0, 300.0, 1_800.0, 3_600.0, NEVER_S]), max_size=12)

@@ -3,7 +3,9 @@
 import asyncio
 import copy
 import json
+import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -434,6 +436,23 @@ def test_a_bound_model_is_of_its_class_and_goes_to_another_process(policy: Promp
     assert type(again).__name__ == "ChatAnthropic"
     assert hasattr(again, "__finops_caches__")
     assert not hasattr(model, "__finops_caches__")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_child_that_is_forked_while_a_thread_notes_a_prompt_goes_on(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic
+) -> None:
+    """It would wait for that thread's lock, for ever; and it knows what its parent has sent."""
+    policy.answered(policy.prepared(claude, conversation(1), None, {}))
+    clock.now += 5
+    with policy._prefixes._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            marked = policy.prepared(claude, conversation(1), None, {}).messages[0].content
+            os._exit(0 if isinstance(marked, list) else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("marked", [False, True])

@@ -5,7 +5,7 @@ import secrets
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final, TypeVar
 
@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from langchain_finops.budgets.estimate import tokens_of_bytes
 from langchain_finops.langchain.extract import CACHE_MARKS, MESSAGE_TOKENS, request_of
+from langchain_finops.ledger.forks import renew_in_child
 from langchain_finops.levers.tiers import prompt_tokens
 
 __all__ = ["Seen", "SeenPrefixes", "Step", "Uses"]
@@ -92,7 +93,8 @@ class Seen:
     """Tools and system message; None where there is no system message."""
     steps: tuple[Step, ...]
     """Prompts of the same agent, this one last."""
-    _prompt: Sent
+    _live: tuple[Uses | Sent, ...]
+    """What `answered` tells of the answer; others count it up meanwhile."""
     _at_s: float
 
     @property
@@ -106,11 +108,17 @@ class SeenPrefixes:
     """Remembers what was sent. Bounded; one serves all threads and event loops."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock, self._lock = clock, threading.Lock()
+        self._clock = clock
+        self.after_fork()
+        renew_in_child(self)
         self._key = secrets.token_bytes(32)
         self._uses: OrderedDict[bytes, Uses] = OrderedDict()
         self._agents: OrderedDict[bytes, Agent] = OrderedDict()
         self._prompts: OrderedDict[bytes, Sent] = OrderedDict()
+
+    def after_fork(self) -> None:
+        """The child knows what was sent before, and has a lock of its own."""
+        self._lock = threading.Lock()
 
     def note(
         self, shape: Sequence[Any], tools: Sequence[Any], system: BaseMessage | None, messages: Sequence[BaseMessage]
@@ -135,13 +143,15 @@ class SeenPrefixes:
                 gap, new = _gap(before.last_s, now), max(0, blocks - before.blocks)
                 agent.steps.append(Step(tokens, min(before.tokens, tokens), gap, new))
             prompt = _kept(self._prompts, ends[-1] if ends else agent_key, lambda: Sent(tokens, blocks), KEPT_PROMPTS)
-            return Seen(tools=offered, system=begun, steps=tuple(agent.steps), _prompt=prompt, _at_s=now)
+            live = tuple(each for each in (offered, begun, prompt) if each is not None)
+            steps = tuple(agent.steps)
+            return Seen(tools=_copy(offered), system=_copy(begun), steps=steps, _live=live, _at_s=now)
 
     def answered(self, seen: Seen) -> None:
         """The provider has begun to answer: from now on what was sent can be read from its cache."""
         with self._lock:
-            for used in (seen.tools, seen.system, seen._prompt):  # noqa: SLF001  Of this module.
-                if used is not None and (used.last_s is None or used.last_s < seen._at_s):  # noqa: SLF001
+            for used in seen._live:  # noqa: SLF001  Of this module.
+                if used.last_s is None or used.last_s < seen._at_s:  # noqa: SLF001
                     used.last_s = seen._at_s  # noqa: SLF001
 
     def _used(self, key: bytes, now: float, tools: Sequence[Any], system: Sequence[BaseMessage]) -> Uses:
@@ -172,6 +182,10 @@ class SeenPrefixes:
                 tokens += MESSAGE_TOKENS + tokens_of_bytes(len(text))
             ends.append(running.copy().digest())
         return ends, tokens
+
+
+def _copy(uses: Uses | None) -> Uses | None:
+    return None if uses is None else replace(uses, gaps_s=uses.gaps_s.copy())
 
 
 def _blocks(message: BaseMessage) -> int:
