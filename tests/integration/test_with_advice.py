@@ -449,6 +449,21 @@ def test_a_suite_says_what_a_finding_sets(folder: Path) -> None:
     assert made.tested["changed"] == {"handoff_after": [99, 6], "note": [None, "after 6 at n"]}
 
 
+def test_what_an_advice_does_not_name_stays_in_nested_parameters(folder: Path) -> None:
+    """Else more than the advice would be tested. A list is taken whole, and so is a mapping where none was."""
+    suite = suite_of(
+        folder,
+        "  - {name: a, llm: {model: gpt-4.1, temperature: 0, more: {seed: 7, stop: [x, y]}}, cache: true}",
+        '{small_answers: {llm: {model: "{model}", more: {stop: [z]}}, cache: {ttl: 1h}}}',
+    )
+    made = with_advice(suite, an_advice("small_answers"))
+    assert made.configurations[1].parameters == {
+        "llm": {"model": "gpt-4.1-mini", "temperature": 0, "more": {"seed": 7, "stop": ["z"]}},
+        "cache": {"ttl": "1h"},
+    }
+    assert made.configurations[0].parameters["llm"]["temperature"] == 0
+
+
 def test_the_suites_own_configuration_is_taken_where_it_is_the_same(folder: Path) -> None:
     """What was recorded of it then replays; one that is called alike and is another is a fault, as is no change."""
     two = "  - {name: large, model: gpt-4.1}\n  - {name: small, model: gpt-4.1-mini}"

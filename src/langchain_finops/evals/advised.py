@@ -216,7 +216,7 @@ def with_advice(suite: "Suite", advice: Advice, *, configuration: str | None = N
     parameters = (
         _with_model(old, advice, suite.path)
         if said is None
-        else {**old.parameters, **{name: _filled(value, advice, suite.path) for name, value in said.items()}}
+        else _merged(old.parameters, {name: _filled(value, advice, suite.path) for name, value in said.items()})
     )
     changed = {
         name: [old.parameters.get(name), value]
@@ -229,6 +229,18 @@ def with_advice(suite: "Suite", advice: Advice, *, configuration: str | None = N
     told = {name: format(value, "f") if isinstance(value, Decimal) else value for name, value in asdict(advice).items()}
     tested = {**told, "baseline": old.name, "configuration": new.name, "changed": changed}
     return replace(suite, configurations=(old, new), baseline=old.name, tested=tested)
+
+
+def _merged(old: Mapping[str, object], new: Mapping[str, Any]) -> dict[str, object]:
+    """Both, the new values in the place of old ones; mappings are merged in depth, so that nothing else changes."""
+    merged = dict(old)
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[name] = _merged(before, value)
+        else:
+            merged[name] = value
+    return merged
 
 
 def _named(suite: "Suite", new: Configuration) -> Configuration:
