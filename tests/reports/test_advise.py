@@ -230,6 +230,20 @@ def test_sizes_do_not_count_where_digests_tell_prompts_apart(ledger, book):
     assert found(ledger, book) == {}
 
 
+@pytest.mark.parametrize(("model", "added", "finds"), [
+    ("gpt-4.1", 11, True), ("claude-sonnet-4-5", 11, False), ("claude-sonnet-4-5", 10, True),
+])  # fmt: skip
+def test_a_prefix_that_no_mark_finds_is_not_advised(ledger, book, model, added, finds):
+    """Each call of a run adds so many messages of 200 tokens: ten are 20 blocks, in which Claude's mark finds what is
+    cached, and eleven are more. OpenAI needs no mark."""
+    for number in range(1, 22):
+        ends = [End("tool", added * n, added * 800 * n, f"{n:>8}".encode()) for n in (number - 1, number) if n]
+        marks = Marks(whole=f"{number:>8}".encode(), size=ends[-1].size, ends=tuple(ends), recent=(b"aaaa",))
+        more = {"at": NOON + minutes(number), "run_id": "r", "prompt_digests": marks.to_bytes()}
+        ledger.write(call(f"c{number}", model, added * 200 * number, 0, 0, 100, **more))
+    assert ("uncached_prefix" in found(ledger, book)) == finds
+
+
 def stamped(ledger, model="gpt-4.1", **more):
     """21 calls whose system prompts differ in what has digits in it."""
     for number in range(21):

@@ -221,6 +221,62 @@ def test_pauses_are_told_and_decide_which_cache_reads() -> None:
     assert (caches["in_memory"]["least_reads"], caches["24h"]["is_most"]) == (1, True)
 
 
+def said(name: str, at: float, count: int, ends: tuple[int, ...], *, recent: bytes = b"", **more: Any) -> Any:
+    """A call of so many messages of 4,000 bytes, 1,000 tokens each, of which these ends are marked; `recent`: of the
+    last ones, a letter each."""
+    digests = Marks(
+        whole=f"{name:>8}".encode(), size=4000 * count,
+        ends=tuple(End("tool", each, 4000 * each, f"{each:>8}".encode()) for each in ends),
+        recent=tuple(bytes([letter]) * 4 for letter in recent),
+    )  # fmt: skip
+    own = {"usage": Usage(input_tokens=1000 * count), "prompt_digests": digests.to_bytes(), "run_id": "r"}
+    return marked(name, at, **(own | more))
+
+
+def test_a_mark_finds_nothing_that_lies_more_than_20_blocks_before_it() -> None:
+    """Ten messages more, taken for two blocks each, are found by Claude's mark; eleven are not, and all is written
+    again. OpenAI needs no mark."""
+    calls = (("1", 0, 2, (1, 2)), ("2", 60, 12, (1, 2, 12)), ("3", 120, 23, (1, 2, 12, 23)))
+    claude = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
+    (row,) = rows(*(said(*each, **claude) for each in calls))
+    (whole,) = (each for each in row["caches"] if (each["name"], each["after"]) == ("5m", "each prompt"))
+    assert (whole["read_tokens"], whole["write_tokens"]) == (2000, 2000 + 10_000 + 23_000)
+    assert whole["saved_usd"] == (2000 * Decimal("2.7") - 35_000 * Decimal("0.75")) / 1_000_000
+    assert (row["best_cache"], row["could_save_usd"], row["shared_tokens"]) == ("none", 0, 14_000)
+    (row,) = rows(*(said(*each) for each in calls))
+    assert {each["read_tokens"] for each in row["caches"]} == {14_000}
+
+
+@pytest.mark.parametrize(
+    ("count", "ends", "recent", "broken"),
+    [
+        (12, (1, 8, 12), b"cdefghij", None),  # Two messages more: the tenth's end is not marked.
+        (12, (1, 12), b"cdexghij", "history rewritten"),  # The eighth is another one, and the last two are there.
+        (11, (1, 8, 11), b"cdefghij", "history rewritten"),  # One of the first ten is gone.
+        (12, (1, 9, 12), b"cdefghij", None),
+    ],
+)
+def test_a_history_is_rewritten_only_where_messages_are_not_as_they_were(
+    count: int, ends: tuple[int, ...], recent: bytes, broken: str | None
+) -> None:
+    """Ten messages, and the last eight of them; then the same ones and more, or others."""
+    before = said("1", 0, 10, (1, 8, 10), recent=b"abcdefgh")
+    (row,) = rows(before, said("2", 60, count, ends, recent=recent))
+    assert row["broken_by"] == broken
+
+
+def test_a_summary_in_place_of_as_many_messages_is_a_rewritten_history() -> None:
+    """The first eight are other ones now, by their end; the last ones are the same."""
+    before = said("1", 0, 10, (1, 8, 10), recent=b"abcdefgh")
+    first = End("human", 1, 4000, f"{1:>8}".encode())
+    ends = (first, End("ai", 8, 32_000, b"summary."), End("ai", 12, 48_000, b"end....."))
+    after = Marks(
+        whole=b"another.", size=48_000, ends=ends, recent=tuple(bytes([letter]) * 4 for letter in b"cdefghij"),
+    )  # fmt: skip
+    (row,) = rows(before, said("2", 60, 12, (1,), prompt_digests=after.to_bytes()))
+    assert row["broken_by"] == "history rewritten"
+
+
 def test_calls_made_at_once_read_nothing_from_each_other() -> None:
     """What nobody has answered yet no cache has; who comes after the first answer reads it."""
     (row,) = rows(*(marked(str(n), n / 1000, took=5) for n in range(4)), marked("5", 4), marked("6", 6))

@@ -27,6 +27,12 @@ LEAST_TOKENS: Final = 1024
 """Of a prefix that is cached, where the model's caches are not known."""
 KNOWN: Final = 200_000
 """Prefixes that are remembered at once; then those go that were sent longest ago."""
+LOOK_BACK: Final = 20
+"""Blocks before a mark in which what is cached is looked for, by Anthropic; elsewhere marks are taken for that, too.
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
+MESSAGE_BLOCKS: Final = 2
+"""What a message is taken for, whose blocks the digests do not tell: a tool's result, and the call that asked for it,
+which is a block of a message that has all of them."""
 RUNS: Final = 20_000
 TOP: Final = 200
 """Prefixes of a group of which it is counted how often they come."""
@@ -152,6 +158,11 @@ class Group:
         """Whether a cache holds only what a request marks; a mark is at a part's end."""
         return bool(self.terms) and self.terms[0].kind == "explicit"
 
+    @property
+    def reach(self) -> int | None:
+        """How many messages before its end a prompt's mark finds what is cached; None where no mark is needed."""
+        return LOOK_BACK // MESSAGE_BLOCKS if self.is_marked else None
+
 
 def audit(
     prompts: Iterable[Prompted], book: PriceBook, *, wanted: Callable[[Sort], bool], by_call: bool = False
@@ -265,7 +276,7 @@ class _Auditor:
 
     def _longest(self, group: Group, call: Prompted, marks: Marks, prefixes: list[Prefix], ttl: int) -> int:
         for prefix in reversed(prefixes):
-            if not (prefix.ends == "inner" and group.is_marked) and self._holds(prefix, call.at, ttl):
+            if _is_found(group, prefix, prefixes) and self._holds(prefix, call.at, ttl):
                 tokens = self._tokens(call, marks, prefix)
                 return tokens if tokens >= group.least else 0
         return 0
@@ -282,7 +293,9 @@ class _Auditor:
     def _send(self, group: Group, call: Prompted, prefixes: list[Prefix]) -> None:
         """Remember what the call has sent: with marks, what they are set after."""
         last = len(prefixes) - 1
-        used = next((each for each in reversed(prefixes) if each.id in self._seen), None)
+        used = next(
+            (each for each in reversed(prefixes) if each.id in self._seen and _is_found(group, each, prefixes)), None
+        )
         for number, prefix in enumerate(prefixes):
             if group.is_marked and number < last and prefix.ends != "head" and prefix is not used:
                 continue
@@ -304,9 +317,9 @@ class _Auditor:
         if mine is not None and call.at - mine[1] < SOON_MICROS:
             if shared[1] >= mine[2]:
                 return -1, 0
-            found = _cause(read_marks(mine[0]), marks, is_same_run=True)
+            found = _cause(read_marks(mine[0]), marks, is_same_run=True, reach=group.reach)
         elif group.before is not None and call.at - group.before[1] < SOON_MICROS:
-            found = _cause(group.before[0], marks, is_same_run=False)
+            found = _cause(group.before[0], marks, is_same_run=False, reach=group.reach)
         if found is None:
             return -1, 0
         could = _tokens(call, marks, found[1])
@@ -316,6 +329,16 @@ class _Auditor:
         calls, tokens = group.broken.get(found[0], (0, 0))
         group.broken[found[0]] = calls + 1, tokens + lost
         return found[0], lost
+
+
+def _is_found(group: Group, prefix: Prefix, prefixes: list[Prefix]) -> bool:
+    """Whether a cache that has the prefix finds it: by a mark after what comes before the messages, or at the end."""
+    reach = group.reach
+    return (
+        reach is None
+        or prefix.ends == "head"
+        or (prefix.ends == "message" and prefixes[-1].parts - prefix.parts <= reach)
+    )
 
 
 def _ways(terms: CacheTerms) -> tuple[bool, ...]:
@@ -354,9 +377,13 @@ def _prefixes(number: int, marks: Marks) -> Iterator[Prefix]:
             yield Prefix(hash((before, end.digest)), end.digest.hex()[:8], size + end.size, base + end.parts, "message")
 
 
-def _cause(before: Marks, after: Marks, *, is_same_run: bool) -> tuple[int, int] | None:
-    """Which of `CAUSES` told two prompts apart, and the bytes that they would share without it; None for none."""
-    history = max((end.size for end in after.ends if end in before.ends), default=0)
+def _cause(before: Marks, after: Marks, *, is_same_run: bool, reach: int | None) -> tuple[int, int] | None:
+    """Which of `CAUSES` told two prompts apart, and the bytes that they would share without it; None for none.
+
+    `reach`: how many messages before the later one's end its history is found; None for all of them.
+    """
+    least = 0 if reach is None else after.ends[-1].parts - reach
+    history = max((end.size for end in after.ends if end.parts >= least and end in before.ends), default=0)
     system = after.system_size if before.system == after.system else _shared_inside(before, after)
     rest = system + (history if before.system == after.system else 0)
     if before.tools != after.tools:
@@ -368,11 +395,26 @@ def _cause(before: Marks, after: Marks, *, is_same_run: bool) -> tuple[int, int]
             return CAUSES.index("time_stamp"), after.tools_size + after.system_size + history
         # A prompt of its own for each task is no change; one that changes while the conversation goes on is.
         return (CAUSES.index("system_changed"), after.tools_size + system + history) if history else None
-    goes_on = bool(before.recent) and before.recent[-1] in after.recent[:-1]
-    if is_same_run and goes_on and before.ends[-1] not in after.ends:
+    if is_same_run and before.ends[-1] not in after.ends and _is_rewritten(before, after):
         length = min(before.ends[-1].size, after.ends[-1].size)
         return CAUSES.index("history_rewritten"), after.tools_size + after.system_size + length
     return None
+
+
+def _is_rewritten(before: Marks, after: Marks) -> bool:
+    """Whether a conversation goes on, and what was said before is not there as it was: never guessed from what only one
+    of the two prompts has marked."""
+    places = [at for at, digest in enumerate(after.recent[:-1]) if before.recent and digest == before.recent[-1]]
+    marked = {end.parts: end.digest for end in before.ends}
+    is_changed = any(marked.get(end.parts, end.digest) != end.digest for end in after.ends)
+    return bool(places) and (is_changed or not any(_goes_on(before, after, at) for at in places))
+
+
+def _goes_on(before: Marks, after: Marks, at: int) -> bool:
+    """Whether the earlier prompt's last messages end there in the later one's, and as many came before them."""
+    count = min(at + 1, len(before.recent))
+    has_as_many = after.ends[-1].parts - (len(after.recent) - 1 - at) == before.ends[-1].parts
+    return has_as_many and before.recent[-count:] == after.recent[at + 1 - count : at + 1]
 
 
 def _shared_inside(before: Marks, after: Marks) -> int:
