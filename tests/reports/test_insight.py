@@ -9,6 +9,7 @@ from langchain_finops.ledger import open_ledger
 from langchain_finops.records import CallError
 from langchain_finops.reports.anomalies import anomalies
 from langchain_finops.reports.insight import FIELDS, insight
+from langchain_finops.reports.insight_table import finding_table
 from langchain_finops.testing.records import DAY, MONDAY, a_call, a_charge, an_outcome
 from langchain_finops.usage import Usage
 
@@ -165,6 +166,25 @@ def test_verbosity_says_what_a_success_took_of_each_node(ledger):
     assert plan["tokens_per_success"] is plan["successes_per_million"] is plan["failed_output_share"] is None
     (summary,) = [row for row in found.summary() if row["finding"] == "verbosity"]
     assert (summary["rows"], summary["cost_usd"], summary["share"]) == (2, None, None)
+
+
+def test_estimated_output_is_no_measured_one(ledger):
+    """Two answers of 40 tokens, and three calls that failed on the way and reported none: 40 each is our estimate."""
+    answer = {"agent_id": "a", "node_path": "n", "usage": Usage(input_tokens=100, output_tokens=40)}
+    ledger.write(*(a_call(f"said{number}", task_id="good", **answer) for number in range(2)))
+    ledger.write(a_call("plan", agent_id="a", node_path="plan", usage=Usage(output_tokens=1)))
+    measured = finding_table(insight(ledger), "verbosity", "")
+    assert [row["estimated"] for row in measured.rows] == [0, 0]
+    assert "estimated" not in [column.title for column in measured.columns]
+    assert len(measured.notes) == 1
+
+    ledger.write(*(a_call(f"failed{number}", task_id="bad", estimated=True, **answer) for number in range(3)))
+    table = finding_table(insight(ledger), "verbosity", "")
+    assert [(row["node"], row["calls"], row["estimated"]) for row in table.rows] == [("n", 5, 3), ("plan", 1, 0)]
+    assert "estimated" in table.fields
+    (column,) = [column for column in table.columns if column.title == "estimated"]
+    assert [column.text(row) for row in table.rows] == ["3", "0"]
+    assert table.notes[1].startswith("estimated: 3 of 6 calls, which did not report tokens or price.")
 
 
 def test_verbosity_without_a_success_is_no_number_of_tokens(ledger):

@@ -44,6 +44,8 @@ class Kind:
     unpriced: bool
     tool: str | None
     """The tool's name, for a tool's charge."""
+    estimated: bool
+    """Whether a call's tokens or price were not reported."""
 
 
 class Doing(NamedTuple):
@@ -125,6 +127,7 @@ def _doing(record: CallRecord | ChargeRecord, at: int) -> Doing:
         failed=record.error is not None,
         unpriced=record.cost_usd is None,
         tool=record.name or "" if isinstance(record, ChargeRecord) and record.kind == "tool" else None,
+        estimated=isinstance(record, CallRecord) and record.estimated,
     )
     usage = record.usage if isinstance(record, CallRecord) else None
     return Doing(
@@ -180,6 +183,7 @@ def _kinds(connection: Connection) -> dict[int, Kind]:
             failed=bool(row["failed"]),
             unpriced=bool(row["unpriced"]),
             tool=detail.get("name", "") if is_tool else None,
+            estimated=bool(row["estimated"]),
         )
     return found
 

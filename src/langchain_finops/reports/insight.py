@@ -51,8 +51,8 @@ FIELDS: Final = {
     ),
     "prefixes": PREFIX_FIELDS,
     "verbosity": (
-        *("agent", "node", "model", "calls", "tasks", "judged", "successes", "output_tokens", "output_per_call"),
-        *("output_share", "tokens_per_success", "successes_per_million", "failed_output_share"),
+        *("agent", "node", "model", "calls", "estimated", "tasks", "judged", "successes", "output_tokens"),
+        *("output_per_call", "output_share", "tokens_per_success", "successes_per_million", "failed_output_share"),
     ),
 }
 """What each finding's rows hold."""

@@ -1,6 +1,6 @@
 """Findings as tables: the summary, and the rows behind one of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -27,8 +27,8 @@ NOTES: Final = {
     "cache": "hit rate: tokens read from a cache, of all input. efficiency: 1 - prompt cost / what it had cost without "
     "a cache; below 0 the cache cost more than it saved.",
     "prefixes": "Of calls whose prompts have digests. prefix: the beginning that came again most, its tokens; again: "
-    "calls that begin as an earlier one did, and how soon after it. best cache, could save: the cheapest of the "
-    "model's caches, and what it had saved against none; what caches saved so far is cached. broken by: what kept most "
+    "calls that begin as an earlier one did, and how soon after it. best cache: the one of the model's that saves most "
+    "against none. cached: what caches saved so far; could save: what the best had saved more than that. broken by: what kept most "
     "tokens from being the same as five minutes before or less, and the cost of that.",
     "verbosity": "Tokens of calls that name a task: tokens/success and successes a million over all such tasks, failed "
     "output: of the output in judged tasks that of failed ones. output share: of all tokens. Daily sums are left out.",
@@ -57,13 +57,21 @@ def insight_table(found: Insight, caption: str) -> Table:
 
 def finding_table(found: Insight, name: str, caption: str) -> Table:
     """Return the rows behind a finding, ready to render."""
+    rows = found.rows[name]
+    estimated = sum(row.get("estimated", 0) for row in rows)
+    hidden = () if estimated else ("estimated",)
     return Table(
-        rows=found.rows[name],
+        rows=rows,
         fields=FIELDS[name],
-        columns=tuple(_columns(name)),
+        columns=tuple(_columns(name, hidden)),
         caption=caption,
-        notes=(NOTES[name],),
+        notes=(NOTES[name], *((_estimated(estimated, rows),) if estimated else ())),
     )
+
+
+def _estimated(count: int, rows: Sequence[Row]) -> str:
+    calls = sum(row["calls"] for row in rows)
+    return f"estimated: {count:,} of {calls:,} calls, which did not report tokens or price."
 
 
 def _summary_cost(row: Row) -> str:
@@ -127,6 +135,7 @@ SHOWN: Final[Mapping[str, tuple[str, Callable[[str], Callable[[Row], str]], int]
     "broken_by": ("broken by", lambda name: lambda row: row[name] or "", 0),
     "lost_usd": ("lost", _usd, 2),
     "judged": ("judged", _count, 6),
+    "estimated": ("estimated", _count, 2),
     "successes": ("success", _count, 0),
     "output_tokens": ("output", _count, 5),
     "output_per_call": ("a call", _number, 2),
@@ -154,8 +163,8 @@ SHOWN: Final[Mapping[str, tuple[str, Callable[[str], Callable[[Row], str]], int]
 }
 
 
-def _columns(name: str) -> Iterator[Column]:
+def _columns(name: str, hidden: Sequence[str]) -> Iterator[Column]:
     for field in FIELDS[name]:
-        if field in SHOWN:
+        if field in SHOWN and field not in hidden:
             title, text, rank = SHOWN[field]
             yield Column(title=title, text=text(field), name=text is _name, rank=rank)

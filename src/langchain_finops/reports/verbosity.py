@@ -22,6 +22,8 @@ class _Node:
     """What one model was asked at a node."""
 
     calls: int = 0
+    estimated: int = 0
+    """Those that did not report their tokens or price."""
     tokens: int = 0
     output: int = 0
     of_tasks: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -30,6 +32,7 @@ class _Node:
     def add(self, doing: Doing) -> None:
         tokens = doing.input_tokens + doing.output_tokens
         self.calls += 1
+        self.estimated += doing.kind.estimated
         self.tokens += tokens
         self.output += doing.output_tokens
         if doing.task_id is not None:
@@ -79,6 +82,7 @@ def _row(key: Key, node: _Node, failed_output: int, verdicts: dict[str, bool | N
         "node": name,
         "model": model,
         "calls": node.calls,
+        "estimated": node.estimated,
         "tasks": len(said),
         "judged": len(judged),
         "successes": successes,
