@@ -325,6 +325,43 @@ def test_what_caches_saved_so_far_is_by_the_providers_counts() -> None:
     assert (row["cache_read_tokens"], row["cached_usd"]) == (3000, 3000 * Decimal("1.5") / 1_000_000)
 
 
+def test_what_is_saved_already_cannot_be_saved_again() -> None:
+    """Claude Sonnet 4.5: $2.70 less for what is read, $0.75 more for what is written, $3.00 more for an hour.
+
+    1,500 of 2,000 tokens, in use as far as it goes; not in use; half; and written again and again for an hour, unread,
+    where a cache of five minutes would have read twice.
+    """
+    claude = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
+    first = {"usage": Usage(input_tokens=500, cache_write_5m_tokens=1500)}
+    then = {"usage": Usage(input_tokens=500, cache_read_tokens=1500)}
+    plain: dict[str, Any] = {}
+    kept = {"usage": Usage(input_tokens=500, cache_write_1h_tokens=1500)}
+    best = (3000 * Decimal("2.7") - 1500 * Decimal("0.75")) / 1_000_000
+    half = (1500 * Decimal("2.7") - 1500 * Decimal("0.75")) / 1_000_000
+    unread = -4500 * Decimal(3) / 1_000_000
+    for used, cached in (
+        ((first, then, then), best),
+        ((plain, plain, plain), Decimal(0)),
+        ((first, then, plain), half),
+        ((kept, kept, kept), unread),
+    ):
+        (row,) = rows(*(marked(str(n), 60 * n, **claude, **more) for n, more in enumerate(used)))
+        assert (row["best_cache"], row["cached_usd"]) == ("5m, the system prompt", cached)
+        assert row["could_save_usd"] == best - cached
+    # Alone in its hour nothing is read, and no cache is the best: what was written for nothing could be saved.
+    (row,) = rows(marked("1", 0, **claude, **first), marked("2", 7200, **claude, **first))
+    assert (row["best_cache"], row["could_save_usd"]) == ("none", 3000 * Decimal("0.75") / 1_000_000)
+
+
+def test_rows_come_by_what_more_can_be_saved() -> None:
+    """What is cached already comes after a smaller amount that is not."""
+    used = {"usage": Usage(input_tokens=500, cache_read_tokens=1500)}
+    done = [marked(f"d{n}", 60 * n, agent_id="done", **(used if n else {})) for n in range(5)]
+    found = rows(*done, marked("1", 0, agent_id="not yet"), marked("2", 60, agent_id="not yet"))
+    assert [row["agent"] for row in found] == ["not yet", "done"]
+    assert [row["could_save_usd"] for row in found] == [1500 * Decimal("1.5") / 1_000_000, 0]
+
+
 def test_short_prompts_judges_and_what_a_local_cache_answered_are_left_out(tmp_path: Any) -> None:
     """As are digests that a later version wrote, and versions that are superseded; memory and file say the same."""
     calls = [marked("1", 0), marked("2", 10), marked("3", 20, role="judge"), marked("4", 30, billing_mode="cache")]

@@ -28,8 +28,8 @@ NOTES: Final = {
     "a cache; below 0 the cache cost more than it saved.",
     "prefixes": "Of calls whose prompts have digests. prefix: the beginning that came again most, its tokens; again: "
     "calls that begin as an earlier one did, and how soon after it. best cache: the one of the model's that saves most "
-    "against none. cached: what caches saved so far; could save: what the best had saved more than that. broken by: what kept most "
-    "tokens from being the same as five minutes before or less, and the cost of that.",
+    "against none. cached: what caches saved so far; could save: what the best had saved more than that. broken by: "
+    "what kept most tokens from being the same as five minutes before or less, and the cost of that.",
     "verbosity": "Tokens of calls that name a task: tokens/success and successes a million over all such tasks, failed "
     "output: of the output in judged tasks that of failed ones. output share: of all tokens. Daily sums are left out.",
 }

@@ -86,6 +86,7 @@ def _row(group: Group) -> Row:
     best = max(
         (each for each in caches if each["saved_usd"] is not None), key=lambda each: each["saved_usd"], default=None
     )
+    cached = _sum(map(_saved_so_far, group.used.values()))
     breaks = sorted(_breaks(group), key=lambda each: -each["tokens"])
     return {
         **dict(zip(("agent", "node", "provider", "model"), group.key, strict=True)),
@@ -101,15 +102,20 @@ def _row(group: Group) -> Row:
         **{name: _within(group, span) for name, span in SPANS.items()},
         "cache_read_tokens": group.read,
         "cache_write_tokens": group.written + group.kept,
-        "cached_usd": _sum(map(_saved_so_far, group.used.values())),
+        "cached_usd": cached,
         "best_cache": None if best is None else _name(best),
-        "could_save_usd": None if best is None else max(best["saved_usd"], Decimal(0)),
+        "could_save_usd": None if best is None or cached is None else _more(best["saved_usd"], cached),
         "caches": caches,
         "broken_by": breaks[0]["what"] if breaks else None,
         "lost_tokens": sum(each["tokens"] for each in breaks),
         "lost_usd": _sum(each["usd"] for each in breaks),
         "breaks": breaks,
     }
+
+
+def _more(best: Decimal, cached: Decimal) -> Decimal:
+    """What the best cache, or none, saves more than was saved already."""
+    return max(EXACT.subtract(max(best, Decimal(0)), cached), Decimal(0))
 
 
 def _name(cache: Row) -> str:
