@@ -1,4 +1,5 @@
-"""Reading a ledger of a million calls: `finops report`, `top --once`, `advise` and a FOCUS file, as whole processes.
+"""Reading a ledger of a million calls, as whole processes: `finops report`, `top --once`, `advise`, `machines`,
+`insight prefixes` and a FOCUS file. All calls have digests of their prompt; a fifth are of a machine of one's own.
 
     python benchmarks/reading.py [--calls 1000000] [--ledger FILE]
 
@@ -17,10 +18,12 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from hashlib import blake2b
 from http.client import HTTPConnection
 from pathlib import Path
 
 from langchain_finops.ledger import open_ledger
+from langchain_finops.ledger.marks import DIGEST_BYTES, LENGTHS, End, Marks
 from langchain_finops.records import (
     Attribution,
     CallError,
@@ -37,7 +40,7 @@ BATCH = 5_000
 DAYS = 30
 AGENTS = ("support", "research", "coder", "billing", "onboarding", "sales", "ops", "legal")
 NODES = ("plan", "researcher/search", "researcher/read", "tools", "answer", "review")
-MODELS = ("gpt-5-mini", "gpt-5", "claude-sonnet-4-5", "claude-haiku-4-5")
+MODELS = ("gpt-5-mini", "gpt-5", "claude-sonnet-4-5", "claude-haiku-4-5", "own")
 ENDINGS: tuple[RunStatus, ...] = ("completed", "stopped", "failed")
 FINOPS = str(Path(sys.executable).with_name("finops"))
 
@@ -112,12 +115,13 @@ def _call(rng: random.Random, id_: str, run: str, who: Attribution, at: datetime
     cost = None if rng.random() < 0.002 else Decimal(rng.randint(50, 90_000)) / 1_000_000
     failed, step = rng.random() < 0.01, who.step or 1
     model = rng.choice(MODELS)
+    is_own = model == "own"
     return CallRecord(
         call_id=id_,
         run_id=run,
         invocation_id=run,
         attribution=who,
-        provider="openai" if model.startswith("gpt") else "anthropic",
+        provider="own" if is_own else "openai" if model.startswith("gpt") else "anthropic",
         model=model,
         usage=Usage(
             input_tokens=300 * step, cache_read_tokens=rng.choice((0, 800 * step)), output_tokens=rng.randint(20, 400)
@@ -128,9 +132,35 @@ def _call(rng: random.Random, id_: str, run: str, who: Attribution, at: datetime
         cost_status="unpriced" if cost is None else "exact",
         started_at=at,
         ended_at=at + timedelta(seconds=rng.uniform(0.3, 6)),
+        billing_mode="self_hosted" if is_own else "payg",
+        card_id="gpu" if is_own else None,
         service_tier=rng.choice(("default", "default", "priority", "batch")),
+        prompt_digests=_digests(run, who.node or "", step),
         error=CallError(error_class="RateLimitError", http_status=429) if failed else None,
     )
+
+
+def _digests(run: str, node: str, step: int) -> bytes:
+    """Of a prompt that has the system prompt of its node, then the run's history, which grows by a message a step."""
+    system, message = 4096, 1200
+    ends = [
+        End("tool" if number else "human", number + 1, message * (number + 1), _digest(run, number))
+        for number in range(max(0, step - 4), step)
+    ]
+    return Marks(
+        whole=_digest(run, node, step),
+        size=system + message * step,
+        system=_digest(node),
+        system_masked=_digest(node),
+        system_size=system,
+        system_inner=tuple(_digest(node, length) for length in LENGTHS if length < system),
+        ends=tuple(ends),
+        recent=tuple(_digest(run, end.parts - 1)[:4] for end in ends),
+    ).to_bytes()
+
+
+def _digest(*parts: object) -> bytes:
+    return blake2b(repr(parts).encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def show(what: str, target: str, seconds: list[float]) -> None:
@@ -148,11 +178,14 @@ def timed(action: Callable[[], object], repeat: int) -> list[float]:
     return seconds
 
 
+MACHINE = ("--usd-per-instance-hour", "2.40", "--concurrency", "16")
 COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "report": ("3 s", ("report", "--format", "json")),
     "report --by node": ("3 s", ("report", "--by", "node", "--format", "json")),
     "top --once": ("3 s", ("top", "--once")),
     "advise": ("10 s", ("advise", "--format", "json")),
+    "machines": ("10 s", ("machines", "--card", "gpu", *MACHINE, "--format", "json")),
+    "insight prefixes": ("10 s", ("insight", "prefixes", "--format", "json")),
 }
 """Whole processes, and what each may take."""
 
