@@ -135,6 +135,15 @@ def test_what_the_ledger_says_the_tiers_spent_is_what_the_table_says(
     assert costs.spent_usd == table[name]["total_cost_usd"] > 0
     assert (costs.requests, costs.overhead_usd, costs.unpriced) == (120, 0, 0)
     if name == "cascade-copied":
+        # Both tiers are of one price: alone it is the last call of each attempt, the brain's or the worker's.
+        last = {
+            (call["task"], call["repeat"]): json.loads(call["answer"])["usage"]
+            for call in map(json.loads, RECORDING.read_text(encoding="utf-8").splitlines()[1:])
+            if call["configuration"] == name
+        }
+        assert costs.alone_usd == sum(
+            each["prompt_tokens"] * INPUT_USD + each["completion_tokens"] * OUTPUT_USD for each in last.values()
+        )
         assert f"${costs.alone_usd:.8f} for `cascade-copied`" in STORY
 
 

@@ -347,5 +347,25 @@ def test_arguments_that_make_no_sense_are_all_told_at_once() -> None:
         assert part in str(told.value)
     with pytest.raises(BadArguments, match="empty"):
         prune(model=BIG, ways=[])
+
+
+@pytest.mark.parametrize("made", ["plain", "raw", "tiers"])
+def test_a_chain_is_no_model_whose_price_could_be_known(made: str) -> None:
+    """It would never prune, and blame a missing price; said of a model and of a summariser."""
+    models = {"plain": BIG, "raw": BIG, "tiers": TieredChatModel([Tier("a", BIG), Tier("b", BIG)])}
+    chain = models[made].with_structured_output({"title": "A", "description": "A.", "type": "object"})
+    chain = BIG | (lambda message: message.text) if made == "raw" else chain
+    with pytest.raises(BadArguments, match=r"model= is a \w+ whose model .*: give the chat model itself"):
+        prune(model=chain)
+    with pytest.raises(BadArguments, match="summarizer= is a"):
+        prune(model=BIG, ways=["summary"], summarizer=chain)
+
+
+def test_models_in_retries_fallbacks_and_bindings_are_found() -> None:
+    for model in (BIG.with_retry(), BIG.with_fallbacks([BIG]), BIG.bind(stop=["x"]), BIG.bind_tools([]).with_retry()):
+        assert pruner(model=model).messages(talk()) != talk()
+
+
+def test_a_node_needs_a_list_of_messages() -> None:
     with pytest.raises(BadArguments, match="list of messages"):
         prune(model=BIG).node().invoke({"text": "hi"})

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from tier_models import BOOK, Said, answer, worded
 
 from langchain_finops import FinOpsHandler, Ledger
@@ -31,6 +32,35 @@ def test_tries_in_vain_failures_and_judges_are_all_in_what_was_spent(
     assert costs.spent_usd == Decimal("0.224") + failed
     assert costs.alone_usd == Decimal("0.30")
     assert costs.saved_usd == Decimal("0.076") - failed
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_where_the_dearest_tier_answered_itself_its_own_call_is_what_it_costs_alone(
+    *, outside: bool, small: Said, big: Said, handler: FinOpsHandler, ledger: Ledger
+) -> None:
+    """Four requests, one after the other, of which the dearest answers the second and the last, with 3,000 tokens.
+
+    It says more than the first try's 1,000: $0.30 each of these, and $0.10 each of the two that it did not see.
+    """
+    small.say = lambda _, number: answer("bad" if number in {2, 4} else "ok", output_tokens=1_000)
+    big.say = lambda *_: answer("big", "big", output_tokens=3_000)
+    model = TieredChatModel(
+        [Tier("worker", small), Tier("brain", big)], policy=cascade(lambda _, said: said.text == "ok")
+    )
+
+    def all_of_them(_: object, config: RunnableConfig) -> None:
+        for _number in range(4):
+            model.invoke("hi", config)
+
+    if outside:
+        all_of_them(None, {"callbacks": [handler]})
+    else:
+        RunnableLambda(all_of_them).invoke(None, {"callbacks": [handler]})
+
+    costs = routing_costs(reversed(list(ledger.calls())), dearest="brain", prices=BOOK)
+    assert costs.alone_usd == Decimal("0.80")
+    assert costs.spent_usd == Decimal("0.64")  # Four first tries of a cent each, and what the dearest took.
+    assert costs.saved_usd == Decimal("0.16")
 
 
 def test_what_nobody_knows_is_not_saved(small: Said, big: Said, handler: FinOpsHandler, ledger: Ledger) -> None:

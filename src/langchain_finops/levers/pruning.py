@@ -191,12 +191,8 @@ class Pruner:
     def _prices_of(self, model: Any, config: RunnableConfig) -> _Prices:
         handler = handler_in(config)
         book = self._prices or (PriceBook.default() if handler is None else handler.recorder.meter.prices)
-        tiers = getattr(model, "tiers", None)
-        known: Any = chat_model_of(
-            tiers[0].model if tiers else model
-        )  # Of tiers the cheapest: rather too little saved.
-        asked_for = getattr(known, "_get_ls_params", None)
-        return _Prices(book=book, metadata=dict(asked_for()) if callable(asked_for) else {})
+        asked_for = _names(model)
+        return _Prices(book=book, metadata=dict(asked_for()) if asked_for is not None else {})
 
     def _pays(
         self,
@@ -307,6 +303,11 @@ def prune(
         faults.append(f"ways is empty: use {', '.join(known)}")
     if ("summary" in ways) != (summarizer is not None):
         faults.append("the way 'summary' and a summarizer= go together")
+    faults += [
+        f"{name}= is a {type(each).__name__} whose model nobody can tell: give the chat model itself"
+        for name, each in (("model", model), ("summarizer", summarizer))
+        if each is not None and _names(each) is None
+    ]
     if type(keep_last) is not int or keep_last < 0:
         faults.append(f"keep_last={keep_last!r}: give a whole number of 0 or more")
     if faults:
@@ -321,6 +322,14 @@ def prune(
         remaining_steps=_steps_so_far if expected is None else expected if callable(expected) else lambda _: expected,
         prices=prices,
     )
+
+
+def _names(model: Any) -> Callable[[], Mapping[str, Any]] | None:
+    """What tells by which names a model's price is found; None for a chain and whatever else hides its model."""
+    tiers = getattr(model, "tiers", None)
+    known = chat_model_of(tiers[0].model if tiers else model)  # Of tiers the cheapest: rather too little saved.
+    asked_for = getattr(known, "_get_ls_params", None)
+    return asked_for if callable(asked_for) else None
 
 
 def _steps_so_far(messages: Sequence[BaseMessage]) -> float:

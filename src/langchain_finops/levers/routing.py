@@ -1,5 +1,6 @@
 """What tiers cost, routers and judges included, beside what the dearest tier alone would have: read from a ledger."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -24,7 +25,8 @@ class RoutingCosts:
     overhead_usd: Decimal
     """The part of routers and judges."""
     alone_usd: Decimal | None
-    """Each request's first answer, with its tokens, at the dearest tier's list price. None where a price is missing."""
+    """What the dearest tier's own answers cost, and of other requests the first answer's tokens at its list price. None
+    where a price is missing."""
     unpriced: int = 0
     """Calls among them without a known price: not in `spent_usd`."""
 
@@ -47,14 +49,14 @@ def routing_costs(calls: Iterable[CallRecord], *, dearest: str, prices: PriceBoo
     made = [call for call in calls if "tier" in call.attribution.tags or "tier_for" in call.attribution.tags]
     if not made:
         raise BadArguments("none of these calls was made by a tier: give those of a run with a TieredChatModel")
-    answered = [call for call in made if call.attribution.tags.get("tier_try") == "1" and call.error is None]
+    answered = [call for call in made if _try_of(call) == "1" and call.error is None]
     of_dearest = next((each for each in made if _is_of(each, dearest)), None)
     overhead = [call for call in made if "tier_for" in call.attribution.tags]
     return RoutingCosts(
         requests=len(answered),
         spent_usd=_sum(made),
         overhead_usd=_sum(overhead),
-        alone_usd=None if of_dearest is None else _alone(answered, of_dearest, book),
+        alone_usd=None if of_dearest is None else _alone(_with_own(answered, made, dearest), of_dearest, book),
         unpriced=sum(call.cost_usd is None for call in made),
     )
 
@@ -70,16 +72,46 @@ def _sum(calls: Iterable[CallRecord]) -> Decimal:
     return total
 
 
-def _alone(answered: Iterable[CallRecord], dearest: CallRecord, book: PriceBook) -> Decimal | None:
-    """The tokens of the answers at the price of the dearest tier's model when each was made."""
+def _try_of(call: CallRecord) -> str | None:
+    return call.attribution.tags.get("tier_try")
+
+
+def _place_of(call: CallRecord) -> tuple[str, str, str | None, int | None]:
+    return call.run_id, call.invocation_id, call.attribution.node_path, call.attribution.step
+
+
+def _with_own(answered: list[CallRecord], made: list[CallRecord], dearest: str) -> list[tuple[CallRecord, bool]]:
+    """The call that stands for each request, and whether it is the dearest tier's own answer.
+
+    No record names its request: an answer after the first belongs to the first one that ended last before it, in the
+    same run and execution of a node.
+    """
+    waiting: defaultdict[object, list[CallRecord]] = defaultdict(list)
+    for call in sorted(answered, key=lambda each: each.ended_at):
+        if not _is_of(call, dearest):
+            waiting[_place_of(call)].append(call)
+    own: dict[str, CallRecord] = {}
+    later = [call for call in made if _is_of(call, dearest) and _try_of(call) != "1"]
+    for call in sorted(later, key=lambda each: each.started_at):
+        firsts = waiting[_place_of(call)]
+        before = [at for at, first in enumerate(firsts) if first.ended_at <= call.started_at]
+        if before:
+            own[firsts.pop(before[-1]).call_id] = call
+    return [(own.get(first.call_id, first), first.call_id in own or _is_of(first, dearest)) for first in answered]
+
+
+def _alone(requests: Iterable[tuple[CallRecord, bool]], dearest: CallRecord, book: PriceBook) -> Decimal | None:
+    """What its own answers cost, and the tokens of the others at the price of its model when each was made."""
     total = Decimal(0)
     metadata = {"ls_provider": dearest.provider, "ls_model_name": dearest.requested_model or dearest.model}
     one = {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1}
     host = dearest.base_url_host
     key = book.read(one, {}, metadata, at=dearest.started_at, base_url_host=host, tags=dearest.attribution.tags).key
-    for call in answered:
-        cost = book.price(Reading(usage=call.usage, key=replace(key, at=call.started_at)))
-        if cost.usd is None:
+    for call, is_own in requests:
+        cost = (
+            call.cost_usd if is_own else book.price(Reading(usage=call.usage, key=replace(key, at=call.started_at))).usd
+        )
+        if cost is None:
             return None
-        total = EXACT.add(total, cost.usd)
+        total = EXACT.add(total, cost)
     return total
