@@ -9,9 +9,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from blockbuster import blockbuster_ctx
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic, convert_to_anthropic_tool
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
@@ -19,10 +21,10 @@ from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import StructuredTool
 from langchain_openai import ChatOpenAI
 from provider_server import Answer, ProviderServer, anthropic_usage, openai_usage, provider_server
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from tier_models import Said
 
-from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, LoopDetected, LoopGuard, open_ledger
+from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, LoopDetected, LoopGuard, PriceBook, open_ledger
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain import tag_requests
 from langchain_finops.levers import Tier, TieredChatModel, cascade
@@ -455,6 +457,102 @@ def test_a_child_that_is_forked_while_a_thread_notes_a_prompt_goes_on(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+class SoldByOthers(ChatAnthropic):
+    """Claude by another transport, as Bedrock's class is one."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "anthropic-of-others"
+
+
+def cached_of(body: dict[str, Any]) -> list[str]:
+    """Kinds of the marked blocks of a request's messages, and in which message each stands."""
+    return [
+        f"{block['type']} of {at}"
+        for at, message in enumerate(body["messages"])
+        for block in (message["content"] if isinstance(message["content"], list) else ())
+        if "cache_control" in block
+    ]
+
+
+def test_where_others_sell_claude_the_last_message_is_marked_in_a_copy(
+    policy: PromptCachePolicy, clock: Clock, server: ProviderServer
+) -> None:
+    """They take no `cache_control` of the request. A result is marked, and what the user has stays as it is."""
+    claude = SoldByOthers(model="claude-sonnet-5", base_url=server.url, api_key="x", max_retries=0, max_tokens=100)  # type: ignore[call-arg, arg-type]
+    for step in (1, 2, 3, 4):
+        messages = conversation(step)
+        policy.bind(claude).invoke(messages)
+        assert messages == conversation(step)
+        clock.now += 5
+
+    assert [marks(seen.body) for seen in server.seen] == [(None, None, None), *[(None, FIVE, None)] * 3]
+    assert [cached_of(seen.body) for seen in server.seen] == [[], [], ["tool_result of 4"], ["tool_result of 6"]]
+
+
+THOUGHT = AIMessage([{"type": "thinking", "thinking": "Well.", "signature": "s"}])
+FILE = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Where it is. " * 600}}
+BY_CODE = {"type": "tool_use", "name": "look", "input": {}, "id": "c", "caller": {"type": "code_execution_20250825"}}
+
+
+@pytest.mark.parametrize(
+    ("last", "marked"),
+    [
+        ([HumanMessage("Where is it? " * 600)], ["text of 0"]),
+        ([HumanMessage([{"type": "text", "text": "Where?"}, FILE])], []),
+        ([HumanMessage("Where? " * 900), THOUGHT], []),
+        ([HumanMessage("Where? " * 900), AIMessage([BY_CODE]), ToolMessage("here", tool_call_id="c")], []),
+    ],
+)
+def test_there_only_what_is_sure_to_take_a_mark_gets_one(
+    last: list[BaseMessage], marked: list[str], policy: PromptCachePolicy, clock: Clock, server: ProviderServer
+) -> None:
+    """No file, no thought and no result of a call by code; the user's own message is never marked."""
+    claude = SoldByOthers(model="claude-sonnet-5", base_url=server.url, api_key="x", max_retries=0, max_tokens=100)  # type: ignore[call-arg, arg-type]
+    before = copy.deepcopy(last)
+    for _ in range(3):
+        policy.bind(claude).invoke([SYSTEM, *last])
+        clock.now += 5
+
+    assert last == before
+    assert marks(server.seen[-1].body) == (None, FIVE, None)
+    assert cached_of(server.seen[-1].body) == marked
+
+
+def test_what_one_account_has_cached_another_cannot_read(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Two keys, and a third of another host: each begins anew."""
+    with provider_server() as elsewhere:
+        elsewhere.answers = list(server.answers)
+        several = [
+            claude,
+            claude.model_copy(update={"anthropic_api_key": SecretStr("y")}),
+            claude.model_copy(update={"anthropic_api_url": elsewhere.url}),
+        ]
+        for _ in range(2):
+            for model in several:
+                policy.bind(model).invoke(conversation(1))
+                clock.now += 5
+
+        assert [system_mark(seen.body) for seen in server.seen] == [None, None, FIVE, FIVE]
+        assert [system_mark(seen.body) for seen in elsewhere.seen] == [None, FIVE]
+
+
+def test_prices_are_the_handlers_in_all_ways_to_ask(
+    ask: Ask, policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Of a handler whose book knows no model, in a node that calls without a config: there nothing is known to pay."""
+    handler = FinOpsHandler(ledger=open_ledger(":memory:"), prices=PriceBook(catalog=False))
+    model = policy.bind(claude)
+    for callbacks in ([handler], []):
+        for _ in range(2):
+            RunnableLambda(lambda _: ask(model, conversation(1))).invoke("", {"callbacks": callbacks})
+            clock.now += 5
+
+    assert [system_mark(seen.body) for seen in server.seen] == [None, None, FIVE, FIVE]
+
+
 @pytest.mark.parametrize("marked", [False, True])
 def test_a_budget_sees_what_the_marks_may_cost(
     marked: bool, clock: Clock, claude: ChatAnthropic, server: ProviderServer
@@ -545,6 +643,40 @@ def test_the_key_is_the_same_in_every_process_with_the_secret_and_not_without(
 
     one, same, other = keys(server)
     assert one == same != other
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_no_file_is_read_on_an_event_loop_nor_twice(
+    streams: bool,
+    *,
+    gpt: ChatOpenAI,
+    server: ProviderServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: Any,
+) -> None:
+    """The key's and that of the prices, under blockbuster; both are kept, and the second call needs them no more."""
+    (tmp_path / "prices.yaml").write_text("cards: []\n", encoding="utf-8")
+    monkeypatch.setenv("FINOPS_PRICES", str(tmp_path / "prices.yaml"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("FINOPS_USER_KEY")
+    model = cache_policy(expected_uses=1).bind(gpt)
+
+    async def ask_twice() -> None:
+        with blockbuster_ctx("langchain_finops"):
+            for _ in range(2):
+                if streams:
+                    [chunk async for chunk in model.astream([SYSTEM, HumanMessage("Where?")])]
+                else:
+                    await model.ainvoke([SYSTEM, HumanMessage("Where?")])
+                for file in tmp_path.rglob("*"):
+                    file.write_text("This is broken.") if file.is_file() else None
+
+    asyncio.run(ask_twice())
+    first, second = keys(server)
+    assert first == second
+    assert first.startswith("finops-")
+    assert not [record.message for record in caplog.records if "cache_policy" in record.message]
 
 
 @pytest.mark.parametrize("way", ["short", "far", "own", "own in the model"])

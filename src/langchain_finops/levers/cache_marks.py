@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any, Final, Literal
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_finops.langchain.extract import CACHE_MARKS
 from langchain_finops.levers.cache_plans import Plan
@@ -16,6 +16,8 @@ __all__ = ["Dialect", "cache_key", "dialect_of", "is_marked", "loaded", "with_br
 
 Dialect = Literal["anthropic", "openai"]
 KEY: Final = "prompt_cache_key"
+DIRECT: Final = "anthropic-chat"
+"""What a model is that calls Anthropic itself: only there a request takes a `cache_control` of its own."""
 KEY_CHARACTERS: Final = 32
 HOLDING: Final = ("tools", "system", "messages", "content", "source", "extras")
 """Names, in a request and its blocks, under which further ones stand."""
@@ -57,11 +59,12 @@ def _is_deferred(tool: Any) -> bool:
 
 
 def with_breakpoints(
-    plan: Plan, messages: Sequence[BaseMessage], settings: Mapping[str, Any]
+    plan: Plan, model: BaseChatModel, messages: Sequence[BaseMessage], settings: Mapping[str, Any]
 ) -> tuple[list[BaseMessage], dict[str, Any]]:
     """The request with Anthropic's marks, three at most: the last loaded tool, the system message, the last message.
 
-    The last one is the request's own `cache_control`, which the provider puts at the last block that may have one.
+    The last one is the request's own `cache_control`, which Anthropic puts at the last block that may have one. Others
+    who sell Claude do not take that: the last message is marked itself.
     """
     marked, kept = list(messages), dict(settings)
     if plan.tools is not None:
@@ -71,11 +74,11 @@ def with_breakpoints(
             tools[at] = {**tools[at], "cache_control": _control(plan.tools)}
             kept["tools"] = tools
     if plan.system is not None:
-        content = _marked(marked[0].content, _control(plan.system))
-        if content is not None:
-            marked[0] = marked[0].model_copy(update={"content": content})
-    if plan.messages is not None:
+        marked[0] = _marked(marked[0], _control(plan.system))
+    if plan.messages is not None and model._llm_type == DIRECT:  # noqa: SLF001  What the model itself goes by.
         kept["cache_control"] = _control(plan.messages)
+    elif plan.messages is not None and _may_be_marked(marked):
+        marked[-1] = _marked(marked[-1], _control(plan.messages))
     return marked, kept
 
 
@@ -95,11 +98,25 @@ def _control(ttl: str) -> dict[str, str]:
     return {"type": "ephemeral", "ttl": ttl}
 
 
-def _marked(content: str | list[Any], control: Mapping[str, str]) -> list[Any] | None:
-    """The content with its last block marked; None where that is no text, on which a mark is sure to be taken."""
-    blocks = [content] if isinstance(content, str) else list(content)
+def _may_be_marked(messages: Sequence[BaseMessage]) -> bool:
+    """Whether the last one is no answer, which may be thought, and no result of a call by code, which takes no mark."""
+    if not messages or not isinstance(messages[-1], ToolMessage):
+        return bool(messages) and isinstance(messages[-1], HumanMessage)
+    answers = (message.content for message in messages if isinstance(message, AIMessage))
+    return not any(_is_by_code(block) for content in answers if isinstance(content, list) for block in content)
+
+
+def _is_by_code(block: Any) -> bool:
+    caller = block.get("caller") if isinstance(block, Mapping) else None
+    return isinstance(caller, Mapping) and str(caller.get("type")).startswith("code_execution")
+
+
+def _marked(message: BaseMessage, control: Mapping[str, str]) -> BaseMessage:
+    """A copy whose last block is marked; as it is where that is no text, on which a mark is sure to be taken."""
+    content = message.content
+    blocks: list[Any] = [content] if isinstance(content, str) else list(content)
     last = blocks[-1] if blocks else ""
     block = {"type": "text", "text": last} if isinstance(last, str) else last
     if not isinstance(block, Mapping) or block.get("type") != "text" or not str(block.get("text", "")).strip():
-        return None
-    return [*blocks[:-1], {**block, "cache_control": control}]
+        return message
+    return message.model_copy(update={"content": [*blocks[:-1], {**block, "cache_control": control}]})

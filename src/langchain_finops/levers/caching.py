@@ -3,6 +3,7 @@
 The marks are set where a model is called, above its callbacks: budgets and the meter see what is sent.
 """
 
+import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import ensure_config
+from pydantic import SecretStr
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain.tagging_users import key_of
@@ -33,6 +36,11 @@ TTLS: Final = ("5m", "1h")
 """Anthropic's."""
 SHAPING: Final = ("tool_choice", "response_format", "output_config", "output_format", "thinking", "instructions")
 """Settings that are a part of the prompt, or without which another request cannot read what was cached."""
+ACCOUNT: Final = (
+    *("anthropic_api_url", "anthropic_api_key", "openai_api_base", "openai_api_key", "openai_organization"),
+    *("azure_endpoint", "deployment_name"),
+)
+"""Fields of a model: where it asks, and as whom. Nobody reads what another account has cached."""
 ONE: Final = {"input_tokens": 1, "output_tokens": 0, "total_tokens": 1}
 
 
@@ -59,6 +67,8 @@ class PromptCachePolicy:
         self._ttls, self._expected_uses, self._prices, self._clock = ttls, expected_uses, prices, clock
         self._prefixes = SeenPrefixes(clock)
         self._classes: dict[type[BaseChatModel], type[BaseChatModel]] = {}
+        self._default: PriceBook | None = None
+        self._secret: bytes | None = None
 
     def __reduce__(self) -> tuple[object, ...]:  # What was seen stays in the process that saw it.
         return _remade, (self._ttls, self._expected_uses, self._prices, self._clock)
@@ -102,6 +112,14 @@ class PromptCachePolicy:
             warn_once(f"cache_policy: a prompt is sent without marks, because of a fault of ours ({error!r})")
             return _Prepared(messages=messages, settings=settings)
 
+    async def aprepared(
+        self, model: BaseChatModel, messages: Sequence[BaseMessage], callbacks: Any, settings: dict[str, Any]
+    ) -> _Prepared:
+        """The same on an event loop, which reads no files: what is missing is loaded beside it, once."""
+        if self._is_missing_files(model, callbacks):
+            return await asyncio.to_thread(self.prepared, model, messages, callbacks, settings)
+        return self.prepared(model, messages, callbacks, settings)
+
     def answered(self, request: _Prepared) -> None:
         """Its answer has begun."""
         if request.seen is not None:
@@ -116,15 +134,15 @@ class PromptCachePolicy:
         tools = loaded(settings.get("tools") or ())
         system, rest = _split(messages)
         metadata = dict(model._get_ls_params())  # noqa: SLF001  What callbacks are told; it has no public name.
-        shape = [metadata.get("ls_model_name"), *(settings.get(name) for name in SHAPING)]
+        shape = [metadata.get("ls_model_name"), *_account(model), *(settings.get(name) for name in SHAPING)]
         seen = self._prefixes.note(shape, tools, system, rest)
         chosen = self._plan(dialect, metadata, callbacks, seen)
         if not chosen:
             return _Prepared(messages=messages, settings=settings, seen=seen)
         if dialect == "anthropic":
-            messages, settings = with_breakpoints(chosen, messages, settings)
+            messages, settings = with_breakpoints(chosen, model, messages, settings)
         else:
-            key = cache_key(chosen, tools, system, key_of(None))
+            key = cache_key(chosen, tools, system, self._key())
             settings = settings if key is None else {**settings, "prompt_cache_key": key}
         return _Prepared(messages=messages, settings=settings, seen=seen)
 
@@ -145,12 +163,23 @@ class PromptCachePolicy:
         if self._prices is not None:
             return self._prices
         handler = handler_in(RunnableConfig(callbacks=callbacks))
-        return self._default if handler is None else handler.recorder.meter.prices
+        if handler is not None:
+            return handler.recorder.meter.prices
+        if self._default is None:  # Kept: a book finds a price slowly, and then remembers it.
+            self._default = PriceBook.default()
+        return self._default
 
-    @functools.cached_property
-    def _default(self) -> PriceBook:
-        """Made once: a book finds a price slowly, and then remembers it."""
-        return PriceBook.default()
+    def _key(self) -> bytes:
+        if self._secret is None:
+            self._secret = key_of(None)
+        return self._secret
+
+    def _is_missing_files(self, model: BaseChatModel, callbacks: Any) -> bool:
+        """Whether the key or the default prices have to be read, which is at the first calls only."""
+        if self._secret is None and dialect_of(type(model)) == "openai":
+            return True
+        is_own = self._prices is not None or self._default is not None
+        return not is_own and handler_in(RunnableConfig(callbacks=callbacks)) is None
 
     def _class_of(self, cls: type[BaseChatModel]) -> type[BaseChatModel]:
         """A class like this one, name and all, that asks for caches by this policy."""
@@ -197,6 +226,12 @@ def _remade(
     return PromptCachePolicy(ttls=ttls, expected_uses=expected_uses, prices=prices, clock=clock)
 
 
+def _account(model: BaseChatModel) -> Iterator[Any]:
+    for name in ACCOUNT:
+        value = getattr(model, name, None)
+        yield value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
 def _split(messages: Sequence[BaseMessage]) -> tuple[BaseMessage | None, Sequence[BaseMessage]]:
     """The system message, which providers read before all others, and the rest."""
     if messages and isinstance(messages[0], SystemMessage):
@@ -211,6 +246,11 @@ def _unbound(model: BaseChatModel, cls: type[BaseChatModel]) -> BaseChatModel:
     copy = model.model_copy()
     object.__setattr__(copy, "__class__", cls)
     return copy
+
+
+def _callbacks(config: RunnableConfig | None) -> Any:
+    """Those of a call: a node that calls without a config has its run's."""
+    return ensure_config(config).get("callbacks")
 
 
 def _caching_class(cls: type[BaseChatModel], policy: PromptCachePolicy) -> type[BaseChatModel]:
@@ -248,7 +288,7 @@ def _awhole(cls: type[BaseChatModel], policy: PromptCachePolicy) -> Any:
     async def agenerate(self: Any, messages: Any, stop: Any = None, callbacks: Any = None, **settings: Any) -> Any:
         if len(messages) != 1:
             return await cls.agenerate(self, messages, stop, callbacks, **settings)
-        request = policy.prepared(self, messages[0], callbacks, settings)
+        request = await policy.aprepared(self, messages[0], callbacks, settings)
         result = await cls.agenerate(self, [list(request.messages)], stop, callbacks, **request.settings)
         policy.answered(request)
         return result
@@ -263,7 +303,7 @@ def _streamed(cls: type[BaseChatModel], policy: PromptCachePolicy) -> Any:
             yield from cls.stream(self, input, config, stop=stop, **settings)  # It invokes: `generate` prepares it.
             return
         messages = self._convert_input(input).to_messages()
-        request = policy.prepared(self, messages, (config or {}).get("callbacks"), settings)
+        request = policy.prepared(self, messages, _callbacks(config), settings)
         inner: Any = cls.stream(self, list(request.messages), config, stop=stop, **request.settings)
         with closing(inner):
             for chunk in inner:
@@ -287,7 +327,7 @@ def _astreamed(cls: type[BaseChatModel], policy: PromptCachePolicy) -> Any:
         request = None
         if self._should_stream(async_api=True, **{**settings, "stream": True}):
             messages = self._convert_input(input).to_messages()
-            request = policy.prepared(self, messages, (config or {}).get("callbacks"), settings)
+            request = await policy.aprepared(self, messages, _callbacks(config), settings)
             messages, settings = list(request.messages), request.settings
         inner: Any = cls.astream(self, messages, config, stop=stop, **settings)
         async with aclosing(inner):
