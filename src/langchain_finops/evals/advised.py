@@ -177,17 +177,14 @@ def advice_of(rows: Sequence[Any], n: int, source: str) -> Advice:
             "1 advice: --with-advice 1" if len(rows) == 1 else f"{len(rows)} advices: --with-advice 1 to {len(rows)}"
         )
         raise BadArguments(f"--with-advice {n}: {source} has {known}")
-    told = [
-        (name, "is missing: write the file with this version's finops advise")
-        if name not in row
-        else (name, TYPES[name][1] if not TYPES[name][0](row[name]) else None)
-        for name in FIELDS
-    ]
-    if isinstance(row.get("change"), dict):
+    anew = "write the file with this version's finops advise --format json"
+    told = [(name, None if name in row else f"is missing: {anew}") for name in FIELDS]
+    change = row["change"] if isinstance(row.get("change"), dict) else {}
+    for where, values, types in (("", row, TYPES), ("change.", change, CHANGE_TYPES)):
         told += [
-            (f"change.{name}", CHANGE_TYPES[name][1] if not CHANGE_TYPES[name][0](value) else None)
-            for name, value in row["change"].items()
-            if name in CHANGE_TYPES
+            (f"{where}{name}", f"{what}: {anew}")
+            for name, (is_right, what) in types.items()
+            if name in values and not is_right(values[name])
         ]
     faults = [Fault(where=f"{source}: advice {n}: {name}", what=what) for name, what in told if what is not None]
     if isinstance(row.get("kind"), str) and row["kind"] not in CHANGES:
