@@ -7,7 +7,7 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -116,8 +116,9 @@ class PromptCachePolicy:
         self, model: BaseChatModel, messages: Sequence[BaseMessage], callbacks: Any, settings: dict[str, Any]
     ) -> _Prepared:
         """The same on an event loop, which reads no files: what is missing is loaded beside it, once."""
-        if self._is_missing_files(model, callbacks):
-            return await asyncio.to_thread(self.prepared, model, messages, callbacks, settings)
+        with suppress(Exception):  # What is wrong is met again, and told, by `prepared`.
+            if self._is_missing_files(model, callbacks):
+                return await asyncio.to_thread(self.prepared, model, messages, callbacks, settings)
         return self.prepared(model, messages, callbacks, settings)
 
     def answered(self, request: _Prepared) -> None:
