@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage, AIMessageChunk, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage,
+)  # fmt: skip
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel
 
@@ -16,6 +18,8 @@ RULES = "Be brief, and say what you do not know. " * 100  # 4,000 bytes.
 CHINESE = "请用中文回答所有问题" * 3
 """Without a blank: one long word."""
 NO_TOOLS: dict[str, Any] = {}
+CALLS: Any = [{"name": "f", "args": {"a": 1}, "id": "1", "type": "tool_call"}]
+CHUNKS: Any = [{"name": "f", "args": '{"a": 1}', "id": "1", "index": 0, "type": "tool_call_chunk"}]
 
 
 def marks(prompt: list[BaseMessage] | str, *, tools: list[Any] | None = None, key: bytes = KEY) -> Marks:
@@ -198,6 +202,14 @@ def test_an_object_of_which_nobody_knows_what_is_sent_leaves_no_digests() -> Non
     assert holding(circle) is None
     assert holding(City(name="Bern")) == holding(City(name="Bern")) != holding(City(name="Rome"))
     assert holding(Street(name="Bern")) != holding(City(name="Bern"))
+
+
+def test_a_message_that_came_in_chunks_is_the_same_message() -> None:
+    """And so is one of a role that has a class of its own."""
+    one = marks([SystemMessage(RULES), HumanMessage("q"), AIMessage("So it is.", tool_calls=CALLS)])
+    chunks = AIMessageChunk("So it ") + AIMessageChunk("is.", tool_call_chunks=CHUNKS)
+    assert marks([SystemMessage(RULES), HumanMessage("q"), chunks]) == one
+    assert marks([SystemMessage(RULES), ChatMessage("q", role="user"), chunks]) == one
 
 
 def test_ends_before_questions_are_marked_too() -> None:

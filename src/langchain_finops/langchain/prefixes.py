@@ -36,8 +36,11 @@ ASKED: Final = 3
 """The same before a question: another agent's answer may come as one."""
 RECENT: Final = 8
 SYSTEM: Final = frozenset({"system", "developer"})
-ROLES: Final = {"user": "human", "assistant": "ai"}
-"""Of a `ChatMessage`, and what we call them."""
+ROLES: Final = {
+    "user": "human", "assistant": "ai", "AIMessageChunk": "ai", "HumanMessageChunk": "human",
+    "SystemMessageChunk": "system", "ToolMessageChunk": "tool", "FunctionMessageChunk": "function",
+}  # fmt: skip
+"""Of a `ChatMessage`, and of messages that were put together from chunks: what we call them."""
 LONGEST_BYTES: Final = 8_000_000
 """Of a prompt of which digests are made: that takes ten milliseconds or so, in which an event loop stands still."""
 MESSAGE_COSTS: Final = 2_500
@@ -60,6 +63,7 @@ _NAMES: Final = frozenset(
     for word in (day, day[:3], "AM", "PM")
     for mark in (b"", b",", b".")
 )  # fmt: skip
+_FIELDS: Final = ("tool_calls", "tool_call_id", "name", "additional_kwargs")
 _SCALARS: Final = (Decimal, date, time, UUID)
 DEEPEST: Final = 50
 
@@ -163,7 +167,7 @@ def _is_short(prompt: Sequence[BaseMessage] | str) -> bool:
     size = 0
     for message in prompt:
         content = message.content
-        if not isinstance(content, str) or not content.isascii() or getattr(message, "tool_calls", None):
+        if not isinstance(content, str) or not content.isascii() or message.__dict__.get("tool_calls"):
             return False
         size += len(content)
         if size >= LEAST_WHOLE_BYTES:
@@ -194,21 +198,23 @@ class _Reader:
         if isinstance(message, str):
             data = self._text(message)
             return _Part("human", data, len(data), len(data))
-        kind, content = message.type, message.content
-        if kind == "chat":
-            role = str(getattr(message, "role", ""))
-            kind = ROLES.get(role, role)
-        calls, answers = getattr(message, "tool_calls", None), getattr(message, "tool_call_id", None)
-        asked = message.additional_kwargs.get("function_call") if message.additional_kwargs else None
-        is_bare = not (calls or answers or message.name or asked)
-        if is_bare and isinstance(content, str):
+        kind, content, fields = message.type, message.content, message.__dict__
+        if kind in {"chat", "ChatMessageChunk"}:
+            kind = str(fields.get("role"))
+        kind = ROLES.get(kind, kind)
+        # A message without the field looks for it in vain for as long as hashing it takes.
+        calls, answers, name, others = (fields.get(each) for each in _FIELDS)
+        asked = others.get("function_call") if others else None
+        if isinstance(content, str) and not (calls or answers or name or asked):
             data = self._text(content)
             return _Part(kind, data, len(data), len(data))
         self._pieces, self._less, self._plain = [], 0, -1
         for block in (content,) if isinstance(content, str) else content:
             self._add_block(block)
-        if not is_bare:
-            self._add((message.name, answers, calls or (), *([asked] if asked else [])))
+        if calls or asked:
+            self._add((name, answers, calls or (), *([asked] if asked else [])))
+        elif answers or name:
+            self._pieces += (self._text(str(name)), self._text(str(answers)), b"]", b"]")
         data = b"\x1f".join(self._pieces)
         return _Part(kind, data, len(data) - self._less, len(data) if self._plain < 0 else self._plain)
 
