@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import (
-    AIMessage, AIMessageChunk, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage,
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
 )  # fmt: skip
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel
