@@ -9,12 +9,16 @@ import pytest
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
 from langchain_core.caches import InMemoryCache
-from langchain_core.messages import AIMessage
+from langchain_core.language_models import BaseChatModel, BaseLLM
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult, Generation, LLMResult
+from langchain_core.prompt_values import StringPromptValue
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import StructuredTool
 from langchain_openai import ChatOpenAI, OpenAI
 from langgraph.graph import START, MessagesState, StateGraph
 from provider_server import Answer, ProviderServer, anthropic_usage, openai_usage, provider_server
-from pydantic import BaseModel
+from pydantic import BaseModel, PrivateAttr
 from tier_models import BOOK, Said, answer
 
 from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, Ledger
@@ -196,6 +200,103 @@ def test_langchains_cache_keeps_capped_answers_apart(small: Said) -> None:
     assert bounds(small) == [120, None]
 
 
+class Completes(BaseLLM):
+    """A scripted completion model that keeps the limit of each prompt it was asked with."""
+
+    max_tokens: int = 256
+    model_name: str = "small"
+    _asked: list[tuple[str, int]] = PrivateAttr(default_factory=list)
+
+    @property
+    def _llm_type(self) -> str:
+        return "completes"
+
+    @property
+    def asked(self) -> list[tuple[str, int]]:
+        return self._asked
+
+    def _generate(self, prompts: list[str], stop: Any = None, run_manager: Any = None, **given: Any) -> LLMResult:
+        self._asked.extend((prompt, given.get("max_tokens", self.max_tokens)) for prompt in prompts)
+        return LLMResult(generations=[[Generation(text=f"{prompt}!")] for prompt in prompts])
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "batch": lambda model: model.batch(["a", "b"]),
+    "bound": lambda model: model.bind(stop=["x"]).batch(["a", "b"]),
+    "one at a time": lambda model: model.batch(["a", "b"], {"max_concurrency": 1}),
+    "in a chain": lambda model: (model | RunnableLambda(str)).batch(["a", "b"]),
+    "generate": lambda model: texts(model.generate(["a", "b"])),
+    "generate_prompt": lambda model: texts(model.generate_prompt([StringPromptValue(text=text) for text in "ab"])),
+    "abatch": lambda model: asyncio.run(model.abatch(["a", "b"])),
+    "agenerate": lambda model: texts(asyncio.run(model.agenerate(["a", "b"]))),
+}
+
+
+def texts(result: LLMResult) -> list[str]:
+    return [answers[0].text for answers in result.generations]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_to_ask_a_completion_model_goes_past_the_cap(way: str) -> None:
+    """LangChain asks several prompts at once by another way than one."""
+    model = Completes()
+    assert in_node(lambda _: WAYS[way](cap_answers(model, CAPS))) == ["a!", "b!"]
+    assert in_node(lambda _: WAYS[way](cap_answers(model, CAPS)), "other") == ["a!", "b!"]
+
+    assert sorted(model.asked) == [("a", 120), ("a", 256), ("b", 120), ("b", 256)]
+
+
+@pytest.mark.parametrize("run_async", [False, True])
+def test_generate_of_a_chat_model_is_capped_and_asks_for_nothing_again(
+    run_async: bool, small: Said, handler: FinOpsHandler
+) -> None:
+    """Of two prompts the first is cut off. The ledger tells of the cap, beside the user's own tag."""
+    small.say = lambda messages, number: cut()
+    model = cap_answers(small, CAPS, retry=True)
+    asks = [[HumanMessage("a")], [HumanMessage("b")]]
+    more: Any = {"callbacks": [handler], "metadata": {"tags": {"team": "cx"}}}
+    in_node(lambda _: asyncio.run(model.agenerate(asks, **more)) if run_async else model.generate(asks, **more))
+
+    assert bounds(small) == [120, 120]
+    assert [call.attribution.tags for call in handler.ledger.calls()] == [{"team": "cx", "answer_cap": "120"}] * 2
+
+
+@pytest.mark.parametrize("run_async", [False, True])
+def test_prompts_of_a_batch_are_capped_each_by_its_own_config(run_async: bool, handler: FinOpsHandler) -> None:
+    """The cap is that of the agent `support`: the others keep their limit, and the answers their order."""
+    model = Completes()
+    capped = cap_answers(model, learnt(120))
+    configs: Any = [
+        {"callbacks": [handler], "metadata": {"agent_id": agent, "langgraph_checkpoint_ns": "answer:1", "tags": tags}}
+        for agent, tags in (("sales", {}), ("support", {"team": "cx"}), ("sales", {}), ("support", {}))
+    ]
+    said = asyncio.run(capped.abatch([*"abcd"], configs)) if run_async else capped.batch([*"abcd"], configs)
+
+    assert said == ["a!", "b!", "c!", "d!"]
+    assert sorted(model.asked) == [("a", 256), ("b", 120), ("c", 256), ("d", 120)]
+    tags = [dict(call.attribution.tags) for call in handler.ledger.calls()]
+    assert sorted(tags, key=len) == [{}, {}, {"answer_cap": "120"}, {"team": "cx", "answer_cap": "120"}]
+
+
+class Strict(BaseChatModel):
+    """A model that takes no arguments of a call, and has no limit."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "strict"
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("as ever"))])
+
+
+def test_a_model_that_can_be_told_no_limit_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """It answers as without us, and that is said once; with request tags, too."""
+    for model in (cap_answers(Strict(), CAPS), cap_answers(tag_requests(Strict()), CAPS)):
+        assert in_node(model.invoke).text == "as ever"
+
+    assert caplog.text.count("Strict has no field for a limit such as max_tokens, and takes no argument") == 1
+
+
 # --- on the wire -----------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +355,64 @@ def test_openais_client_sends_it_by_the_right_name(
     in_node(cap_answers(openai(server, **fields), CAPS).invoke)
 
     assert sent(server) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("fields", "given", "expected"),
+    [
+        ({"max_tokens": 80}, {"max_tokens": 4_000}, {"max_completion_tokens": 120}),
+        ({"max_tokens": 80}, {"max_completion_tokens": 4_000}, {"max_completion_tokens": 120}),
+        ({"max_tokens": 4_000}, {"max_tokens": 80}, {"max_completion_tokens": 80}),
+        (
+            {"max_tokens": 80, "extra_body": {"max_tokens": 9_000}},
+            {},
+            {"max_completion_tokens": 80, "max_tokens": 120},
+        ),
+    ],
+)
+def test_a_small_bound_in_one_place_hides_no_larger_one_in_another(
+    fields: dict[str, Any], given: dict[str, int], expected: dict[str, int], server: ProviderServer
+) -> None:
+    """Whichever of them is sent, it is no more than the cap."""
+    in_node(lambda messages: cap_answers(openai(server, **fields), CAPS).invoke(messages, **given))
+
+    assert sent(server) == [expected]
+
+
+def test_a_small_bound_of_anthropics_model_hides_no_larger_one_of_the_call(server: ProviderServer) -> None:
+    in_node(lambda messages: cap_answers(anthropic(server, max_tokens=80), CAPS).invoke(messages, max_tokens=9_000))
+
+    assert sent(server) == [{"max_tokens": 120}]
+
+
+def test_what_the_users_own_bound_cut_off_is_not_asked_for_again(server: ProviderServer) -> None:
+    """80 tokens, by the call's bound and not by the cap of 120: the second answer would end there as well."""
+    model = openai(server, max_tokens=500)
+    server.answers = [Answer(text="Ro", usage=openai_usage(10, 80), is_cut=True)]
+    in_node(lambda messages: cap_answers(model, CAPS, retry=True).invoke(messages, max_tokens=80))
+
+    assert sent(server) == [{"max_completion_tokens": 80}]
+
+
+def test_openais_responses_api_is_sent_no_less_than_it_takes(server: ProviderServer, handler: FinOpsHandler) -> None:
+    """It refuses a limit below 16: that is sent, and what the ledger tells; 12 goes out as it is elsewhere."""
+    for fields in ({"use_responses_api": True}, {}):
+        in_node(cap_answers(openai(server, **fields), {"answer": 12}).invoke, callbacks=[handler])
+
+    assert sent(server) == [{"max_output_tokens": 16}, {"max_completion_tokens": 12}]
+    assert [call.attribution.tags["answer_cap"] for call in handler.ledger.calls()] == ["16", "12"]
+
+
+@pytest.mark.parametrize(("tokens", "is_told"), [(360, 0), (361, 1)])
+def test_several_answers_have_the_limit_each(
+    tokens: int, is_told: int, server: ProviderServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three of 120 tokens are 360 in the usage, and no server that did not keep to it."""
+    model = openai(server, n=3)
+    server.answers = [Answer(text="long", usage=openai_usage(10, tokens))]
+    in_node(cap_answers(model, {"answer": 120}).invoke)
+
+    assert caplog.text.count("its server does not know the limit by the name it is sent") == is_told
 
 
 @pytest.mark.parametrize(("own", "expected"), [(None, 120), (500, 120), (80, 80)])

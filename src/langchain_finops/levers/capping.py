@@ -7,19 +7,22 @@ is told of: budgets hold no more than that, and its cache keeps capped answers a
 import functools
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar, cast
 
+from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel, BaseLLM
 from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableConfig, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 
 from langchain_finops.errors import BadArguments
-from langchain_finops.langchain.affording import thinking_tokens, whose
+from langchain_finops.langchain.affording import whose
 from langchain_finops.langchain.attribution import NAMESPACE, attribution, node_path, said
-from langchain_finops.langchain.extract import MAX_TOKENS
+from langchain_finops.levers.bounds import bounded
 from langchain_finops.levers.choices import CUT_OFF, ended_by
 from langchain_finops.levers.pressure import handler_in
 from langchain_finops.levers.steps import Call, Steps, chunk_of, drive, drive_async, passes, told
@@ -30,12 +33,15 @@ from langchain_finops.records import NO_ATTRIBUTION, Attribution
 __all__ = ["cap_answers", "capped_within", "settings_of"]
 
 Model = TypeVar("Model", bound=BaseChatModel | BaseLLM)
-PLACES: Final = ("model_kwargs", "extra_body")
-"""Where a user can put a bound besides a field or an argument of that name."""
 EVENTS: Final = ("_chat_model_stream_v3", "_achat_model_stream_v3")
 """What `stream_events(version="v3")` of the model itself calls."""
 AGAIN: Final = "answer_cap_again"
 """Tag of the call that asks again without the cap."""
+RUNNING: Final = ("tags", "metadata", "run_name", "run_id")
+"""Arguments of `generate` that are none of the model's."""
+PROMPTS: Final = "prompts"
+_ASKED: Final[ContextVar[Any]] = ContextVar("langchain_finops_asked", default=None)
+"""The model that is being invoked: whether it has a cap is decided, and its `generate` decides nothing anew."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,7 +58,8 @@ def cap_answers(model: Model, caps: AnswerCaps | Mapping[str, int], *, retry: bo
     `caps`: what `learn_caps` returned, or tokens by node. Never more than the user has set, and nothing where there is
     no cap. An answer that reaches the cap is cut off there, and says so as the provider does (`finish_reason`
     `length`, `stop_reason` `max_tokens`). `retry`: ask once more without the cap then; both calls cost, and the answer
-    comes whole rather than streamed. Raises BadArguments.
+    comes whole rather than streamed; `generate` asks for nothing again. A model that can be told no limit is left
+    alone, which the log says once. Raises BadArguments.
     """
     settings = settings_of(caps, retry=retry)
     given: object = model
@@ -143,6 +150,10 @@ def _capping_class(cls: type[Any], settings: _Settings) -> type[Any]:
 
     members: dict[str, Any] = {"invoke": invoke, "ainvoke": ainvoke, "stream": stream, "astream": astream}
     members |= {name: events(name) for name in EVENTS if hasattr(cls, name)}
+    return _made(cls, settings, members | {"generate": _whole(cls, settings), "agenerate": _awhole(cls, settings)})
+
+
+def _made(cls: type[Any], settings: _Settings, members: dict[str, Any]) -> type[Any]:
     # Found by its name, a class made here would be another one: pickled, it could not go to another process.
     members["__reduce_ex__"] = lambda self, _: (_again, (_of_class(self, cls), settings.caps, settings.retry))
     about = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
@@ -169,17 +180,20 @@ class _Ask:
     config: RunnableConfig
     given: Mapping[str, Any]
     cap: int | None
+    own: int | None = None
+    """A bound of the user's that is smaller than the cap."""
     whole: tuple[Any, RunnableConfig, Mapping[str, Any]]
     """The same without the cap."""
 
 
 def _ask(model: Any, settings: _Settings, config: RunnableConfig, given: Mapping[str, Any]) -> _Ask:
     cap = _cap_of(settings.caps, model, config, given)
-    bounded = None if cap is None else _bounded(model, given, cap)
-    if bounded is None:
-        return _Ask(model=model, config=config, given=given, cap=None, whole=(model, config, given))
-    tagged = told(config, {CAP_TAG: str(cap)}, quiet=settings.retry)
-    return _Ask(model=bounded[0], config=tagged, given=bounded[1], cap=cap, whole=(model, config, given))
+    whole = (model, config, given)
+    found = None if cap is None else bounded(model, given, cap)
+    if found is None:
+        return _Ask(model=model, config=config, given=given, cap=None, whole=whole)
+    tagged = told(config, {CAP_TAG: str(found.cap)}, quiet=settings.retry)
+    return _Ask(model=found.model, config=tagged, given=found.given, cap=found.cap, own=found.own, whole=whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +204,18 @@ class _Below:
     model: Any
 
     def invoke(self, prompt: Any, config: RunnableConfig, **given: Any) -> Any:
-        return self.cls.invoke(self.model, prompt, config, **given)
+        token = _ASKED.set(self.model)
+        try:
+            return self.cls.invoke(self.model, prompt, config, **given)
+        finally:
+            _ASKED.reset(token)
 
-    def ainvoke(self, prompt: Any, config: RunnableConfig, **given: Any) -> Any:
-        return self.cls.ainvoke(self.model, prompt, config, **given)
+    async def ainvoke(self, prompt: Any, config: RunnableConfig, **given: Any) -> Any:
+        token = _ASKED.set(self.model)
+        try:
+            return await self.cls.ainvoke(self.model, prompt, config, **given)
+        finally:
+            _ASKED.reset(token)
 
 
 def _steps(cls: type[Any], ask: _Ask, prompt: Any, settings: _Settings) -> Steps[Any]:
@@ -207,7 +229,7 @@ def _steps(cls: type[Any], ask: _Ask, prompt: Any, settings: _Settings) -> Steps
             raise
     else:
         _check_kept(ask, given.answer)
-        if not retry or not _is_cut(given.answer):
+        if not retry or not _is_cut(given.answer, ask):
             return given.answer
     model, config, whole = ask.whole
     config = told(config, {AGAIN: str(ask.cap)})
@@ -220,19 +242,30 @@ def _call(below: _Below, prompt: Any, config: RunnableConfig, given: Mapping[str
     return Call(runnable=cast("Any", below), prompt=prompt, config=config, settings=given)
 
 
-def _is_cut(answer: object) -> bool:
-    return isinstance(answer, AIMessage) and ended_by(answer) in CUT_OFF
+def _is_cut(answer: object, ask: _Ask) -> bool:
+    """Whether the cap cut it off; where the user's own bound did, it would do so again."""
+    if not isinstance(answer, AIMessage) or ended_by(answer) not in CUT_OFF:
+        return False
+    usage = answer.usage_metadata
+    return ask.own is None or usage is None or usage["output_tokens"] > ask.own
 
 
 def _check_kept(ask: _Ask, answer: object) -> None:
     """Say it once where a server does not keep to the limit: some do not know its name, and answer on."""
     usage = answer.usage_metadata if isinstance(answer, AIMessage) else None
-    if ask.cap is not None and usage is not None and usage["output_tokens"] > ask.cap:
+    if ask.cap is not None and usage is not None and usage["output_tokens"] > ask.cap * _answers(ask):
         warn_once(
             f"cap_answers: {type(ask.model).__name__} was to answer with {ask.cap:,} tokens at most and took more: its "
             "server does not know the limit by the name it is sent. Give it one of your own in extra_body, such as "
             "extra_body={'max_tokens': 1000}: it is lowered to the cap"
         )
+
+
+def _answers(ask: _Ask) -> int:
+    """How many answers are asked for at once: each has the limit for itself, and the usage is that of all."""
+    nested = getattr(ask.model, "model_kwargs", None) or {}
+    count = ask.given.get("n") or nested.get("n") or getattr(ask.model, "n", None)
+    return count if type(count) is int and count > 1 else 1
 
 
 def _cap_of(
@@ -247,12 +280,7 @@ def _cap_of(
 
 def _whose(config: RunnableConfig) -> Attribution:
     """Whose call this is, and in which node, as the ledger will have it."""
-    metadata: dict[str, Any] = {}
-    # Whoever gives metadata of their own takes the place of the node's in the config, and not in the callbacks'.
-    for place in (var_child_runnable_config.get(), config):
-        if place is not None:
-            metadata |= getattr(place.get("callbacks"), "metadata", None) or {}
-            metadata |= place.get("metadata") or {}
+    metadata = _metadata(config)
     handler = handler_in(config)
     known = None if handler is None else handler.tell(whose, handler.recorder, metadata)
     namespace = metadata.get(NAMESPACE)
@@ -262,58 +290,139 @@ def _whose(config: RunnableConfig) -> Attribution:
     return replace(known, node_path=path) if known.node_path is None else known  # The handler is new to this run.
 
 
+def _metadata(config: RunnableConfig) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    # Whoever gives metadata of their own takes the place of the node's in the config, and not in the callbacks'.
+    for place in (var_child_runnable_config.get(), config):
+        if place is not None:
+            metadata |= getattr(place.get("callbacks"), "metadata", None) or {}
+            metadata |= place.get("metadata") or {}
+    return metadata
+
+
 def _name(model: Any, given: Mapping[str, Any]) -> str | None:
     asked = getattr(model, "_get_ls_params", None)
     name = dict(asked(**given)).get("ls_model_name") if callable(asked) else None
     return name if isinstance(name, str) else None
 
 
-def _bounded(model: Any, given: Mapping[str, Any], cap: int) -> tuple[Any, Mapping[str, Any]] | None:
-    """The model and arguments with the cap wherever a larger bound stands; None where one is as small already."""
-    thinking = thinking_tokens(model, given)
-    if cap <= thinking:
-        warn_once(
-            f"cap_answers: a cap of {cap:,} tokens leaves no answer beside {thinking:,} tokens of thinking that the "
-            "model is told to take: it is not set"
-        )
-        return None
-    stated = _Stated(model, given)
-    if not stated.bounds:
-        name = next((each for each in MAX_TOKENS if each in type(model).model_fields), None)
-        if name is None:
-            return model, {**given, MAX_TOKENS[0]: cap}
-        return model.model_copy(update={name: cap}), given
-    if min(stated.bounds) <= cap:
-        return None
-    return stated.lowered(cap)
+# --- several prompts at once -------------------------------------------------------------------------------------
 
 
-class _Stated:
-    """The bounds that a user has set, and where they stand: several may, and the provider takes one."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Prompts that are asked with one cap, and their places among all."""
 
-    def __init__(self, model: Any, given: Mapping[str, Any]) -> None:
-        self._model, self._given = model, given
-        self._arguments = _bounds_in(given)
-        self._fields = _bounds_in({name: getattr(model, name, None) for name in type(model).model_fields})
-        nested = {place: _bounds_in(given.get(place) or getattr(model, place, None)) for place in PLACES}
-        self._nested = {place: found for place, found in nested.items() if found}
-        self.bounds = [*self._arguments.values(), *self._fields.values()]
-        self.bounds += [value for found in self._nested.values() for value in found.values()]
+    ask: _Ask
+    places: list[int]
+    size: int
+    """Of all."""
 
-    def lowered(self, cap: int) -> tuple[Any, Mapping[str, Any]]:
-        """Model and arguments with each of them lowered to the cap."""
-        given = {**self._given, **dict.fromkeys(self._arguments, cap)}
-        update: dict[str, Any] = dict.fromkeys(self._fields, cap)
-        for place, names in self._nested.items():
-            lower = dict.fromkeys(names, cap)
-            if isinstance(given.get(place), Mapping):
-                given[place] = {**given[place], **lower}
-            else:
-                update[place] = {**getattr(self._model, place), **lower}
-        return (self._model.model_copy(update=update) if update else self._model), given
+    def arguments(self, prompts: Any, stop: Any, callbacks: Any, running: Mapping[str, Any]) -> dict[str, Any]:
+        """What its prompts are asked with."""
+        listed = {"callbacks": callbacks, **running}
+        if self.ask.cap is not None:
+            listed["metadata"] = _telling(self.ask, callbacks, running.get("metadata"))
+        if len(self.places) == self.size:
+            return {**self.ask.given, "stop": stop, **listed, PROMPTS: prompts}
+        taken = {
+            name: [value[place] for place in self.places] if isinstance(value, list) else value
+            for name, value in {**listed, PROMPTS: prompts}.items()
+        }
+        return {**self.ask.given, "stop": stop, **taken}
 
 
-def _bounds_in(source: object) -> dict[str, int]:
-    if not isinstance(source, Mapping):
-        return {}
-    return {name: source[name] for name in MAX_TOKENS if type(source.get(name)) is int and source[name] > 0}
+def _whole(cls: type[Any], settings: _Settings) -> Any:
+    """`generate`, which `batch` of a completion model comes to as well. It asks for nothing again."""
+
+    @functools.wraps(cls.generate)
+    def generate(self: Any, prompts: Any, stop: Any = None, callbacks: Any = None, **given: Any) -> Any:
+        if _ASKED.get() is self:
+            return cls.generate(self, prompts, stop, callbacks, **given)
+        parts, running = _parts(self, settings, prompts, callbacks, given)
+        found = []
+        for part in parts:
+            arguments = part.arguments(prompts, stop, callbacks, running)
+            found.append(cls.generate(part.ask.model, arguments.pop(PROMPTS), **arguments))
+        return _joined(parts, found)
+
+    return generate
+
+
+def _awhole(cls: type[Any], settings: _Settings) -> Any:
+    """The same, in async code."""
+
+    @functools.wraps(cls.agenerate)
+    async def agenerate(self: Any, prompts: Any, stop: Any = None, callbacks: Any = None, **given: Any) -> Any:
+        if _ASKED.get() is self:
+            return await cls.agenerate(self, prompts, stop, callbacks, **given)
+        parts, running = _parts(self, settings, prompts, callbacks, given)
+        found = []
+        for part in parts:
+            arguments = part.arguments(prompts, stop, callbacks, running)
+            found.append(await cls.agenerate(part.ask.model, arguments.pop(PROMPTS), **arguments))
+        return _joined(parts, found)
+
+    return agenerate
+
+
+def _parts(
+    model: Any, settings: _Settings, prompts: Any, callbacks: Any, given: dict[str, Any]
+) -> tuple[list[_Part], dict[str, Any]]:
+    """The prompts by their caps, and what they are run with: in a batch each may have a config of its own."""
+    running = {name: value for name, value in given.items() if name in RUNNING}
+    settings = replace(settings, retry=False)
+    own = {name: value for name, value in given.items() if name not in RUNNING}
+    metadata = running.get("metadata")
+    if not _is_each(callbacks) or len(callbacks) != len(prompts) or isinstance(metadata, Mapping):
+        ask = _ask(model, settings, _config(callbacks, metadata), own)
+        return [_Part(ask, list(range(len(prompts))), len(prompts))], running
+    found: dict[int | None, _Part] = {}
+    for place, each in enumerate(callbacks):
+        said = metadata[place] if isinstance(metadata, list) and len(metadata) == len(prompts) else None
+        ask = _ask(model, settings, _config(each, said), own)
+        found.setdefault(ask.cap, _Part(ask, [], len(prompts))).places.append(place)
+    return list(found.values()), running
+
+
+def _is_each(callbacks: Any) -> bool:
+    """Whether each prompt has callbacks of its own, as LangChain tells it."""
+    return (
+        isinstance(callbacks, list) and bool(callbacks) and isinstance(callbacks[0], list | BaseCallbackManager | None)
+    )
+
+
+def _config(callbacks: Any, metadata: Any) -> RunnableConfig:
+    return ensure_config({"callbacks": callbacks, "metadata": metadata if isinstance(metadata, dict) else {}})
+
+
+def _telling(ask: _Ask, callbacks: Any, metadata: Any) -> Any:
+    """The metadata with the tag of the cap, beside the tags that are there."""
+
+    def one(each: Any, said: Any) -> dict[str, Any]:
+        config = _config(each, said)
+        tags = _metadata(config).get("tags")
+        return {**(said or {}), "tags": {**(tags if isinstance(tags, Mapping) else {}), CAP_TAG: str(ask.cap)}}
+
+    if not _is_each(callbacks):
+        return one(callbacks, metadata)
+    listed = metadata if isinstance(metadata, list) else [metadata] * len(callbacks)
+    return [one(each, said) for each, said in zip(callbacks, listed, strict=False)]
+
+
+def _joined(parts: list[_Part], found: list[LLMResult]) -> LLMResult:
+    """The answers in the order of their prompts; of several parts, what each server said beside is left out."""
+    for part, result in zip(parts, found, strict=True):
+        for each in result.generations:
+            if each and isinstance(each[0], ChatGeneration):
+                _check_kept(part.ask, each[0].message)
+    if len(found) == 1:
+        return found[0]
+    places = [place for part in parts for place in part.places]
+    answers = [each for result in found for each in result.generations]
+    runs = [run for result in found for run in result.run or ()]
+    ordered = sorted(range(len(places)), key=places.__getitem__)
+    return LLMResult(
+        generations=[answers[at] for at in ordered],
+        run=[runs[at] for at in ordered] if len(runs) == len(places) else None,
+    )
