@@ -1,5 +1,6 @@
 """What tiers cost beside the dearest alone: every try, router and judge in it, and an estimate said to be one."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -9,6 +10,9 @@ from tier_models import BOOK, Said, answer, worded
 from langchain_finops import FinOpsHandler, Ledger
 from langchain_finops.errors import BadArguments
 from langchain_finops.levers import Tier, TieredChatModel, cascade, routing_costs
+from langchain_finops.records import CallRecord
+from langchain_finops.testing.records import MONDAY, a_call
+from langchain_finops.usage import Usage
 
 
 def test_tries_in_vain_failures_and_judges_are_all_in_what_was_spent(
@@ -61,6 +65,34 @@ def test_where_the_dearest_tier_answered_itself_its_own_call_is_what_it_costs_al
     assert costs.alone_usd == Decimal("0.80")
     assert costs.spent_usd == Decimal("0.64")  # Four first tries of a cent each, and what the dearest took.
     assert costs.saved_usd == Decimal("0.16")
+
+
+@pytest.mark.parametrize("digests", [True, False])
+def test_requests_at_the_same_time_are_told_apart_by_their_prompts(*, digests: bool) -> None:
+    """A (10 tokens in) is answered by the worker, rejected and answered by the brain; B (20 in), between, is accepted.
+
+    Alone: A's own $0.30, and of B 20 tokens in at $10 a million and 1,000 out at $100. Without digests tokens tell.
+    """
+
+    def made(name: str, tier: str, seconds: tuple[int, int], tokens: tuple[int, int], usd: str) -> CallRecord:
+        return a_call(
+            name + tier,
+            usd=usd,
+            model=tier,
+            started_at=MONDAY + timedelta(seconds=seconds[0]),
+            ended_at=MONDAY + timedelta(seconds=seconds[1]),
+            usage=Usage(input_tokens=tokens[0], output_tokens=tokens[1]),
+            prompt_digests=name.encode() if digests else None,
+            tags={"tier": tier, "tier_try": "1" if tier == "small" else "2"},
+        )
+
+    calls = [
+        made("a", "small", (0, 1), (10, 2_000), "0.02"),
+        made("b", "small", (0, 2), (20, 1_000), "0.01"),
+        made("a", "big", (3, 5), (10, 3_000), "0.30"),
+    ]
+    costs = routing_costs(calls, dearest="big", prices=BOOK)
+    assert costs.alone_usd == Decimal("0.30") + Decimal("0.1002")
 
 
 def test_what_nobody_knows_is_not_saved(small: Said, big: Said, handler: FinOpsHandler, ledger: Ledger) -> None:

@@ -435,6 +435,20 @@ def test_folded_days_alone_are_a_period(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_a_folded_day_counts_as_far_as_the_card_does(tmp_path: Path) -> None:
+    """The card begins at noon and ends at two: $7.20, with the period open or given."""
+    ledger = open_ledger(tmp_path / "ledger.db")
+    ledger.write(on_machine("a", 0, 5))
+    ledger.prune(NOON + timedelta(days=1))
+    dated = CARDS.replace("match:", "from: 2026-03-02T12:00:00Z, until: 2026-03-02T14:00:00Z, match:")
+    whole_day: dict[str, Any] = {"since": NOON - 12 * HOUR, "until": NOON + 12 * HOUR}
+    for asked in ({}, whole_day):
+        (pool,) = machines(ledger, book=book(dated), **asked).pools
+        assert (from_micros(pool.begin), from_micros(pool.end)) == (NOON, NOON + 2 * HOUR)
+        assert pool.paid_pico == 72 * 10**11
+    ledger.close()
+
+
 def test_calls_without_length_cost_nothing(ledger: Ledger) -> None:
     """A clock that stood still, or went back; where nothing else was done all is idle."""
     ledger.write(on_machine("a", 5, 5), on_machine("b", 5, 4))

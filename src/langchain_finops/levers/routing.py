@@ -43,7 +43,8 @@ def routing_costs(calls: Iterable[CallRecord], *, dearest: str, prices: PriceBoo
     """What the tiers cost in these calls, as `ledger.calls(...)` gives them; `dearest`: the name of the dearest tier.
 
     That tier has to have answered one of them, or its price is not known here. A cheaper model's answer may be longer
-    or shorter than the dearest one's would have been.
+    or shorter than the dearest one's would have been. Of requests that a node sends at the same time, the dearest
+    tier's answers are told apart by their prompts: alike ones may be mistaken for each other.
     """
     book = PriceBook.default() if prices is None else prices
     made = [call for call in calls if "tier" in call.attribution.tags or "tier_for" in call.attribution.tags]
@@ -83,8 +84,9 @@ def _place_of(call: CallRecord) -> tuple[str, str, str | None, int | None]:
 def _with_own(answered: list[CallRecord], made: list[CallRecord], dearest: str) -> list[tuple[CallRecord, bool]]:
     """The call that stands for each request, and whether it is the dearest tier's own answer.
 
-    No record names its request: an answer after the first belongs to the first one that ended last before it, in the
-    same run and execution of a node.
+    No record names its request. An answer after the first belongs to a first one that ended before it, in the same
+    run and execution of a node: of several to the one with the same prompt, else with as many input tokens, else to the
+    one that ended last.
     """
     waiting: defaultdict[object, list[CallRecord]] = defaultdict(list)
     for call in sorted(answered, key=lambda each: each.ended_at):
@@ -94,10 +96,19 @@ def _with_own(answered: list[CallRecord], made: list[CallRecord], dearest: str) 
     later = [call for call in made if _is_of(call, dearest) and _try_of(call) != "1"]
     for call in sorted(later, key=lambda each: each.started_at):
         firsts = waiting[_place_of(call)]
-        before = [at for at, first in enumerate(firsts) if first.ended_at <= call.started_at]
+        before = [first for first in firsts if first.ended_at <= call.started_at]
         if before:
-            own[firsts.pop(before[-1]).call_id] = call
+            first = max(before, key=lambda each: (_likeness(each, call), each.ended_at))
+            firsts.remove(first)
+            own[first.call_id] = call
     return [(own.get(first.call_id, first), first.call_id in own or _is_of(first, dearest)) for first in answered]
+
+
+def _likeness(first: CallRecord, later: CallRecord) -> int:
+    """How sure it is that both were asked the same."""
+    if first.prompt_digests is not None and first.prompt_digests == later.prompt_digests:
+        return 2
+    return int(first.usage.total_input_tokens == later.usage.total_input_tokens)
 
 
 def _alone(requests: Iterable[tuple[CallRecord, bool]], dearest: CallRecord, book: PriceBook) -> Decimal | None:

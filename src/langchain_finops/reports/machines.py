@@ -357,16 +357,14 @@ def _window(of: _Gathered, period: Period, card: Card | None) -> tuple[int, int]
     begins = [begin >> BITS for begin in (*of.begins[:1], *(begin for begin, _ in of.free))]
     ends = [end >> BITS for end in (*of.ends[-1:], *(end for _, end in of.free))]
     validity = None if card is None else card.validity
-    if period.since is not None:
-        starts = None if validity is None else validity.starts
-        begins.append(max(period.since, to_micros(starts)) if starts else period.since)
-    elif of.days:  # When in the day its calls began is not known any more.
-        begins.append(min(of.days) * MICROS_PER_DAY)
-    if period.until is not None:
-        over = None if validity is None else validity.until
-        ends.append(min(period.until, to_micros(over)) if over else period.until)
-    elif of.days:
-        ends.append((max(of.days) + 1) * MICROS_PER_DAY)
+    starts, over = (None, None) if validity is None else (validity.starts, validity.until)
+    # When in a folded day its calls began is not known any more.
+    since = min(of.days) * MICROS_PER_DAY if period.since is None and of.days else period.since
+    until = (max(of.days) + 1) * MICROS_PER_DAY if period.until is None and of.days else period.until
+    if since is not None:
+        begins.append(max(since, to_micros(starts)) if starts else since)
+    if until is not None:
+        ends.append(min(until, to_micros(over)) if over else until)
     begin = min(begins, default=0)
     return begin, max(begin, max(ends, default=begin))
 
