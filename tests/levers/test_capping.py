@@ -262,6 +262,25 @@ def test_generate_of_a_chat_model_is_capped_and_asks_for_nothing_again(
 
 
 @pytest.mark.parametrize("run_async", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_prompts_may_be_named_as_the_class_names_them(run_async: bool, again: bool, small: Said) -> None:
+    """`messages` of a chat model, `prompts` of a completion model; with a cap around a cap, too."""
+
+    def ask(model: Any, **given: Any) -> Any:
+        model = cap_answers(cap_answers(model, {"answer": 150}), CAPS) if again else cap_answers(model, CAPS)
+        return in_node(lambda _: asyncio.run(model.agenerate(**given)) if run_async else model.generate(**given))
+
+    completes = Completes()
+    assert texts(ask(small, messages=[[HumanMessage("a")]], stop=["x"])) == ["small"]
+    assert texts(ask(completes, prompts=["a", "b"])) == ["a!", "b!"]
+
+    assert bounds(small) == [120]
+    assert completes.asked == [("a", 120), ("b", 120)]
+    with pytest.raises(TypeError, match="missing the argument 'messages'"):
+        ask(small, prompts=["a"])
+
+
+@pytest.mark.parametrize("run_async", [False, True])
 def test_prompts_of_a_batch_are_capped_each_by_its_own_config(run_async: bool, handler: FinOpsHandler) -> None:
     """The cap is that of the agent `support`: the others keep their limit, and the answers their order."""
     model = Completes()
@@ -383,6 +402,46 @@ def test_a_small_bound_of_anthropics_model_hides_no_larger_one_of_the_call(serve
     in_node(lambda messages: cap_answers(anthropic(server, max_tokens=80), CAPS).invoke(messages, max_tokens=9_000))
 
     assert sent(server) == [{"max_tokens": 120}]
+
+
+@pytest.mark.filterwarnings("ignore:Parameters")
+@pytest.mark.parametrize(
+    ("fields", "given", "expected"),
+    [
+        ({}, {"max_tokens": None}, {"max_completion_tokens": 120}),
+        ({}, {"max_completion_tokens": None}, {"max_completion_tokens": 120}),
+        ({}, {"max_tokens": None, "max_completion_tokens": None}, {"max_completion_tokens": 120}),
+        ({"max_tokens": 80}, {"max_tokens": None}, {"max_completion_tokens": 120}),
+        ({"max_tokens": 80}, {"max_completion_tokens": None}, {"max_completion_tokens": 80}),
+        ({"max_tokens": 500}, {"max_completion_tokens": None}, {"max_completion_tokens": 120}),
+        ({}, {"max_tokens": -1}, {"max_completion_tokens": 120}),
+        ({"extra_body": {"max_tokens": -1}}, {}, {"max_tokens": 120}),
+        ({"extra_body": {"max_tokens": None}}, {}, {"max_completion_tokens": 120}),
+        ({}, {"extra_body": {"max_tokens": None, "top_k": 3}}, {"max_completion_tokens": 120}),
+        ({"model_kwargs": {"max_completion_tokens": None}}, {}, {"max_completion_tokens": 120}),
+        ({"use_responses_api": True}, {"max_output_tokens": None}, {"max_output_tokens": 120}),
+        ({"use_responses_api": True}, {"max_tokens": None}, {"max_output_tokens": 120}),
+    ],
+)
+def test_no_limit_said_in_so_many_words_is_capped(
+    fields: dict[str, Any], given: dict[str, Any], expected: dict[str, int], server: ProviderServer
+) -> None:
+    """None, or a negative number, lifts a limit: it does not lift the cap. Both of a call and bound to the model."""
+    model = cap_answers(openai(server, **fields), CAPS)
+    in_node(lambda messages: model.invoke(messages, **given))
+    in_node(lambda messages: model.bind(**given).invoke(messages))
+
+    assert sent(server) == [expected] * 2
+
+
+def test_no_limit_of_a_model_without_a_field_for_it_is_capped(server: ProviderServer, small: Said) -> None:
+    """And of Anthropic's, where None of the call hides the model's own."""
+    in_node(lambda messages: cap_answers(anthropic(server), CAPS).invoke(messages, max_tokens=None))
+    in_node(lambda messages: cap_answers(small, CAPS).invoke(messages, max_tokens=None))
+    in_node(lambda messages: cap_answers(small, CAPS).invoke(messages, num_predict=None))
+
+    assert sent(server) == [{"max_tokens": 120}]
+    assert [settings for _, settings in small.asked] == [{"max_tokens": 120}] * 2
 
 
 def test_what_the_users_own_bound_cut_off_is_not_asked_for_again(server: ProviderServer) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,8 @@ PLACES: Final = ("model_kwargs", "extra_body")
 """Where a user can put a bound besides a field or an argument of that name."""
 RESPONSES_LEAST: Final = 16
 """OpenAI's Responses API refuses a request with fewer `max_output_tokens`."""
+NO_LIMIT: Final = -1
+"""What models take for no limit, if they take a number for it: any negative one is read so."""
 REQUESTS: Final = ("_generate", "_agenerate", "_stream", "_astream", "_call", "_acall")
 """What LangChain hands a call's arguments to, of a model that is not told them otherwise."""
 
@@ -43,14 +46,33 @@ def bounded(model: Any, given: Mapping[str, Any], cap: int) -> Bounded | None:
             "model is told to take: it is not set"
         )
         return None
-    stated = _Stated(model, given)
+    plain, settings = _without_none(model, given)
+    stated = _Stated(plain, settings)
     if not stated.bounds:
-        return _added(model, given, cap)
-    if max(stated.bounds) <= cap:
+        return _added(plain, settings, cap)
+    if max(stated.bounds) <= cap and plain is model and settings == given:
         return None
     model, given = stated.lowered(cap)
     least = min(stated.bounds)
     return Bounded(model=model, given=given, cap=cap, own=least if least < cap else None)
+
+
+def _without_none(model: Any, given: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    """The request without a limit that is None: it would be sent in the place of the cap."""
+    lifted = {name: NO_LIMIT for name in _bounds_in(_fields_of(model)) if given.get(name, 0) is None}
+    settings = {**_stating(given), **lifted}
+    update: dict[str, Any] = {}
+    for place in PLACES:
+        if isinstance(settings.get(place), Mapping):
+            settings[place] = _stating(settings[place])
+        own = getattr(model, place, None)
+        if isinstance(own, Mapping) and _stating(own) != own:
+            update[place] = _stating(own)
+    return (model.model_copy(update=update) if update else model), settings
+
+
+def _stating(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in source.items() if value is not None or name not in MAX_TOKENS}
 
 
 def _added(model: Any, given: Mapping[str, Any], cap: int) -> Bounded | None:
@@ -96,7 +118,7 @@ class _Stated:
     def __init__(self, model: Any, given: Mapping[str, Any]) -> None:
         self._model, self._given = model, given
         self._arguments = _bounds_in(given)
-        self._fields = _bounds_in({name: getattr(model, name, None) for name in type(model).model_fields})
+        self._fields = _bounds_in(_fields_of(model))
         nested = {place: _bounds_in(given.get(place) or getattr(model, place, None)) for place in PLACES}
         self._nested = {place: found for place, found in nested.items() if found}
         self.bounds = [*self._arguments.values(), *self._fields.values()]
@@ -115,10 +137,16 @@ class _Stated:
         return (self._model.model_copy(update=update) if update else self._model), given
 
 
+def _fields_of(model: Any) -> dict[str, Any]:
+    return {name: getattr(model, name, None) for name in MAX_TOKENS if name in type(model).model_fields}
+
+
 def _bounds_in(source: object) -> dict[str, int]:
+    """The bounds by their names; no limit is one above all caps."""
     if not isinstance(source, Mapping):
         return {}
-    return {name: source[name] for name in MAX_TOKENS if type(source.get(name)) is int and source[name] > 0}
+    found = {name: source[name] for name in MAX_TOKENS if type(source.get(name)) is int and source[name] != 0}
+    return {name: bound if bound > 0 else sys.maxsize for name, bound in found.items()}
 
 
 def _at_most(bounds: Mapping[str, int], cap: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ is told of: budgets hold no more than that, and its cache keeps capped answers a
 """
 
 import functools
+import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -335,8 +336,11 @@ class _Part:
 def _whole(cls: type[Any], settings: _Settings) -> Any:
     """`generate`, which `batch` of a completion model comes to as well. It asks for nothing again."""
 
+    name = _first_of(cls.generate)
+
     @functools.wraps(cls.generate)
-    def generate(self: Any, prompts: Any, stop: Any = None, callbacks: Any = None, **given: Any) -> Any:
+    def generate(self: Any, prompts: Any = None, /, stop: Any = None, callbacks: Any = None, **given: Any) -> Any:
+        prompts = _asked(name, prompts, given)
         if _ASKED.get() is self:
             return cls.generate(self, prompts, stop, callbacks, **given)
         parts, running = _parts(self, settings, prompts, callbacks, given)
@@ -352,8 +356,13 @@ def _whole(cls: type[Any], settings: _Settings) -> Any:
 def _awhole(cls: type[Any], settings: _Settings) -> Any:
     """The same, in async code."""
 
+    name = _first_of(cls.agenerate)
+
     @functools.wraps(cls.agenerate)
-    async def agenerate(self: Any, prompts: Any, stop: Any = None, callbacks: Any = None, **given: Any) -> Any:
+    async def agenerate(
+        self: Any, prompts: Any = None, /, stop: Any = None, callbacks: Any = None, **given: Any
+    ) -> Any:
+        prompts = _asked(name, prompts, given)
         if _ASKED.get() is self:
             return await cls.agenerate(self, prompts, stop, callbacks, **given)
         parts, running = _parts(self, settings, prompts, callbacks, given)
@@ -364,6 +373,18 @@ def _awhole(cls: type[Any], settings: _Settings) -> Any:
         return _joined(parts, found)
 
     return agenerate
+
+
+def _first_of(method: Any) -> str:
+    """What the class calls the prompts: `messages` or `prompts`, which a caller may name."""
+    return list(inspect.signature(method).parameters)[1]
+
+
+def _asked(name: str, prompts: Any, given: dict[str, Any]) -> Any:
+    """The prompts, taken out of the named arguments where they are there."""
+    if prompts is None and name not in given:
+        raise TypeError(f"missing the argument {name!r}: what to ask")
+    return given.pop(name) if prompts is None else prompts
 
 
 def _parts(
