@@ -73,12 +73,12 @@ def test_a_prompt_below_the_least_was_not_written_and_cannot_be_read() -> None:
     assert plan(CACHES, seen(*short, system=(200, [NEVER_S]))) == Plan(messages="5m")
 
 
-def test_what_ended_more_than_20_blocks_ago_is_not_found() -> None:
-    """12 calls and 12 results a step: a mark at the end finds nothing, and would have all written again at each step.
-    The head has a mark of its own, which finds it. 20 blocks are found."""
+def test_what_ended_20_blocks_ago_is_not_found() -> None:
+    """Ten calls and ten results a step: a mark at the end finds nothing, and would have all written again at each step.
+    The head has a mark of its own, which finds it. 19 blocks are found: the marked one is the first of the 20."""
     far, near = (
         [Step(2_000 * at, 2_000 * (at - 1), 5 if at > 1 else NEVER_S, blocks) for at in range(1, 7)]
-        for blocks in (21, 20)
+        for blocks in (20, 19)
     )
     assert plan(CACHES, seen(*far)) is NOTHING
     assert plan(CACHES, seen(*far, system=(2_000, [5] * 6))) == Plan(system="5m")

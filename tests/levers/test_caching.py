@@ -8,6 +8,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from blockbuster import blockbuster_ctx
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic, convert_to_anthropic_tool
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import StructuredTool
 from langchain_openai import ChatOpenAI
@@ -27,7 +29,7 @@ from tier_models import Said
 from langchain_finops import Budget, BudgetExceeded, FinOpsHandler, LoopDetected, LoopGuard, PriceBook, open_ledger
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain import tag_requests
-from langchain_finops.levers import Tier, TieredChatModel, cascade
+from langchain_finops.levers import Tier, TieredChatModel, caching, cascade
 from langchain_finops.levers.cache_middleware import PromptCacheMiddleware
 from langchain_finops.levers.caching import PromptCachePolicy, cache_policy
 
@@ -229,14 +231,14 @@ def test_a_prefix_below_the_providers_least_is_not_marked(
     assert [marks(seen.body) for seen in server.seen] == [(None, None, None)] * 5
 
 
-@pytest.mark.parametrize(("calls", "told"), [(9, True), (10, True), (10, False), (11, False)])
-def test_steps_of_more_than_20_blocks_leave_the_messages_unmarked(
-    calls: int, told: bool, *, policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+@pytest.mark.parametrize(("calls", "told"), [(9, False), (9, True), (10, False), (11, False)])
+def test_steps_of_20_blocks_leave_the_messages_unmarked(
+    calls: int, told: bool, *, policy: PromptCachePolicy, clock: Clock, server: ProviderServer
 ) -> None:
-    """A mark finds what ended up to 20 blocks before it: calls made at once, their results, and what is said with them
-    if Claude's own blocks are sent back, the calls once. Behind ten calls with a text the prompt before is out of
-    sight."""
-    model = policy.bind(claude)
+    """A mark finds what ended fewer than 20 blocks before it: calls made at once, their results, and what is said with
+    them if Claude's own blocks are sent back, the calls once. Behind ten calls the prompt before is out of sight, where
+    others sell Claude."""
+    model = policy.bind(sold_by_others(server))
     messages: list[BaseMessage] = [SYSTEM, HumanMessage("Where is it?")]
     for step in range(5):
         model.invoke(messages)
@@ -255,8 +257,66 @@ def test_steps_of_more_than_20_blocks_leave_the_messages_unmarked(
     )
 
     assert last - before == 2 * calls + told
-    assert server.seen[-1].body.get("cache_control") == (FIVE if last - before <= 20 else None)
+    assert cached_of(server.seen[-1].body) == (["tool_result of 8"] if last - before < 20 else [])
     assert system_mark(server.seen[-1].body) == FIVE
+
+
+@pytest.mark.parametrize(
+    ("calls", "texts", "is_found"), [(30, 0, True), (30, 17, True), (30, 18, False), (1, 18, False)]
+)
+@pytest.mark.parametrize("told", [True, False])
+def test_the_claude_api_counts_calls_in_a_row_as_one_block_and_results_in_a_row(
+    calls: int,
+    texts: int,
+    is_found: bool,
+    told: bool,
+    *,
+    policy: PromptCachePolicy,
+    clock: Clock,
+    claude: ChatAnthropic,
+    server: ProviderServer,
+) -> None:
+    """30 calls at once are one block and their 30 results are one: with 17 texts 19 in all, and 20 with one more. Calls
+    that are told in the answer's own blocks count the same."""
+    model = policy.bind(claude)
+    messages: list[BaseMessage] = [SYSTEM, HumanMessage("Where is it?")]
+    for step in range(4):
+        model.invoke(messages)
+        clock.now += 5
+        asked = [{"name": "look", "args": {}, "id": f"{step}-{n}", "type": "tool_call"} for n in range(calls)]
+        blocks: Any = [{"type": "tool_use", "name": "look", "input": {}, "id": each["id"]} for each in asked]
+        texts_read: Any = [{"type": "text", "text": f"Page {n}."} for n in range(texts)]
+        messages = [
+            *messages,
+            AIMessage(blocks if told else "", tool_calls=asked),
+            *(ToolMessage("a page " * 100, tool_call_id=str(each["id"])) for each in asked),
+            *([HumanMessage(texts_read)] if texts else []),
+        ]
+
+    assert server.seen[-1].body.get("cache_control") == (FIVE if is_found else None)
+
+
+def test_runs_of_calls_end_where_something_stands_between_them(
+    policy: PromptCachePolicy, clock: Clock, claude: ChatAnthropic, server: ProviderServer
+) -> None:
+    """Ten calls one after the other, each with its result, are 20 blocks; nine are 18."""
+    found = []
+    for calls in (9, 10):
+        model = policy.bind(claude)
+        messages: list[BaseMessage] = [SYSTEM, HumanMessage(f"Where is it? {calls}")]
+        for step in range(6):
+            model.invoke(messages)
+            clock.now += 5
+            for n in range(calls):
+                call = {"name": "look", "args": {}, "id": f"{step}-{n}", "type": "tool_call"}
+                messages += [
+                    AIMessage("", tool_calls=[call]),
+                    ToolMessage("a page " * 100, tool_call_id=str(call["id"])),
+                ]
+        found.append(server.seen[-1].body.get("cache_control"))
+        policy = cache_policy(clock=clock)
+
+    assert found == [FIVE, None]
 
 
 def test_what_the_user_marked_stays_and_nothing_is_added(
@@ -465,6 +525,10 @@ class SoldByOthers(ChatAnthropic):
         return "anthropic-of-others"
 
 
+def sold_by_others(server: ProviderServer) -> SoldByOthers:
+    return SoldByOthers(model="claude-sonnet-5", base_url=server.url, api_key="x", max_retries=0, max_tokens=100)  # type: ignore[call-arg, arg-type]
+
+
 def cached_of(body: dict[str, Any]) -> list[str]:
     """Kinds of the marked blocks of a request's messages, and in which message each stands."""
     return [
@@ -479,7 +543,7 @@ def test_where_others_sell_claude_the_last_message_is_marked_in_a_copy(
     policy: PromptCachePolicy, clock: Clock, server: ProviderServer
 ) -> None:
     """They take no `cache_control` of the request. A result is marked, and what the user has stays as it is."""
-    claude = SoldByOthers(model="claude-sonnet-5", base_url=server.url, api_key="x", max_retries=0, max_tokens=100)  # type: ignore[call-arg, arg-type]
+    claude = sold_by_others(server)
     for step in (1, 2, 3, 4):
         messages = conversation(step)
         policy.bind(claude).invoke(messages)
@@ -508,7 +572,7 @@ def test_there_only_what_is_sure_to_take_a_mark_gets_one(
     last: list[BaseMessage], marked: list[str], policy: PromptCachePolicy, clock: Clock, server: ProviderServer
 ) -> None:
     """No file, no thought and no result of a call by code; the user's own message is never marked."""
-    claude = SoldByOthers(model="claude-sonnet-5", base_url=server.url, api_key="x", max_retries=0, max_tokens=100)  # type: ignore[call-arg, arg-type]
+    claude = sold_by_others(server)
     before = copy.deepcopy(last)
     for _ in range(3):
         policy.bind(claude).invoke([SYSTEM, *last])
@@ -677,6 +741,53 @@ def test_no_file_is_read_on_an_event_loop_nor_twice(
     assert first == second
     assert first.startswith("finops-")
     assert not [record.message for record in caplog.records if "cache_policy" in record.message]
+
+
+class Offline(ChatOpenAI):
+    """Answers without a request, and so without a thread of its own."""
+
+    async def _agenerate(self, messages: list[BaseMessage], *_: Any, **settings: Any) -> ChatResult:
+        said = AIMessage(settings.get("prompt_cache_key") or "no key")
+        return ChatResult(generations=[ChatGeneration(message=said)])
+
+
+@pytest.mark.parametrize("fault", ["none", "key", "prices"])
+def test_only_the_first_call_on_an_event_loop_goes_to_a_thread(
+    fault: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Later ones are answered while every thread of the pool is busy, whether or not the first one needed the key, and
+    what could not be read then is not read again."""
+    read: list[str] = []
+    faults = {"key": (caching, "key_of"), "prices": (PriceBook, "default")}
+
+    def fails(*_: object) -> None:
+        read.append(threading.current_thread().name)
+        raise OSError("it cannot be read")
+
+    if fault in faults:
+        monkeypatch.setattr(*faults[fault], fails)
+    model = cache_policy().bind(Offline(model="gpt-4.1", api_key="x"))  # type: ignore[arg-type]
+    gate = threading.Event()
+
+    async def ask() -> list[str]:
+        await model.ainvoke([SystemMessage("Be brief."), HumanMessage("Where?")])
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, gate.wait)
+        try:
+            return [
+                str((await asyncio.wait_for(model.ainvoke([SYSTEM, HumanMessage(str(n))]), 10)).content)
+                for n in range(4)
+            ]
+        finally:
+            gate.set()
+            await busy
+
+    said = asyncio.run(ask())
+    assert said[-1].startswith("finops-" if fault == "none" else "no key")
+    assert len(read) == (0 if fault == "none" else 1)
+    assert threading.main_thread().name not in read
+    assert any("cannot be read" in record.message for record in caplog.records) == (fault != "none")
 
 
 @pytest.mark.parametrize("way", ["short", "far", "own", "own in the model"])

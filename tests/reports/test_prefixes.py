@@ -233,18 +233,18 @@ def said(name: str, at: float, count: int, ends: tuple[int, ...], *, recent: byt
     return marked(name, at, **(own | more))
 
 
-def test_a_mark_finds_nothing_that_lies_more_than_20_blocks_before_it() -> None:
-    """Ten messages more, taken for two blocks each, are found by Claude's mark; eleven are not, and all is written
+def test_a_mark_finds_nothing_that_lies_20_blocks_before_it() -> None:
+    """Nine messages more, taken for two blocks each, are found by Claude's mark; ten are not, and all is written
     again. OpenAI needs no mark."""
-    calls = (("1", 0, 2, (1, 2)), ("2", 60, 12, (1, 2, 12)), ("3", 120, 23, (1, 2, 12, 23)))
+    calls = (("1", 0, 2, (1, 2)), ("2", 60, 11, (1, 2, 11)), ("3", 120, 21, (1, 2, 11, 21)))
     claude = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
     (row,) = rows(*(said(*each, **claude) for each in calls))
     (whole,) = (each for each in row["caches"] if (each["name"], each["after"]) == ("5m", "each prompt"))
-    assert (whole["read_tokens"], whole["write_tokens"]) == (2000, 2000 + 10_000 + 23_000)
-    assert whole["saved_usd"] == (2000 * Decimal("2.7") - 35_000 * Decimal("0.75")) / 1_000_000
-    assert (row["best_cache"], row["could_save_usd"], row["shared_tokens"]) == ("none", 0, 14_000)
+    assert (whole["read_tokens"], whole["write_tokens"]) == (2000, 2000 + 9_000 + 21_000)
+    assert whole["saved_usd"] == (2000 * Decimal("2.7") - 32_000 * Decimal("0.75")) / 1_000_000
+    assert (row["best_cache"], row["could_save_usd"], row["shared_tokens"]) == ("none", 0, 13_000)
     (row,) = rows(*(said(*each) for each in calls))
-    assert {each["read_tokens"] for each in row["caches"]} == {14_000}
+    assert {each["read_tokens"] for each in row["caches"]} == {13_000}
 
 
 @pytest.mark.parametrize(

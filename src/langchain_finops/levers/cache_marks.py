@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_finops.langchain.extract import CACHE_MARKS
 from langchain_finops.levers.cache_plans import Plan
 
-__all__ = ["Dialect", "cache_key", "dialect_of", "is_marked", "loaded", "with_breakpoints"]
+__all__ = ["DIRECT", "Dialect", "cache_key", "dialect_of", "is_marked", "loaded", "with_breakpoints"]
 
 Dialect = Literal["anthropic", "openai"]
 KEY: Final = "prompt_cache_key"

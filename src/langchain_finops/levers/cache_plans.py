@@ -18,7 +18,7 @@ __all__ = ["NOTHING", "Plan", "plan"]
 
 NO_SAVING: Final = Decimal(0)
 LOOK_BACK: Final = 20
-"""So many blocks before a mark Anthropic looks for what is cached, and no further:
+"""At so many blocks Anthropic looks for what is cached, the marked one being the first: 20 new ones are too many.
 https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
 
 
@@ -128,7 +128,7 @@ def _saved_growing(terms: CacheTerms, steps: Sequence[Step], head: _Head, expect
         if head.tokens + step.tokens < terms.least_tokens:
             continue
         is_long = step.tokens_before > 0 and head.tokens + step.tokens_before >= terms.least_tokens
-        is_held = is_long and step.gap_s < terms.ttl_s and step.new_blocks <= look_back
+        is_held = is_long and step.gap_s < terms.ttl_s and step.new_blocks < look_back
         held = step.tokens_before + head.unmarked if is_held else 0
         read += held
         written += step.tokens + head.unmarked - held

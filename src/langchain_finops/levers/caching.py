@@ -21,7 +21,15 @@ from pydantic import SecretStr
 
 from langchain_finops.errors import BadArguments
 from langchain_finops.langchain.tagging_users import key_of
-from langchain_finops.levers.cache_marks import Dialect, cache_key, dialect_of, is_marked, loaded, with_breakpoints
+from langchain_finops.levers.cache_marks import (
+    DIRECT,
+    Dialect,
+    cache_key,
+    dialect_of,
+    is_marked,
+    loaded,
+    with_breakpoints,
+)
 from langchain_finops.levers.cache_plans import NOTHING, Plan, plan
 from langchain_finops.levers.pressure import handler_in
 from langchain_finops.levers.seen_prefixes import Seen, SeenPrefixes
@@ -32,6 +40,7 @@ from langchain_finops.pricing.cache_terms import caches_of
 __all__ = ["PromptCachePolicy", "cache_policy"]
 
 R = TypeVar("R", bound=Runnable[Any, Any])
+T = TypeVar("T")
 TTLS: Final = ("5m", "1h")
 """Anthropic's."""
 SHAPING: Final = ("tool_choice", "response_format", "output_config", "output_format", "thinking", "instructions")
@@ -53,6 +62,13 @@ class _Prepared:
     seen: Seen | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """What could not be read, and is not tried again: the next try could be on an event loop."""
+
+    why: str
+
+
 class PromptCachePolicy:
     """Has models ask for prompt caches where that pays. Made by `cache_policy(...)`; one serves all threads."""
 
@@ -67,8 +83,8 @@ class PromptCachePolicy:
         self._ttls, self._expected_uses, self._prices, self._clock = ttls, expected_uses, prices, clock
         self._prefixes = SeenPrefixes(clock)
         self._classes: dict[type[BaseChatModel], type[BaseChatModel]] = {}
-        self._default: PriceBook | None = None
-        self._secret: bytes | None = None
+        self._default: PriceBook | _Unread | None = None
+        self._secret: bytes | _Unread | None = None
 
     def __reduce__(self) -> tuple[object, ...]:  # What was seen stays in the process that saw it.
         return _remade, (self._ttls, self._expected_uses, self._prices, self._clock)
@@ -118,7 +134,7 @@ class PromptCachePolicy:
         """The same on an event loop, which reads no files: what is missing is loaded beside it, once."""
         with suppress(Exception):  # What is wrong is met again, and told, by `prepared`.
             if self._is_missing_files(model, callbacks):
-                return await asyncio.to_thread(self.prepared, model, messages, callbacks, settings)
+                await asyncio.to_thread(self._load, model, callbacks)
         return self.prepared(model, messages, callbacks, settings)
 
     def answered(self, request: _Prepared) -> None:
@@ -135,8 +151,9 @@ class PromptCachePolicy:
         tools = loaded(settings.get("tools") or ())
         system, rest = _split(messages)
         metadata = dict(model._get_ls_params())  # noqa: SLF001  What callbacks are told; it has no public name.
+        seller = model._llm_type  # noqa: SLF001  What the model itself goes by.
         shape = [metadata.get("ls_model_name"), *_account(model), *(settings.get(name) for name in SHAPING)]
-        seen = self._prefixes.note(shape, tools, system, rest)
+        seen = self._prefixes.note([seller, *shape], tools, system, rest, has_runs=seller == DIRECT)
         chosen = self._plan(dialect, metadata, callbacks, seen)
         if not chosen:
             return _Prepared(messages=messages, settings=settings, seen=seen)
@@ -167,13 +184,21 @@ class PromptCachePolicy:
         if handler is not None:
             return handler.recorder.meter.prices
         if self._default is None:  # Kept: a book finds a price slowly, and then remembers it.
-            self._default = PriceBook.default()
-        return self._default
+            self._default = _read(PriceBook.default)
+        return _known(self._default)
 
     def _key(self) -> bytes:
         if self._secret is None:
-            self._secret = key_of(None)
-        return self._secret
+            self._secret = _read(lambda: key_of(None))
+        return _known(self._secret)
+
+    def _load(self, model: BaseChatModel, callbacks: Any) -> None:
+        """Read what is missing, whether or not this prompt needs it: the next one may."""
+        with suppress(RuntimeError):
+            self._book(callbacks)
+        if dialect_of(type(model)) == "openai":
+            with suppress(RuntimeError):
+                self._key()
 
     def _is_missing_files(self, model: BaseChatModel, callbacks: Any) -> bool:
         """Whether the key or the default prices have to be read, which is at the first calls only."""
@@ -225,6 +250,19 @@ def _remade(
     ttls: tuple[str, ...], expected_uses: int, prices: PriceBook | None, clock: Callable[[], float]
 ) -> PromptCachePolicy:
     return PromptCachePolicy(ttls=ttls, expected_uses=expected_uses, prices=prices, clock=clock)
+
+
+def _read(read: Callable[[], T]) -> T | _Unread:
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001  Whatever it is, it is told where it is needed.
+        return _Unread(repr(error))
+
+
+def _known(value: T | _Unread) -> T:
+    if not isinstance(value, _Unread):
+        return value
+    raise RuntimeError(value.why)
 
 
 def _account(model: BaseChatModel) -> Iterator[Any]:

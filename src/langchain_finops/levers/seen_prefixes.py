@@ -31,6 +31,9 @@ NEVER_S: Final = 1e9
 DIGEST_BYTES: Final = 16
 CALLS: Final = frozenset({"tool_use", "tool_call"})
 """Kinds of blocks that a message's `tool_calls` hold too."""
+RUNS: Final = frozenset({"tool_use", "tool_result"})
+"""Kinds of blocks of which the Claude API itself counts those in a row as one:
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
 JSON: Final = json.JSONEncoder(default=repr, sort_keys=True)
 
 
@@ -72,7 +75,7 @@ class Sent:
 
     tokens: int
     blocks: int
-    """What a provider takes for one: a text, an image, a call of a tool, a result."""
+    """What a provider takes for one: a text, an image, a call of a tool, a result; or calls, or results, in a row."""
     last_s: float | None = None
 
 
@@ -121,16 +124,23 @@ class SeenPrefixes:
         self._lock = threading.Lock()
 
     def note(
-        self, shape: Sequence[Any], tools: Sequence[Any], system: BaseMessage | None, messages: Sequence[BaseMessage]
+        self,
+        shape: Sequence[Any],
+        tools: Sequence[Any],
+        system: BaseMessage | None,
+        messages: Sequence[BaseMessage],
+        *,
+        has_runs: bool = False,
     ) -> Seen:
         """Count a request that is about to be sent; `messages` without the system message.
 
         `shape`: what has to be the same for one request to read what another one had cached, such as the model.
+        `has_runs`: calls of tools in a row count as one block, and results in a row do.
         """
         tools_key = self._digest([shape, tools])
         agent_key = tools_key if system is None else self._digest([shape, tools, _plain(system)])
         ends, tokens = self._ends(agent_key, messages)
-        blocks = sum(map(_blocks, messages))
+        blocks = _blocks(messages, has_runs=has_runs)
         with self._lock:
             now = self._clock()
             offered = None if not tools else self._used(tools_key, now, tools, ())
@@ -188,16 +198,27 @@ def _copy(uses: Uses | None) -> Uses | None:
     return None if uses is None else replace(uses, gaps_s=uses.gaps_s.copy())
 
 
-def _blocks(message: BaseMessage) -> int:
-    """How many blocks a message is to a provider: it takes no empty text, and a call of a tool is one, said twice."""
-    calls = message.tool_calls if isinstance(message, AIMessage) else ()
+def _blocks(messages: Iterable[BaseMessage], *, has_runs: bool) -> int:
+    """How many blocks messages are to a provider; with runs, what follows its like does not count."""
+    count = 0
+    last = None
+    for message in messages:
+        for kind in _kinds(message):
+            count += not (has_runs and kind == last and kind in RUNS)
+            last = kind
+    return count
+
+
+def _kinds(message: BaseMessage) -> list[Any]:
+    """A message's blocks to a provider: it takes no empty text, and a call of a tool is one, said twice."""
     if isinstance(message, ToolMessage):
-        return 1
+        return ["tool_result"]
+    calls = len(message.tool_calls) if isinstance(message, AIMessage) else 0
     if isinstance(message.content, str):
-        return bool(message.content.strip()) + len(calls)
+        return ["text"] * bool(message.content.strip()) + ["tool_use"] * calls
     kinds = [block.get("type") if isinstance(block, Mapping) else "text" for block in message.content]
-    asked_for = sum(kind in CALLS for kind in kinds)
-    return len(kinds) - asked_for + max(asked_for, len(calls))
+    told = ["tool_use" if kind in CALLS else kind for kind in kinds]
+    return told + ["tool_use"] * max(0, calls - told.count("tool_use"))
 
 
 def _plain(message: BaseMessage) -> list[Any]:

@@ -28,11 +28,13 @@ LEAST_TOKENS: Final = 1024
 KNOWN: Final = 200_000
 """Prefixes that are remembered at once; then those go that were sent longest ago."""
 LOOK_BACK: Final = 20
-"""Blocks before a mark in which what is cached is looked for, by Anthropic; elsewhere marks are taken for that, too.
+"""Blocks at which what is cached is looked for, by Anthropic, the marked one being the first: 19 new ones are found,
+and 20 are too many. Elsewhere marks are taken for that, too.
 https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
 MESSAGE_BLOCKS: Final = 2
 """What a message is taken for, whose blocks the digests do not tell: a tool's result, and the call that asked for it,
-which is a block of a message that has all of them."""
+which is a block of a message that has all of them. The Claude API itself counts calls in a row as one block, and
+results in a row: what lies between two marked ends is not known, so that is left out, and less is told as read."""
 RUNS: Final = 20_000
 TOP: Final = 200
 """Prefixes of a group of which it is counted how often they come."""
@@ -161,7 +163,7 @@ class Group:
     @property
     def reach(self) -> int | None:
         """How many messages before its end a prompt's mark finds what is cached; None where no mark is needed."""
-        return LOOK_BACK // MESSAGE_BLOCKS if self.is_marked else None
+        return (LOOK_BACK - 1) // MESSAGE_BLOCKS if self.is_marked else None
 
 
 def audit(
