@@ -102,7 +102,7 @@ def test_a_forked_process_has_a_loop_of_its_own_and_leaves_the_parents_alone(tmp
     """The child runs, and ends as a program does. It does not close the parent's loop, of which Python would tell: the
     parent's selector would lose its sockets by that, and hear of its threads no more."""
     done = subprocess.run(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", FORKS],
+        [sys.executable, "-W", "error::ResourceWarning", "-W", "ignore::DeprecationWarning", "-c", FORKS],
         cwd=tmp_path,
         capture_output=True,
         text=True,
