@@ -8,10 +8,8 @@ import pytest
 
 from langchain_finops.evals.collecting import few_collections
 
-
 pytestmark = pytest.mark.skipif(
-    sys.version_info[:2] == (3, 12),
-    reason="Python 3.12 begins with frozen objects of its own, so nothing is frozen there",
+    sys.version_info[:2] == (3, 12), reason="Python 3.12 begins with frozen objects of its own: nothing is frozen there"
 )
 
 
