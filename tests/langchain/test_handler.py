@@ -322,6 +322,24 @@ def test_a_charge_of_one_id_counts_once(model: Make, handler: FinOpsHandler, led
     assert sum(group.totals.charge_usd for group in handler.summary("node").groups) == 3
 
 
+def test_a_charge_that_could_not_be_written_down_is_when_it_comes_again(
+    handler: FinOpsHandler, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first try fails; the second, of the same id, is in the ledger and in the sums, once."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handler._recorder.meter, "charge", fails)
+        with pytest.raises(OSError):
+            handler.record_charge("human", cost_usd="1.50", charge_id="review-1")
+    handler.record_charge("human", cost_usd="1.50", charge_id="review-1")
+
+    assert [charge.cost_usd for charge in ledger.charges()] == [Decimal("1.5")]
+    assert sum(group.totals.charge_usd for group in handler.summary("agent").groups) == Decimal("1.5")
+
+
 def test_a_charge_without_an_amount_is_priced_by_its_card(handler: FinOpsHandler) -> None:
     """Three searches at half a cent; what has no card is unpriced and not free."""
     searched = handler.record_charge("tool", name="search", quantity=3)

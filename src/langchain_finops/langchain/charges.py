@@ -28,7 +28,11 @@ def record_charge(recorder: Recorder, charge: ChargeRecord, metadata: Mapping[st
     known = given.setdefault(charge.charge_id, charge)
     if known is not charge:
         return known
-    written = given[charge.charge_id] = _written(recorder, charge, metadata)
+    try:
+        written = given[charge.charge_id] = _written(recorder, charge, metadata)
+    except BaseException:
+        del given[charge.charge_id]  # It was not written down: the same one again must be.
+        raise
     if len(given) > GIVEN_KEPT:
         given.pop(next(iter(given)), None)
     return written
